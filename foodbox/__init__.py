@@ -1,0 +1,52 @@
+"""foodbox finds the food in your own photos: photos and boxes in, a trained detector out.
+
+>>> import foodbox
+>>> run = foodbox.train("photos", epochs=10, one_class="food")  # doctest: +SKIP
+>>> model = foodbox.load(run.model)  # doctest: +SKIP
+>>> model.detect("lunch.jpg").to_dict()  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from foodbox.errors import FoodboxError, UsageError
+
+if TYPE_CHECKING:
+    from foodbox.api import Model, Run, demo, detect, evaluate, load, resume, train
+    from foodbox.evaluation.scores import Scores
+    from foodbox.records import Dataset, Detections, Photo
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    **dict.fromkeys(("Model", "Run", "demo", "detect", "evaluate", "load", "resume", "train"), "foodbox.api"),
+    **dict.fromkeys(("Dataset", "Detections", "Photo"), "foodbox.records"),
+    "Scores": "foodbox.evaluation.scores",
+}
+
+__all__ = [
+    "Dataset",
+    "Detections",
+    "FoodboxError",
+    "Model",
+    "Photo",
+    "Run",
+    "Scores",
+    "UsageError",
+    "__version__",
+    "demo",
+    "detect",
+    "evaluate",
+    "load",
+    "resume",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a part when it is first asked for, so that `foodbox --help` need not wait for torch."""
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'foodbox' has no attribute {name!r}")

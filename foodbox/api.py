@@ -1,0 +1,403 @@
+"""The verbs: train, load, evaluate, detect, demo. Each puts the parts of the house together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from foodbox import config
+from foodbox.config import TrainSettings
+from foodbox.console import progress_bar, say
+from foodbox.data import formats, splits, tables
+from foodbox.data.check import broken_photos, healthy
+from foodbox.data.images import open_photo, photo_size, prepare
+from foodbox.data.loader import Collate
+from foodbox.detectors import DETECTORS
+from foodbox.detectors.base import Detector, DetectorSettings
+from foodbox.errors import FoodboxError, UsageError
+from foodbox.evaluation.scores import SURE, Scores, score
+from foodbox.evaluation.starthon import prediction_file
+from foodbox.files import write_whole
+from foodbox.inference.output import DetectionWriter, find_all
+from foodbox.inference.predict import best_device, predict, predict_photos
+from foodbox.records import Dataset, Detections, Finding, Photo, Target
+from foodbox.training.fit import fit
+from foodbox.training.run_folder import RunFolder
+from foodbox.weights import pretrained
+from foodbox.weights.model_file import build, save_model
+from foodbox.weights.transfer import put
+
+PathLike = str | Path
+
+
+# -- Training -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Run:
+    """A training run that has ended: its folder, its best model, the scores of that model on the validation photos."""
+
+    folder: Path
+    model: Path
+    seconds: float
+    epoch: int
+    scores: Scores | None
+    interrupted: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `foodbox train --json` prints."""
+        result: dict[str, Any] = {"run": str(self.folder), "model": str(self.model), "seconds": round(self.seconds, 1)}
+        result |= {"epoch": self.epoch, "interrupted": self.interrupted}
+        return result | (self.scores.to_dict() if self.scores else {})
+
+
+def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None, **settings: Any) -> Run:
+    """Trains a detector on a folder of photos with boxes.
+
+    Args:
+        photos: the folder; its label format is found out by looking.
+        runs, name: the run is written to runs/name; without a name, to a new folder named after the detector.
+        settings: any of `foodbox.config.TrainSettings` and of the detector's own settings, by name, such as
+            epochs=10, one_class="food", size=320, backbone="resnet18".
+    Raises:
+        UsageError: a folder, a setting or a name is wrong.
+        FoodboxError: photos or labels are at fault, or the weights cannot be had.
+    """
+    start = time.monotonic()
+    own, changes = _divide(settings)
+    chosen = config.build(TrainSettings, own)
+    kind, preset = _detector_kind(chosen.detector, chosen.preset)
+    config.apply(preset, changes)  # a wrong setting is said before anything is read
+
+    train_part, valid_part = _read_parts(Path(photos), chosen)
+    say(f"Training on {train_part}; validating on {len(valid_part)} photos.")
+    torch.manual_seed(chosen.seed)
+    detector = _start(kind, preset, changes, chosen, train_part.names)
+    folder = RunFolder.new(Path(runs), name, chosen.detector)
+    folder.write_config(
+        {
+            "photos": str(photos),
+            "train": chosen.model_dump(mode="json"),
+            "detector": detector.settings.model_dump(mode="json"),
+            "names": detector.names,
+        }
+    )
+    folder.write_split(train_part, valid_part)
+    return _fit(detector, train_part, valid_part, chosen, folder, start, resume=False)
+
+
+def resume(run: PathLike) -> Run:
+    """Goes on with a run that was stopped, from its last whole epoch, with the photos and settings that it began with.
+
+    Raises:
+        UsageError: the folder is no run, or no epoch of it ended.
+        FoodboxError: a photo of the run is gone.
+    """
+    start = time.monotonic()
+    folder = RunFolder(Path(run))
+    saved = folder.read_config()
+    folder.read_state()  # says so at once where there is nothing to go on with
+    chosen = config.build(TrainSettings, saved["train"])
+    train_part, valid_part = _split_as_saved(folder, Path(saved["photos"]), chosen)
+    detector = build(pretrained.read(folder.last_model))
+    say(f"Going on with {folder.path}.")
+    return _fit(detector, train_part, valid_part, chosen, folder, start, resume=True)
+
+
+def _fit(
+    detector: Detector, train_part: Dataset, valid_part: Dataset, chosen: TrainSettings, folder: RunFolder,
+    start: float, resume: bool,
+) -> Run:  # fmt: skip
+    about = folder.read_config()
+    fitted = fit(detector, train_part, valid_part, chosen, folder, about, resume)
+    seconds = fitted.seconds if resume else time.monotonic() - start
+    return Run(folder.path, folder.best_model, seconds, fitted.epoch, fitted.scores, fitted.interrupted)
+
+
+def _divide(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of the run, and the rest, which are the detector's."""
+    own = {name: value for name, value in settings.items() if name in TrainSettings.model_fields}
+    return own, {name: value for name, value in settings.items() if name not in own}
+
+
+def _detector_kind(detector: str, preset: str | None) -> tuple[type[Detector], DetectorSettings]:
+    """A detector's class and the settings of one of its presets, the first where none is named."""
+    if detector not in DETECTORS:
+        raise UsageError(f"There is no detector {detector!r}: expected one of {', '.join(DETECTORS)}.")
+    kind = DETECTORS[detector]
+    if preset is not None and preset not in kind.presets:
+        raise UsageError(f"There is no preset {preset!r} of {detector}: expected one of {', '.join(kind.presets)}.")
+    return kind, config.build(kind.Settings, kind.presets[preset or next(iter(kind.presets))])
+
+
+def _start(
+    kind: type[Detector], preset: DetectorSettings, changes: dict[str, Any], chosen: TrainSettings, names: list[str]
+) -> Detector:
+    """A detector with its starting weights; what the person set goes before what the weights want, that before the preset."""
+    wanted = config.apply(preset, changes).model_dump()
+    weights = pretrained.find(chosen.weights, wanted.get("backbone", ""), wanted.get("tower_norm", "none"))
+    if weights is None:
+        say("Starting from nothing: no weights are carried over.")
+        return kind(names, config.apply(preset, changes))
+    if weights.detector and DETECTORS[weights.detector] is not kind:
+        raise UsageError(
+            f"{weights.origin} is a {weights.detector}, and {chosen.detector} was asked for: take --detector {weights.detector}."
+        )
+    # What concerns training and not the tensors stays the preset's, even where a model file says how it was trained.
+    dictated = {name: value for name, value in weights.settings.items() if name != "frozen_stages"}
+    detector = kind(names, config.apply(config.apply(preset, dictated), changes))
+    say(f"Starting from {weights.origin}: {put(weights, detector)}.")
+    return detector
+
+
+# -- Photos in ------------------------------------------------------------------------------------------------------
+
+
+def _read_parts(photos: Path, chosen: TrainSettings) -> tuple[Dataset, Dataset]:
+    """The photos to train on and those to validate on, checked, with one list of names."""
+    dataset, findings = _read(photos, chosen.format)
+    given = None
+    if chosen.valid is not None:
+        given, more = _read(chosen.valid, chosen.format)
+        findings += more
+        names = sorted({*dataset.names, *given.names})
+        dataset, given = splits.with_names(dataset, names), splits.with_names(given, names)
+    if chosen.one_class:
+        dataset = splits.one_class(dataset, chosen.one_class)
+        given = splits.one_class(given, chosen.one_class) if given is not None else None
+    if chosen.sample is not None and given is not None:
+        dataset = splits.sample(dataset, chosen.sample, chosen.seed)
+    elif chosen.sample is not None:
+        # Validation photos are set apart besides the sample, so that as many are trained on as were asked for.
+        apart = max(1, round(chosen.sample * chosen.valid_share))
+        dataset = splits.sample(dataset, chosen.sample + apart, chosen.seed)
+    paths = [p.path for part in (dataset, given) if part is not None for p in part]
+    with progress_bar("opening photos", len(paths)) as bar:
+        findings += broken_photos(paths, bar.to)
+    if given is not None:
+        both, words = healthy(dataset.with_photos(dataset.photos + given.photos), findings, chosen.skip_bad)
+        kept = {id(photo) for photo in both}
+        parts = [part.with_photos([p for p in part if id(p) in kept]) for part in (dataset, given)]
+    else:
+        both, words = healthy(dataset, findings, chosen.skip_bad)
+        share = chosen.valid_share
+        if chosen.sample is not None:
+            share = max(1, len(both) - chosen.sample) / len(both)
+        parts = list(splits.split(both, share, chosen.seed))
+    for line in words:
+        say(line)
+    for part, role in zip(parts, ("train", "validate"), strict=True):
+        if not part.box_count:
+            raise FoodboxError(f"None of the {len(part)} photos to {role} on has a box: add labelled photos.")
+    return parts[0], parts[1]
+
+
+def _read(folder: Path, format: str | None) -> tuple[Dataset, list[Finding]]:
+    dataset, findings = formats.read(folder, format)
+    say(f"{folder}: read as {formats.FORMATS[dataset.format].title}: {dataset}.")
+    return dataset, findings
+
+
+def _split_as_saved(folder: RunFolder, photos: Path, chosen: TrainSettings) -> tuple[Dataset, Dataset]:
+    """The very photos that a run began with."""
+    names: list[str] = folder.read_config()["names"]
+    sources = [_read(place, chosen.format)[0] for place in (photos, chosen.valid) if place is not None]
+    if chosen.one_class:
+        sources = [one_class(part, chosen.one_class) for part in sources]
+    by_path = {str(photo.path): photo for part in sources for photo in splits.with_names(part, names)}
+    parts = folder.read_split()
+    gone = [path for paths in parts.values() for path in paths if path not in by_path]
+    if gone:
+        raise FoodboxError(
+            f"{len(gone)} photos of the run {folder.path} are no longer there or no longer readable, such as {gone[0]}. "
+            "Bring them back, or start a new run."
+        )
+    train_part, valid_part = ([by_path[path] for path in parts[part]] for part in ("train", "valid"))
+    return Dataset(train_part, names), Dataset(valid_part, names)
+
+
+# -- A trained model ------------------------------------------------------------------------------------------------
+
+
+class Model:
+    """A trained detector, ready to use.
+
+    Attributes:
+        names: the classes it finds.
+        run: what is known of the run that it came from.
+    """
+
+    def __init__(self, detector: Detector, run: dict[str, Any], device: str | None = None) -> None:
+        self.device = torch.device(device) if device else best_device()
+        self.detector = detector.to(self.device).eval()
+        self.run = run
+
+    @property
+    def names(self) -> list[str]:
+        return self.detector.names
+
+    def detect(self, photo: PathLike | Image.Image | np.ndarray[Any, Any], min_score: float = SURE) -> Detections:
+        """What is on one photo: a path, a Pillow picture, or an array [H, W, 3] of red, green, blue bytes.
+
+        Raises:
+            FoodboxError: the file is no photo.
+        """
+        path = Path(photo) if isinstance(photo, str | Path) else None
+        if path is not None:
+            width, height, _ = photo_size(path)
+            image = open_photo(path, at_least=max(self.detector.preprocessing.resized(width, height)))
+        else:
+            image = (photo if isinstance(photo, Image.Image) else Image.fromarray(photo)).convert("RGB")  # type: ignore[arg-type]
+            width, height = image.size
+        pixels, frame = prepare(image, self.detector.preprocessing, path, (width, height))
+        batch = Collate(self.detector.preprocessing)([(pixels, Target(), frame)])
+        return next(predict(self.detector, [batch], self.device, half=False, min_score=min_score))
+
+    def detect_many(
+        self, photos: Sequence[Photo], min_score: float = SURE, progress: Callable[[int], None] = lambda count: None
+    ) -> Iterable[Detections]:
+        """`detect` over many photos, which are opened in other processes meanwhile; in their order."""
+        return predict_photos(self.detector, photos, self.device, min_score=min_score, progress=progress)
+
+    def evaluate(self, photos: PathLike, **options: Any) -> Scores:
+        """The scores on a folder of labelled photos; options as for `foodbox.evaluate`."""
+        return evaluate(self, photos, **options)
+
+    def save(self, path: PathLike) -> None:
+        """Writes the model to one .safetensors file."""
+        save_model(Path(path), self.detector, self.run)
+
+
+def load(file: PathLike, device: str | None = None) -> Model:
+    """A model from a file: one of ours, torchvision's RetinaNet .pth, or keras-retinanet's .h5.
+
+    Raises:
+        UsageError: there is no such file.
+        FoodboxError: it is broken, or another network's.
+    """
+    weights = pretrained.read(Path(file))
+    return Model(build(weights), weights.run, device)
+
+
+def evaluate(
+    model: Model | PathLike,
+    photos: PathLike,
+    *,
+    one_class: str | None = None,
+    format: str | None = None,
+    skip_bad: bool = False,
+    starthon_file: PathLike | None = None,
+) -> Scores:
+    """The scores of a model on a folder of labelled photos.
+
+    Args:
+        one_class: fold all classes of the photos into one of this name; done without asking where the model was
+            trained so.
+        starthon_file: write the contest's prediction file here: a line for every photo, labelled or not.
+    Raises:
+        UsageError: the folder or the model is not there, or the model knows none of the classes.
+        FoodboxError: photos or labels are at fault.
+    """
+    if not isinstance(model, Model):
+        model = load(model)
+    dataset, findings = _read(Path(photos), format)
+    folded = one_class or (model.run.get("train") or {}).get("one_class")
+    if folded:
+        dataset = splits.one_class(dataset, folded)
+    with progress_bar("opening photos", len(dataset)) as bar:
+        findings += broken_photos([photo.path for photo in dataset], bar.to)
+    labelled, words = healthy(dataset, findings, skip_bad)
+    for line in words:
+        say(line)
+    counted = _for_model(labelled, model.names)
+    bad = {f.photo for f in findings if f.harm == "error"}
+    everything = [photo for photo in dataset if photo.path not in bad] if starthon_file else labelled.photos
+    with progress_bar("detecting", len(everything)) as bar:
+        found = list(model.detect_many(everything, min_score=0.0, progress=bar.advance))
+    if starthon_file is not None:
+        write_whole(Path(starthon_file), prediction_file(found))
+        say(f"Wrote {starthon_file}: {len(found)} lines, one a photo in the order of the file names.")
+    kept = {photo.path for photo in labelled}
+    return score(counted, [d for d in found if d.path in kept])
+
+
+def _for_model(dataset: Dataset, names: list[str]) -> Dataset:
+    """The dataset with labels into the model's names; classes that it does not know come behind them and score 0."""
+    unknown = [name for name in dataset.names if name not in names]
+    if len(unknown) == len(dataset.names):
+        fold = f" Fold them with --one-class {names[0]}." if len(names) == 1 else ""
+        raise UsageError(
+            f"The photos' classes ({', '.join(dataset.names)}) are none that the model knows ({', '.join(names)}).{fold}"
+        )
+    if unknown:
+        say(f"The model does not know {', '.join(unknown)}: their boxes count as missed.")
+    return splits.with_names(dataset, [*names, *unknown])
+
+
+# -- Detection on photos, folders and patterns ----------------------------------------------------------------------
+
+
+def detect(
+    model: Model | PathLike,
+    paths: Sequence[PathLike],
+    *,
+    out: PathLike | None = None,
+    min_score: float = SURE,
+    crop: bool = False,
+) -> tuple[list[Detections], list[Finding]]:
+    """What is on many photos.
+
+    Args:
+        paths: photos, folders (with all below them) and patterns such as "july/*.jpg".
+        out: write pictures with boxes, detections.json and detections.csv into this folder.
+        min_score: leave out what is less sure.
+        crop: write each region as its own photo besides.
+    Returns:
+        The detections of each photo that could be opened, and a finding for each that could not.
+    Raises:
+        UsageError: there is nothing at a path.
+    """
+    if not isinstance(model, Model):
+        model = load(model)
+    photos, findings = find_all(paths)
+    writer = DetectionWriter(Path(out), crop) if out is not None else None
+    with progress_bar("opening photos", len(photos)) as bar:
+        findings += broken_photos([photo.path for photo in photos], bar.to)
+    bad = {f.photo for f in findings}
+    photos = [photo for photo in photos if photo.path not in bad]
+    found = []
+    with progress_bar("detecting", len(photos)) as bar:
+        for detections in model.detect_many(photos, min_score, bar.advance):
+            found.append(detections)
+            if writer is not None:
+                writer.add(detections)
+    if writer is not None:
+        writer.finish(found)
+    return found, findings
+
+
+# -- The demonstration ----------------------------------------------------------------------------------------------
+
+
+def demo(folder: PathLike = "demo", photos: int = 200, unseen: int = 40, seed: int = 0, **settings: Any) -> Run:
+    """Draws laid tables, trains the default detector on them, and scores it on tables that it has not seen.
+
+    Args:
+        folder: drawings and runs go here.
+        photos, unseen: how many tables are drawn to train on and to score on.
+    """
+    folder = Path(folder)
+    for part, count, start in (("train", photos, seed), ("unseen", unseen, seed + 1)):
+        place = folder / "tables" / part
+        say(f"Drawing {count} laid tables in {place} ...")
+        drawn = tables.write_tables(place, count, seed=start)
+        formats.FORMATS["voc"].write(Dataset(drawn, tables.NAMES), place)
+    drawn_folder = folder / "tables"
+    return train(drawn_folder / "train", runs=folder / "runs", valid=drawn_folder / "unseen", seed=seed, **settings)

@@ -1,0 +1,290 @@
+"""`foodbox VERB`: each command is a few lines that call the API."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import tyro
+from pydantic import BaseModel
+from tyro.conf import Positional, arg
+
+from foodbox.config import TrainSettings
+from foodbox.console import say
+from foodbox.errors import FoodboxError, UsageError
+
+DESCRIPTION = """foodbox finds the food in your own photos: photos and boxes in, a trained detector out.
+
+  foodbox demo                                          see it learn on drawn tables
+  foodbox train PHOTOS --epochs 10                      train on your photos
+  foodbox evaluate runs/retinanet-1/best.safetensors PHOTOS
+  foodbox detect runs/retinanet-1/best.safetensors lunch.jpg
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The program: exit code 0 done, 1 failed, 2 wrong call."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _commands(words).cli(
+            prog="foodbox",
+            description=DESCRIPTION,
+            args=words,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        )
+    except FoodboxError as fault:
+        say(f"foodbox: {fault}")
+        sys.exit(fault.exit_code)
+    except KeyboardInterrupt:
+        say("foodbox: stopped.")
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)
+    sys.exit(code or 0)
+
+
+def _commands(words: list[str]) -> tyro.extras.SubcommandApp:
+    app = tyro.extras.SubcommandApp()
+    for command in (demo, _train_command(words), evaluate, detect):
+        app.command(command)
+    return app
+
+
+# -- The commands ---------------------------------------------------------------------------------------------------
+
+
+def demo(folder: Path = Path("demo"), *, photos: int = 200, unseen: int = 40, epochs: int = 10, json: bool = False) -> None:
+    """Draw laid tables, train the default detector on them, and score it on unseen ones.
+
+    Args:
+        folder: Drawings and the run go here.
+        photos: Tables to train on.
+        unseen: Tables to score on.
+        epochs: How often each table is seen.
+        json: Print one JSON object and nothing else on standard output.
+    """
+    import foodbox
+
+    run = foodbox.demo(folder, photos=photos, unseen=unseen, epochs=epochs)
+    _print_run(run, json)
+
+
+def _train_command(words: list[str]) -> Any:
+    """The train command, with a flag for each setting of the run and of the detector that the words name."""
+    kinds: list[Any] = [TrainSettings()]
+    if words[:1] == ["train"]:  # torch is only needed to know the detector's settings
+        from foodbox.api import _detector_kind
+
+        kinds.append(_detector_kind(_value(words, "detector", "retinanet"), _value(words, "preset", None))[1])
+    Flags = dataclasses.make_dataclass("Flags", [flag for settings in kinds for flag in _flags(settings)])
+
+    def train(
+        photos: Positional[Path | None] = None,
+        *,
+        runs: Path = Path("runs"),
+        name: str | None = None,
+        resume: Path | None = None,
+        json: bool = False,
+        settings: Annotated[Flags, arg(name="")] = Flags(),  # type: ignore[valid-type]  # noqa: B008
+    ) -> None:
+        import foodbox
+
+        if (photos is None) == (resume is None):
+            raise UsageError("Name a folder of photos to train on, or a run to go on with (--resume runs/NAME).")
+        if resume is not None:
+            run = foodbox.resume(resume)
+        else:
+            given = {k: v for k, v in vars(settings).items() if _is_given(words, k)}
+            run = foodbox.train(photos, runs=runs, name=name, **given)  # type: ignore[arg-type]
+        _print_run(run, json)
+
+    train.__doc__ = """Train a detector on a folder of photos with boxes.
+
+    Args:
+        photos: Folder with photos and labels; the format is found out by looking.
+        runs: The run's folder is made in here.
+        name: Name of the run's folder.
+        resume: A run's folder: go on from its last whole epoch. Takes no other settings.
+        json: Print one JSON object and nothing else on standard output.
+    """
+    return train
+
+
+def evaluate(
+    model: Positional[Path],
+    photos: Positional[Path],
+    *,
+    one_class: str | None = None,
+    format: str | None = None,
+    skip_bad: bool = False,
+    starthon_file: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Score a model on labelled photos: COCO AP, VOC AP50, recall, and the AI Starthon's mean IoU.
+
+    Args:
+        model: A model file.
+        photos: Folder with photos and labels.
+        one_class: Fold all classes of the photos into one of this name.
+        format: The label format, where looking is not enough.
+        skip_bad: Leave faulty photos out instead of stopping.
+        starthon_file: Write the contest's prediction file: x,y,w,h as fractions, a line a photo by file name.
+        json: Print one JSON object and nothing else on standard output.
+    """
+    import foodbox
+
+    scores = foodbox.evaluate(
+        model, photos, one_class=one_class, format=format, skip_bad=skip_bad, starthon_file=starthon_file
+    )
+    if json:
+        _print_json(scores.to_dict())
+    else:
+        _print_scores(scores.to_dict())
+
+
+def detect(
+    model: Positional[Path],
+    photos: Positional[list[str]],
+    *,
+    out: Path = Path("detections"),
+    min_score: float = 0.3,
+    crop: bool = False,
+    json: bool = False,
+) -> int:
+    """Find boxes on photos; writes pictures, one JSON and one CSV.
+
+    Args:
+        model: A model file.
+        photos: Photos, folders, or patterns such as "july/*.jpg".
+        out: Folder for what is written.
+        min_score: Leave out what is less sure, 0 to 1.
+        crop: Write each region as its own photo besides.
+        json: Print the detections as JSON and nothing else on standard output.
+    """
+    import foodbox
+
+    if not photos:
+        raise UsageError("Name at least one photo, folder or pattern behind the model file.")
+    if not 0 <= min_score <= 1:
+        raise UsageError(f"--min-score is {min_score:g}: expected a score from 0 to 1.")
+    found, findings = foodbox.detect(model, photos, out=out, min_score=min_score, crop=crop)
+    for finding in findings:
+        say(f"foodbox: {finding}")
+    if json:
+        _print_json([detections.to_dict() for detections in found])
+    else:
+        empty = sum(len(detections) == 0 for detections in found)
+        count = sum(map(len, found))
+        print(f"{count} detections on {len(found)} photos ({empty} without any) over {min_score:g}: see {out}")
+    return 1 if findings else 0
+
+
+# -- Words and numbers out ------------------------------------------------------------------------------------------
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def _print_run(run: Any, as_json: bool) -> None:
+    if as_json:
+        _print_json(run.to_dict())
+        return
+    if run.scores is not None:
+        _print_scores(run.scores.to_dict())
+    print(f"{run.seconds:.0f} seconds; the best epoch was {run.epoch}.")
+    print(f"model   {run.model}")
+    for name in ("curves.png", "samples.jpg", "report.html"):
+        if (run.folder / name).exists():
+            print(f"{name.split('.')[0]:<7} {run.folder / name}")
+
+
+SCORE_ROWS = {
+    "ap": "COCO AP (IoU 0.50:0.95)",
+    "ap50": "COCO AP50",
+    "ap75": "COCO AP75",
+    "ap_small": "COCO AP, boxes under 32² px",
+    "ap_medium": "COCO AP, boxes to 96² px",
+    "ap_large": "COCO AP, larger boxes",
+    "voc_ap50": "Pascal VOC AP50",
+    "recall": "boxes found (IoU 0.50)",
+    "mean_iou": "AI Starthon: mean IoU of the best box",
+}
+
+
+def _print_scores(scores: dict[str, Any]) -> None:
+    print(f"{scores['photos']} photos, {scores['boxes']} boxes")
+    for key, title in SCORE_ROWS.items():
+        print(f"  {title:<40} {_figure(scores[key])}")
+    if len(scores["per_class"]) > 1:
+        width = max(len("class"), *map(len, scores["per_class"]))
+        print(f"  {'class':<{width}}     AP   AP50  boxes")
+        for name, row in scores["per_class"].items():
+            print(f"  {name:<{width}}  {_figure(row['ap'])}  {_figure(row['ap50'])}  {row['boxes']:>5}")
+    for remark in scores["remarks"]:
+        print(f"{remark}.")
+
+
+def _figure(value: float | None) -> str:
+    return "  n/a" if value is None else f"{value:.3f}"
+
+
+# -- Settings as flags ----------------------------------------------------------------------------------------------
+
+
+def _flags(settings: BaseModel) -> list[tuple[str, Any, Any]]:
+    """A dataclass field for each setting, with its help and default; settings within settings stand beside the others.
+
+    Numbers come in as words and are checked with the settings, which have their ranges and say what is wrong.
+    """
+    fields = []
+    for name, info in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            fields += _flags(value)
+            continue
+        kind, metavar = _flag_type(info.annotation)
+        shown = " ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in (value if isinstance(value, tuple) else [value]))
+        words = (info.description or "") + ("" if isinstance(value, bool) or value is None else f" (default: {shown})")
+        note = arg(help=words, help_behavior_hint="", **({"metavar": metavar} if metavar else {}))
+        fields.append((name, Annotated[kind, note], dataclasses.field(default=_as_words(value, kind))))
+    return fields
+
+
+def _flag_type(annotation: Any) -> tuple[Any, str]:
+    """The type that the command line takes for a setting's type, and the word that stands for it in the help."""
+    if annotation is bool or get_origin(annotation) is Literal:
+        return annotation, ""
+    if get_origin(annotation) is tuple:
+        inner = get_args(annotation)
+        count = 0 if inner[-1] is Ellipsis else len(inner)
+        return (tuple[(str,) * count] if count else tuple[str, ...]), ""
+    kinds = [k for k in (get_args(annotation) or (annotation,)) if k is not type(None)]
+    return str, {int: "INT", float: "FLOAT", Path: "PATH"}.get(kinds[0], "TEXT")
+
+
+def _as_words(value: Any, kind: Any) -> Any:
+    if kind is bool or get_origin(kind) is Literal:
+        return value
+    return tuple(map(str, value)) if isinstance(value, tuple) else "" if value is None else str(value)
+
+
+def _value(words: list[str], name: str, default: Any) -> Any:
+    """What the words give for a flag that decides on the others."""
+    for i, word in enumerate(words):
+        if word == f"--{name}" and i + 1 < len(words):
+            return words[i + 1]
+        if word.startswith(f"--{name}="):
+            return word.split("=", 1)[1]
+    return default
+
+
+def _is_given(words: list[str], name: str) -> bool:
+    dashed = name.replace("_", "-")
+    return any(w.split("=", 1)[0].replace("_", "-") in (f"--{dashed}", f"--no-{dashed}") for w in words)
+
+
+if __name__ == "__main__":
+    main()

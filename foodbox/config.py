@@ -1,0 +1,96 @@
+"""The settings of a run: types, defaults, ranges, reasons. A detector's own settings stand in its own file."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from foodbox.errors import UsageError
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class TrainSettings(BaseModel):
+    """What every training run has, whatever the detector.
+
+    The defaults are for a few hundred photos and a computer without a GPU; docs/benchmarks.md has the measurements.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # What is trained on.
+    valid: Path | None = Field(None, description="Folder of validation photos; else a part of PHOTOS is set apart.")
+    valid_share: float = Field(0.2, gt=0, lt=1, description="The share of PHOTOS set apart where --valid is not given.")
+    sample: int | None = Field(None, ge=1, description="Train on this many photos, drawn by the seed.")
+    one_class: str | None = Field(None, min_length=1, description="Fold all classes into one of this name.")
+    format: str | None = Field(None, description="The label format, where looking is not enough.")
+    skip_bad: bool = Field(False, description="Leave faulty photos out instead of stopping.")
+
+    # What is trained, and from where.
+    detector: str = Field("retinanet", description="The detector.")
+    preset: str | None = Field(None, description="The detector's preset; the first one if not given.")
+    weights: str = Field("coco", description="Where to start: coco, imagenet, none, or a weight file.")
+
+    # How.
+    epochs: int = Field(10, ge=1, description="How often each photo is seen.")
+    batch_size: int = Field(8, ge=1, description="Photos a step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak rate of AdamW for all but the backbone.")
+    backbone_rate: float = Field(0.3, ge=0, description="The backbone's rate as a share of the others': it knows a lot.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of weights; norms and biases have none.")
+    warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the rate rises from 0.")
+    clip: float = Field(5.0, gt=0, description="The gradient's largest norm.")
+    average: float = Field(0.99, ge=0, lt=1, description="Decay of the weights' moving average; 0 takes them as they are.")
+    mirror: float = Field(0.5, ge=0, le=1, description="Chance of a mirror image.")
+    zoom: tuple[float, float] = Field((0.7, 1.6), description="Smallest and largest random zoom; 1 1 for none.")
+    colour: float = Field(0.5, ge=0, le=1, description="Chance of another light and colour.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Numbers in the network.")
+    seed: int = Field(0, ge=0, description="The same seed gives the same run.")
+    workers: int | None = Field(None, ge=0, description="Processes that open photos; else by the number of cores.")
+    device: str | None = Field(None, description="cpu, cuda, mps; the best there is if not given.")
+
+
+def apply(settings: Settings, changes: dict[str, Any]) -> Settings:
+    """The settings with some values changed; a name may belong to a part of them, such as the preprocessing.
+
+    Raises:
+        UsageError: no such setting, or a value outside its range.
+    """
+    kind = type(settings)
+    values = {name: getattr(settings, name) for name in kind.model_fields}
+    parts = {name: value for name, value in values.items() if isinstance(value, BaseModel)}
+    for name, value in changes.items():
+        owner = next((part for part, inner in parts.items() if name in type(inner).model_fields), None)
+        if name in values:
+            values[name] = value
+        elif owner is not None:
+            values[owner] = apply(values[owner], {name: value})
+        else:
+            raise unknown_setting(name, [*values, *(n for inner in parts.values() for n in type(inner).model_fields)])
+    return build(kind, values)
+
+
+def build(kind: type[Settings], values: dict[str, Any]) -> Settings:
+    """Settings from values.
+
+    Raises:
+        UsageError: no such setting, or a value of the wrong type or outside its range.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise unknown_setting(name, list(kind.model_fields)) from fault
+        message = first["msg"][0].lower() + first["msg"][1:]
+        raise UsageError(f"The setting {name} is {first['input']!r}: {message}.") from fault
+
+
+def unknown_setting(name: str, known: list[str]) -> UsageError:
+    """The sentence for a setting that does not exist, with the nearest that does."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}."
+    return UsageError(f"There is no setting {name!r}: {hint}")

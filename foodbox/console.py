@@ -1,0 +1,48 @@
+"""Words and progress for the person who waits; all on standard error, so that standard output stays for results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+def say(words: str) -> None:
+    """A line for the person; nothing in it is taken for markup."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(escape(words))
+
+
+class Bar:
+    """One progress bar: how far, how long it took, how long it will take."""
+
+    def __init__(self, progress: Progress, title: str, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=total, note="")
+
+    def advance(self, count: int = 1, note: str | None = None) -> None:
+        """Some more is done; `note` stands behind the bar."""
+        self._progress.update(self._task, advance=count, **({} if note is None else {"note": escape(note)}))
+
+    def to(self, done: int) -> None:
+        """So much is done in all."""
+        self._progress.update(self._task, completed=done)
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Bar]:
+    """A bar on standard error while the block runs, where that is a terminal; in a log file it would be in the way."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield Bar(progress, title, total)

@@ -1,0 +1,1 @@
+"""Photos and boxes in."""

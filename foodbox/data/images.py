@@ -1,0 +1,143 @@
+"""Opening a photo as a person sees it, resizing it for a network, and turning boxes as EXIF turns the pixels."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+from foodbox.errors import FoodboxError
+from foodbox.records import Frame, Preprocessing
+
+ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+"""File endings that are taken for photos, in lower case."""
+
+TURNED = frozenset({5, 6, 7, 8})
+"""EXIF orientations in which width and height change places."""
+
+
+class PhotoError(FoodboxError):
+    """A file that is no photo, or not a whole one."""
+
+
+def find_photos(folder: Path) -> list[Path]:
+    """All photos below a folder, hidden files left out, in the order of their paths."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def photo_size(path: Path) -> tuple[int, int, int]:
+    """Width and height in pixels as a person sees the photo, and its EXIF orientation, without decoding its pixels.
+
+    Raises:
+        PhotoError: the file cannot be opened as a photo.
+    """
+    with _open(path) as image:
+        turn = _orientation(image)
+        width, height = image.size
+    return (height, width, turn) if turn in TURNED else (width, height, turn)
+
+
+def open_photo(path: Path, at_least: int | None = None) -> Image.Image:
+    """A photo's pixels: EXIF turn applied, red green blue, what is transparent on white.
+
+    Args:
+        at_least: sides in pixels below which a JPEG's longer side must not fall; a large one is then decoded at a half, a
+            quarter or an eighth of its size, which is much faster (the DCT's lower frequencies, libjpeg's scaling).
+    Raises:
+        PhotoError: the file is no photo, or is cut short.
+    """
+    with _open(path) as image:
+        try:
+            if at_least is not None:
+                image.draft("RGB", _no_smaller(image.size, at_least))
+            image.load()
+            return _as_rgb(ImageOps.exif_transpose(image))
+        except (OSError, SyntaxError, ValueError, MemoryError) as fault:
+            raise PhotoError(
+                f"{path} is a broken photo ({fault}): expected a whole {image.format} file. Copy it again or leave it out."
+            ) from fault
+
+
+def resize(image: Image.Image, size: tuple[int, int], antialias: bool = True) -> Tensor:
+    """Pixels of an RGB picture resized to width x height: uint8 [3, height, width]."""
+    pixels = transforms.pil_to_tensor(image)
+    return transforms.resize(pixels, [size[1], size[0]], antialias=antialias)
+
+
+def prepare(
+    image: Image.Image, preprocessing: Preprocessing, path: Path | None = None, size: tuple[int, int] | None = None
+) -> tuple[Tensor, Frame]:
+    """A picture as a network wants it: uint8 [3, h, w], and the way back to the photo's pixels.
+
+    Args:
+        size: width and height of the photo itself, where `image` was decoded at a reduced scale.
+    """
+    width, height = size or image.size
+    wanted = preprocessing.resized(width, height)
+    return resize(image, wanted, preprocessing.antialias), Frame(width, height, *wanted, path)
+
+
+def turn_boxes(boxes: Tensor, orientation: int, width: int, height: int) -> Tensor:
+    """Boxes [N, 4] in the stored pixels → [N, 4] in the pixels as a person sees them.
+
+    Args:
+        orientation: the EXIF value, 1 to 8 (EXIF 2.3, table 6).
+        width, height: of the stored pixels, before the turn.
+    """
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    right, bottom = (width - x2, width - x1), (height - y2, height - y1)
+    left, top = (x1, x2), (y1, y2)
+    x, y = {
+        2: (right, top),
+        3: (right, bottom),
+        4: (left, bottom),
+        5: (top, left),
+        6: (bottom, left),
+        7: (bottom, right),
+        8: (top, right),
+    }.get(orientation, (left, top))
+    return torch.stack((x[0], y[0], x[1], y[1]), dim=-1)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(path)
+    except FileNotFoundError as fault:
+        raise PhotoError(f"There is no photo {path}. Check the name.") from fault
+    except UnidentifiedImageError as fault:
+        raise PhotoError(f"{path} is no photo, whatever its name says. Replace it or leave it out.") from fault
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
+        raise PhotoError(f"{path} cannot be opened as a photo ({fault}). Replace it or leave it out.") from fault
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (ValueError, TypeError, SyntaxError, OSError):
+        return 1  # damaged EXIF: the pixels are what there is
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 or 32 bit grey, which convert() would cut off instead of scaling
+        low, high = image.getextrema()
+        scale = 255 / max(1, float(high) if float(high) > 255 else 255)  # type: ignore[arg-type]
+        image = image.point(lambda value: value * scale).convert("L")
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _no_smaller(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    scale = min(1.0, longest / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

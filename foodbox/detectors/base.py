@@ -1,0 +1,88 @@
+"""What a detector is: the contract that training, evaluation, inference and the model file rely on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from foodbox.records import Detections, Frame, Preprocessing, Target
+
+Outputs = dict[str, Tensor]
+"""What `forward` gives: plain tensors by name, so that a detector exports and compiles."""
+
+
+class DetectorSettings(BaseModel):
+    """The settings that every detector has; each detector's file adds its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preprocessing: Preprocessing = Field(default_factory=Preprocessing)
+
+
+class Detector(nn.Module, ABC):
+    """A network that finds boxes, with the names of its classes and the way its photos are prepared.
+
+    It is built without weights of meaning; `foodbox.weights` puts them in. The same object trains and detects.
+
+    Attributes:
+        Settings: the class of its settings.
+        presets: named settings, as differences from the defaults; `None` stands for the first.
+        names: the classes, in the order of the labels.
+        settings: what it was built with.
+    """
+
+    Settings: ClassVar[type[DetectorSettings]]
+    presets: ClassVar[dict[str, dict[str, Any]]]
+
+    def __init__(self, names: list[str], settings: DetectorSettings) -> None:
+        super().__init__()
+        self.names = list(names)
+        self.settings = settings
+        self.register_buffer("mean", self._channels(self.preprocessing.mean), persistent=False)
+        self.register_buffer("std", self._channels(self.preprocessing.std), persistent=False)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.settings.preprocessing
+
+    @staticmethod
+    def _channels(values: tuple[float, float, float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pixels 0 to 255 [B, 3, H, W], of any number type → float32 as the backbone's weights expect them."""
+        return (images.float() / 255 - self.mean) / self.std
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Outputs:
+        """Pixels [B, 3, H, W] → the network's plain outputs; no Python over single photos."""
+
+    @abstractmethod
+    def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        """Pixels [B, 3, H, W] and B targets in the input's pixels → scalars whose sum is trained on."""
+
+    @abstractmethod
+    def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
+        """What `forward` gave, and B frames → the detections of each photo in its own pixels, best first.
+
+        Args:
+            min_score: instead of the settings' own score threshold.
+        """
+
+    @property
+    def backbone_prefix(self) -> str:
+        """Where the names of the pretrained part's parameters begin: it is trained at a lower rate."""
+        return "backbone."
+
+    @property
+    def class_rows(self) -> dict[str, tuple[int, int]]:
+        """The tensors whose first dimension holds one entry a class and place: name → (places, entries before them).
+
+        Such a tensor has the shape [places x (before + K), ...]. With this, weights can be carried over to a detector
+        with other classes, name by name.
+        """
+        return {}

@@ -1,0 +1,315 @@
+"""RetinaNet: Focal Loss for Dense Object Detection, Lin, Goyal, Girshick, He, Dollár, ICCV 2017 (arXiv 1708.02002).
+
+In the order of the paper's section 4: backbone and pyramid, anchors, the two subnets, then inference and training with
+the focal loss of section 3. `docs/retinanet.md` walks through one step with the equations.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from foodbox.detectors.base import Detector, DetectorSettings, Outputs
+from foodbox.layers.backbones import Backbone
+from foodbox.layers.heads import Tower, TowerInit, TowerKind, TowerNorm, per_anchor
+from foodbox.layers.pyramids import FeaturePyramid
+from foodbox.ops import boxes as box_ops
+from foodbox.ops.anchors import cell_anchors, grid_anchors
+from foodbox.ops.coding import decode_centre, decode_corner, encode_centre, encode_corner
+from foodbox.ops.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
+from foodbox.ops.matching import BACKGROUND, match
+from foodbox.ops.nms import nms_by_group
+from foodbox.records import Detections, Frame, Preprocessing, Target
+
+
+class RetinaNetSettings(DetectorSettings):
+    """The paper's choices; presets change some. Where the paper is silent, the reason stands behind the setting."""
+
+    backbone: str = Field("resnet50", description="timm's name of the backbone.")
+    frozen_stages: int = Field(0, ge=0, le=5, description="Freeze the backbone through stride 2^n; 5 freezes it all.")
+    frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm as it came.")
+    batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm.")
+    keras_layout: bool = Field(False, description="Strides and padding as keras-retinanet's ResNets.")
+
+    pyramid_channels: int = Field(256, ge=8, description="Width of the pyramid and of the towers.")
+    extra_from: Literal["C5", "P5"] = Field("C5", description="What P6 is computed from.")
+
+    anchor_sizes: tuple[float, ...] = Field((32, 64, 128, 256, 512), description="Anchor sides at P3 to P7, pixels.")
+    anchor_scales: tuple[float, ...] = Field((1.0, 2 ** (1 / 3), 2 ** (2 / 3)), description="Scales at each level.")
+    anchor_ratios: tuple[float, ...] = Field((0.5, 1.0, 2.0), description="Height over width.")
+    anchor_places: Literal["centre", "torchvision"] = Field(
+        "centre", description="At the cells' centres, or at their corners in whole pixels as torchvision has them."
+    )
+
+    tower_layers: int = Field(4, ge=0, description="Convolutions in each subnet before its last.")
+    tower_kind: TowerKind = Field("plain", description="Plain or depthwise separable convolutions.")
+    tower_norm: TowerNorm = Field("none", description="Group normalisation in the subnets.")
+    tower_init: TowerInit = Field("paper", description="How the subnets' weights are drawn.")
+    scores: Literal["sigmoid", "objectness"] = Field(
+        "sigmoid", description="The paper's sigmoid a class, or one objectness times a softmax over the classes."
+    )
+    prior: float = Field(0.01, gt=0, lt=1, description="pi of section 4.1: the score that everything starts with.")
+
+    match_high: float = Field(0.5, ge=0, le=1, description="IoU from which an anchor takes a box.")
+    match_low: float = Field(0.4, ge=0, le=1, description="IoU below which an anchor is background.")
+    match_best: bool = Field(True, description="A box keeps its best anchors even below match_high.")
+
+    focal_alpha: float = Field(0.25, ge=0, le=1, description="Weight of the positives in the focal loss.")
+    focal_gamma: float = Field(2.0, ge=0, description="How much easy anchors count less.")
+    box_coding: Literal["centre", "corner"] = Field("centre", description="How boxes are offsets from anchors.")
+    box_loss: Literal["smooth_l1", "giou"] = Field("smooth_l1", description="The loss on matched anchors' boxes.")
+    smooth_l1_beta: float = Field(1 / 9, ge=0, description="Where smooth L1 bends; 0 makes it L1.")
+    box_weight: float = Field(1.0, gt=0, description="Weight of the box loss.")
+    loss_per: Literal["photo", "batch"] = Field("batch", description="Divide by positives of the photo or the batch.")
+
+    score_threshold: float = Field(0.05, ge=0, le=1, description="Scores below this are not decoded.")
+    candidates: int = Field(1000, ge=1, description="Best scores decoded at each level.")
+    nms_iou: float = Field(0.5, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
+    max_detections: int = Field(300, ge=1, description="Boxes kept on a photo.")
+
+
+# What a computer without a GPU trains in minutes: a light backbone, a pyramid and towers of a quarter of the width, photos
+# of 320 px. docs/benchmarks.md has the measurements behind each choice.
+LIGHT = {
+    "preprocessing": Preprocessing(size=320, fit="longest"),
+    "backbone": "mobilenetv2_100",
+    "frozen_stages": 3,
+    "pyramid_channels": 64,
+    "tower_init": "kaiming",
+    "scores": "objectness",
+}
+PAPER_SIZE = Preprocessing(size=800, fit="shortest", max_size=1333, antialias=False)
+# The variants that published weights were trained as.
+TORCHVISION_V1 = {
+    "preprocessing": PAPER_SIZE,
+    "extra_from": "P5",
+    "anchor_places": "torchvision",
+    "smooth_l1_beta": 0.0,
+    "loss_per": "photo",
+    "batch_norm_eps": 0.0,
+    "frozen_stages": 2,
+}
+TORCHVISION_V2 = TORCHVISION_V1 | {
+    "extra_from": "C5",
+    "tower_norm": "group",
+    "box_loss": "giou",
+    "batch_norm_eps": 1e-5,
+}
+KERAS = {
+    # ImageNet's mean in 0 to 255, without a spread: the "caffe" preprocessing. Its blue-green-red order is undone in the
+    # first convolution when weights are imported.
+    "preprocessing": PAPER_SIZE.model_copy(
+        update={"mean": (123.68 / 255, 116.779 / 255, 103.939 / 255), "std": (1 / 255, 1 / 255, 1 / 255)}
+    ),
+    "keras_layout": True,
+    "box_coding": "corner",
+    "match_best": False,
+}
+
+
+class RetinaNet(Detector):
+    """RetinaNet with any backbone.
+
+    With torchvision's `RetinaNet_ResNet50_FPN_Weights.COCO_V1` (preset "torchvision") it must reproduce their
+    COCO val2017 AP of 36.4, which stands for the paper's table 1e, ResNet-50-FPN at 800 px (AP 35.7).
+
+    Settings follow the paper; where code differs from it, a preset says so: "torchvision" computes P6 from P5, puts
+    anchors at the cells' corners and takes L1 averaged photo by photo; "torchvision_v2" adds group norm and GIoU; "keras"
+    (keras-retinanet) codes corners instead of centres. All three match boxes as the paper does, and torchvision keeps each
+    box's best anchors besides; this is the default here too, because a small box may reach no anchor at 0.5.
+    """
+
+    Settings = RetinaNetSettings
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "light": LIGHT,
+        "resnet50": {"preprocessing": PAPER_SIZE, "frozen_stages": 2},
+        "torchvision": TORCHVISION_V1,
+        "torchvision_v2": TORCHVISION_V2,
+        "keras": KERAS,
+    }
+    settings: RetinaNetSettings
+
+    def __init__(self, names: list[str], settings: RetinaNetSettings) -> None:
+        super().__init__(names, settings)
+        s = settings
+        self.backbone = Backbone(
+            s.backbone, s.frozen_stages, s.frozen_batch_norm, s.batch_norm_eps, keras_layout=s.keras_layout
+        )
+        self.pyramid = FeaturePyramid(self.backbone.channels, s.pyramid_channels, s.extra_from, s.keras_layout)
+        self.anchors_per_place = len(s.anchor_scales) * len(s.anchor_ratios)
+        # "objectness" puts one value before the classes': is anything there at all?
+        self.values = len(names) + (s.scores == "objectness")
+        tower = (s.pyramid_channels, s.tower_layers)
+        style = (s.tower_kind, s.tower_norm, s.tower_init)
+        self.class_tower = Tower(*tower, self.anchors_per_place * self.values, *style)
+        self.box_tower = Tower(*tower, self.anchors_per_place * 4, *style)
+        self._start_at_prior()
+
+    def _start_at_prior(self) -> None:
+        """Section 4.1, "Initialization": b = -log((1 - pi) / pi), so that every score starts at pi."""
+        bias = self.class_tower.output.bias.data.view(self.anchors_per_place, self.values)
+        first = slice(0, 1) if self.settings.scores == "objectness" else slice(None)
+        bias[:, first] = -math.log((1 - self.settings.prior) / self.settings.prior)
+
+    # -- The network: section 4, figure 3 ---------------------------------------------------------------------------
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Pixels [B, 3, H, W] → logits [B, A, K] (or [B, A, 1 + K]), deltas [B, A, 4], anchors [A, 4], levels [5].
+
+        Anchors run level by level from P3, row by row, and at one place ratio by ratio; `levels` counts each level's.
+        """
+        levels = self.pyramid(self.backbone(self.normalise(images)))  # 5 x [B, channels, H / 2^l, W / 2^l]
+        logits = [per_anchor(self.class_tower(level), self.values) for level in levels]
+        deltas = [per_anchor(self.box_tower(level), 4) for level in levels]
+        return {
+            "logits": torch.cat(logits, dim=1).float(),  # [B, A, K]
+            "deltas": torch.cat(deltas, dim=1).float(),  # [B, A, 4]
+            "anchors": self.anchors(images.shape[-2:], [level.shape[-2:] for level in levels], images.device),
+            "levels": torch.tensor([level.shape[1] for level in logits]),
+        }
+
+    def anchors(self, image: torch.Size, grids: list[torch.Size], device: torch.device) -> Tensor:
+        """Section 4, "Anchors": sizes 32² to 512² on P3 to P7, three ratios and three scales. → [A, 4] in pixels."""
+        s = self.settings
+        whole = s.anchor_places == "torchvision"
+        found = []
+        for level, (size, grid) in enumerate(zip(s.anchor_sizes, grids, strict=True), start=3):
+            cell = cell_anchors(size, s.anchor_scales, s.anchor_ratios, whole_pixels=whole).to(device)
+            stride = (image[0] // grid[0], image[1] // grid[1]) if whole else (2**level, 2**level)
+            found.append(grid_anchors(cell, grid[0], grid[1], stride, offset=0.0 if whole else 0.5))
+        return torch.cat(found)
+
+    # -- Training: sections 3 and 4.1 -------------------------------------------------------------------------------
+
+    def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        """The focal loss over all anchors ("classes"), the box loss over the matched ones ("boxes").
+
+        Both are divided by the number of anchors that took a box (section 4.1, "Focal Loss"). With scores="objectness" the
+        focal loss is on "objectness", and "classes" is the cross entropy over the classes at the matched anchors.
+        """
+        return self.losses_of(self(images), targets)
+
+    def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
+        """`losses`, from outputs that are there already."""
+        s = self.settings
+        logits, deltas, anchors = outputs["logits"], outputs["deltas"], outputs["anchors"]
+        boxes, labels = _pad(targets, logits.device)  # [B, M, 4], [B, M]
+        matched = match(self._overlap(boxes, anchors), s.match_high, s.match_low, s.match_best)  # [B, A]
+        found = matched >= 0
+        answer = matched.clamp(min=0)
+
+        counted = (found | (matched == BACKGROUND)).float()
+        if boxes.shape[1]:
+            label = labels.gather(1, answer)  # [B, A]
+            box = boxes.gather(1, answer[..., None].expand(-1, -1, 4))[found]  # [P, 4], P matched anchors
+        else:
+            label, box = torch.zeros_like(answer), boxes.new_zeros((0, 4))
+        box_loss = self._box_loss(deltas[found], box, anchors.expand(len(targets), -1, -1)[found])
+
+        positives = found.sum(1)  # [B]
+        if s.loss_per == "photo":
+            weight = 1 / positives.clamp(min=1) / len(targets)
+        else:
+            weight = 1 / positives.sum().clamp(min=1).expand_as(positives)
+        at_found = weight[:, None].expand_as(answer)[found]  # [P]
+
+        score_loss = (self._score_loss(logits, label, found, counted) * weight[:, None]).sum()
+        parts = {"boxes": (box_loss * at_found).sum() * s.box_weight}
+        if s.scores == "sigmoid":
+            return {"classes": score_loss} | parts
+        which = F.cross_entropy(logits[..., 1:][found], label[found], reduction="none")  # [P]
+        return {"objectness": score_loss, "classes": (which * at_found).sum()} | parts
+
+    def _overlap(self, boxes: Tensor, anchors: Tensor) -> Tensor:
+        """IoU [B, M, A]; -1 in the rows that only fill the batch up."""
+        overlap = box_ops.iou(boxes, anchors[None])
+        return overlap.masked_fill_((box_ops.area(boxes) <= 0)[..., None], -1.0)
+
+    def _score_loss(self, logits: Tensor, label: Tensor, found: Tensor, counted: Tensor) -> Tensor:
+        """Equation 5 for every anchor: [B, A]. Anchors between the two IoU bounds count nothing."""
+        s = self.settings
+        if s.scores == "objectness":
+            logits, truth = logits[..., :1], found[..., None].float()
+        else:
+            truth = F.one_hot(label, len(self.names)).float() * found[..., None]  # [B, A, K]
+        return sigmoid_focal_loss(logits, truth, s.focal_alpha, s.focal_gamma).sum(-1) * counted
+
+    def _box_loss(self, deltas: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
+        """Section 4, "Box Regression Subnet", for P matched anchors: three times [P, 4] → [P]."""
+        s = self.settings
+        encode, decode = CODINGS[s.box_coding]
+        if s.box_loss == "giou":
+            return giou_loss(decode(deltas, anchors), boxes)
+        return smooth_l1_loss(deltas, encode(boxes, anchors), s.smooth_l1_beta)
+
+    # -- Inference: section 4.1 -------------------------------------------------------------------------------------
+
+    def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
+        """At most `candidates` best scores a level, over the threshold; then NMS class by class."""
+        s = self.settings
+        threshold = s.score_threshold if min_score is None else min_score
+        scores, labels, boxes = self._candidates(outputs, threshold)  # [B, C], [B, C], [B, C, 4]
+        sides = torch.tensor([[f.input_width, f.input_height] for f in frames], device=boxes.device)
+        boxes = box_ops.clip(boxes, sides[:, None, :1], sides[:, None, 1:])
+        photo, place = torch.where(scores >= 0)
+        kept = nms_by_group(
+            boxes[photo, place], scores[photo, place], photo * len(self.names) + labels[photo, place], s.nms_iou
+        )
+        photo, place = photo[kept], place[kept]
+        found = []
+        for i, frame in enumerate(frames):
+            mine = place[photo == i][: s.max_detections]
+            detections = Detections(
+                boxes=frame.to_photo(boxes[i, mine]).cpu(),
+                scores=scores[i, mine].cpu(),
+                labels=labels[i, mine].cpu(),
+                names=self.names,
+                width=frame.width,
+                height=frame.height,
+                path=frame.path,
+            )
+            found.append(detections.keep(box_ops.area(detections.boxes) > 0))
+        return found
+
+    def _candidates(self, outputs: Outputs, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+        """The best scores of each level, over all levels: scores [B, C] (-1: none), labels [B, C], boxes [B, C, 4]."""
+        decode = CODINGS[self.settings.box_coding][1]
+        classes = len(self.names)
+        start, best = 0, []
+        for count in outputs["levels"].tolist():
+            part = slice(start, start + count)
+            start += count
+            flat = self._scores(outputs["logits"][:, part]).flatten(1)  # [B, A x K]
+            score, index = flat.topk(min(self.settings.candidates, flat.shape[1]))
+            anchor = index // classes
+            delta = outputs["deltas"][:, part].gather(1, anchor[..., None].expand(-1, -1, 4))
+            score = score.masked_fill(score <= threshold, -1.0) if threshold > 0 else score
+            best.append((score, index % classes, decode(delta, outputs["anchors"][part][anchor])))
+        scores, labels, boxes = zip(*best, strict=True)
+        return torch.cat(scores, 1), torch.cat(labels, 1), torch.cat(boxes, 1)
+
+    def _scores(self, logits: Tensor) -> Tensor:
+        """Logits [B, A, values] → scores [B, A, K], 0 to 1."""
+        if self.settings.scores == "sigmoid":
+            return logits.sigmoid()
+        return logits[..., :1].sigmoid() * logits[..., 1:].softmax(-1)
+
+    @property
+    def class_rows(self) -> dict[str, tuple[int, int]]:
+        before = int(self.settings.scores == "objectness")
+        return {f"class_tower.output.{part}": (self.anchors_per_place, before) for part in ("weight", "bias")}
+
+
+CODINGS = {"centre": (encode_centre, decode_centre), "corner": (encode_corner, decode_corner)}
+
+
+def _pad(targets: list[Target], device: torch.device) -> tuple[Tensor, Tensor]:
+    """B targets → boxes [B, M, 4] and labels [B, M], filled up with empty boxes of class 0; M may be 0."""
+    boxes = torch.nn.utils.rnn.pad_sequence([t.boxes for t in targets], batch_first=True)
+    labels = torch.nn.utils.rnn.pad_sequence([t.labels for t in targets], batch_first=True)
+    return boxes.to(device), labels.to(device)

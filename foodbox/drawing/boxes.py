@@ -1,0 +1,98 @@
+"""Boxes drawn on a photo, and many photos on one sheet."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from foodbox.records import Detections, Photo
+
+# Okabe and Ito's colours, which people with any colour vision tell apart; the first is used where there is one class.
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
+TRUTH = "#FFFFFF"
+# System fonts that have Korean and Chinese letters, which Pillow's own font lacks: Linux, Windows, macOS.
+WIDE_FONTS = (
+    "NotoSansCJK-Regular.ttc",
+    "NanumGothic.ttf",
+    "UnDotum.ttf",
+    "wqy-zenhei.ttc",
+    "malgun.ttf",
+    "AppleSDGothicNeo.ttc",
+)
+
+
+def draw_detections(image: Image.Image, detections: Detections) -> Image.Image:
+    """A copy of the picture with each detection's box, class and score, the best on top.
+
+    The picture may be smaller than the photo that the detections are of; boxes shrink with it.
+    """
+    result = image.copy()
+    pen = ImageDraw.Draw(result)
+    scale = image.width / detections.width, image.height / detections.height
+    for row, label in reversed(list(zip(detections.rows(), detections.labels.tolist(), strict=True))):
+        _box(pen, result.size, _scaled(row["box"], scale), COLOURS[label % len(COLOURS)], f"{row['label']} {row['score']:.2f}")
+    return result
+
+
+def draw_truth(image: Image.Image, photo: Photo) -> Image.Image:
+    """A copy of the picture with the photo's true boxes in white, without words."""
+    result = image.copy()
+    pen = ImageDraw.Draw(result)
+    scale = image.width / photo.width, image.height / photo.height
+    for box in photo.boxes.tolist():
+        _box(pen, result.size, _scaled(box, scale), TRUTH, "")
+    return result
+
+
+def sheet(images: Sequence[Image.Image], columns: int, tile: tuple[int, int], title: str = "") -> Image.Image:
+    """Pictures side by side, each shrunk into a tile of width x height pixels, with a title above."""
+    rows = -(-len(images) // columns)
+    head = 28 if title else 0
+    result = Image.new("RGB", (columns * tile[0], rows * tile[1] + head), "#202020")
+    if title:
+        ImageDraw.Draw(result).text((8, 5), title, fill="white", font=font(title, 16))
+    for i, image in enumerate(images):
+        small = image.copy()
+        small.thumbnail((tile[0] - 6, tile[1] - 6))
+        left = i % columns * tile[0] + (tile[0] - small.width) // 2
+        result.paste(small, (left, head + i // columns * tile[1] + (tile[1] - small.height) // 2))
+    return result
+
+
+def _scaled(box: Sequence[float], scale: tuple[float, float]) -> list[float]:
+    return [value * scale[i % 2] for i, value in enumerate(box)]
+
+
+def _box(pen: ImageDraw.ImageDraw, size: tuple[int, int], box: Sequence[float], colour: str, words: str) -> None:
+    width = max(2, round(max(size) / 250))
+    x1, y1, x2, y2 = box
+    outline = [x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)]
+    pen.rectangle([v + d for v, d in zip(outline, (-1, -1, 1, 1), strict=True)], outline="black", width=width + 2)
+    pen.rectangle(outline, outline=colour, width=width)
+    if not words:
+        return
+    letters = font(words, max(11, round(max(size) / 45)))
+    left, top, right, bottom = pen.textbbox((0, 0), words, font=letters)
+    # Above the box where there is room, else inside it.
+    y = y1 - (bottom + 4) if y1 > bottom + 4 else y1 + width
+    x = min(max(0.0, x1), max(0, size[0] - right - 6))
+    pen.rectangle([x, y, x + right - left + 6, y + bottom + 4], fill=colour)
+    pen.text((x + 3, y + 1), words, fill="black", font=letters)
+
+
+@functools.lru_cache(maxsize=64)
+def _font(name: str | None, size: int) -> Any:
+    return ImageFont.load_default(size) if name is None else ImageFont.truetype(name, size)
+
+
+def font(words: str, size: int) -> Any:
+    """A font that has the words' letters, if this machine has one."""
+    for name in WIDE_FONTS if any(ord(letter) > 0x2FF for letter in words) else ():
+        try:
+            return _font(name, size)
+        except OSError:
+            continue
+    return _font(None, size)

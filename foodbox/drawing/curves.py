@@ -1,0 +1,45 @@
+"""Curves of a training run: what fell and what rose."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+SCORES = {"ap": "AP", "ap50": "AP50", "mean_iou": "mean IoU of the best box"}
+
+
+def curves(log: Sequence[dict[str, Any]], title: str) -> bytes:
+    """A PNG with the losses by part on the left and the validation scores on the right, over the epochs.
+
+    Args:
+        log: one entry an epoch with "epoch", "losses" (part → mean) and, once known, "scores".
+    """
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    epochs = [entry["epoch"] for entry in log]
+    left.plot(epochs, [sum(entry["losses"].values()) for entry in log], "k-o", label="sum", markersize=4)
+    for part in log[-1]["losses"] if log else ():
+        if any(entry["losses"][part] for entry in log):
+            left.plot(epochs, [entry["losses"][part] for entry in log], "-o", label=part, markersize=3)
+    left.set(title="Training loss", xlabel="epoch", ylim=(0, None))
+    scored = [entry for entry in log if entry.get("scores")]
+    for key, label in SCORES.items():
+        values = [(entry["epoch"], entry["scores"][key]) for entry in scored if entry["scores"][key] is not None]
+        if values:
+            right.plot(*zip(*values, strict=True), "-o", label=f"{label} {values[-1][1]:.3f}", markersize=4)
+    right.set(title="Validation scores", xlabel="epoch", ylim=(0, 1))
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if axes.lines:
+            axes.legend()
+    figure.suptitle(title)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

@@ -1,0 +1,101 @@
+"""Average precision as COCO counts it (Lin et al. 2014; cocodataset.org, "Detection Evaluation"), by faster-coco-eval."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+
+from foodbox.records import Dataset, Detections
+
+
+@dataclass
+class CocoScores:
+    """COCO's summary numbers, 0 to 1, or None where there is nothing to count (no box of that size, say).
+
+    Attributes:
+        ap: mean over IoU 0.50, 0.55 ... 0.95, over classes.
+        ap50, ap75: at one IoU.
+        ap_small, ap_medium, ap_large: for boxes under 32² pixels, up to 96², above.
+        recall: share of the boxes found at IoU 0.5 with at most 100 detections a photo, mean over classes.
+        per_class: class → {"ap", "ap50", "boxes"}.
+    """
+
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    ap_small: float | None
+    ap_medium: float | None
+    ap_large: float | None
+    recall: float | None
+    per_class: dict[str, dict[str, float | int | None]]
+
+
+def coco_scores(dataset: Dataset, detections: Sequence[Detections]) -> CocoScores:
+    """AP of the detections, one for each photo of the dataset in its order, with labels into the dataset's names."""
+    names = dataset.names
+    truth: dict[str, Any] = {
+        "info": {},
+        "images": [{"id": i, "width": p.width, "height": p.height} for i, p in enumerate(dataset, start=1)],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names, start=1)],
+        "annotations": _annotations(dataset),
+    }
+    found = [
+        {"image_id": i, "category_id": label + 1, "bbox": _xywh(box), "score": score}
+        for i, d in enumerate(detections, start=1)
+        for box, label, score in zip(d.boxes.double().tolist(), d.labels.tolist(), d.scores.double().tolist(), strict=True)
+    ]
+    boxes = [sum(int((p.labels[~p.ignore] == k).sum()) for p in dataset) for k in range(len(names))]
+    if not found:
+        zero = 0.0 if any(boxes) else None
+        nothing: dict[str, dict[str, float | int | None]] = {
+            name: {"ap": 0.0 if n else None, "ap50": 0.0 if n else None, "boxes": n}
+            for name, n in zip(names, boxes, strict=True)
+        }
+        return CocoScores(zero, zero, zero, None, None, None, zero, nothing)
+    with contextlib.redirect_stdout(io.StringIO()):
+        annotations = COCO(truth)
+        run = COCOeval_faster(annotations, annotations.loadRes(found), "bbox", print_function=lambda *_: None)
+        run.evaluate()
+        run.accumulate()
+    precision, recall = run.eval["precision"], run.eval["recall"]  # [T, R, K, area, dets], [T, K, area, dets]
+    return CocoScores(
+        ap=_mean(precision[:, :, :, 0, -1]),
+        ap50=_mean(precision[0, :, :, 0, -1]),
+        ap75=_mean(precision[5, :, :, 0, -1]),
+        ap_small=_mean(precision[:, :, :, 1, -1]),
+        ap_medium=_mean(precision[:, :, :, 2, -1]),
+        ap_large=_mean(precision[:, :, :, 3, -1]),
+        recall=_mean(recall[0, :, 0, -1]),
+        per_class={
+            name: {"ap": _mean(precision[:, :, k, 0, -1]), "ap50": _mean(precision[0, :, k, 0, -1]), "boxes": boxes[k]}
+            for k, name in enumerate(names)
+        },
+    )
+
+
+def _annotations(dataset: Dataset) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = []
+    for i, photo in enumerate(dataset, start=1):
+        for box, label, ignore in zip(
+            photo.boxes.double().tolist(), photo.labels.tolist(), photo.ignore.tolist(), strict=True
+        ):
+            x, y, w, h = _xywh(box)
+            entry = {"id": len(entries) + 1, "image_id": i, "category_id": label + 1, "bbox": [x, y, w, h]}
+            entries.append(entry | {"area": w * h, "iscrowd": int(ignore)})
+    return entries
+
+
+def _xywh(box: list[float]) -> list[float]:
+    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+
+
+def _mean(values: np.ndarray[Any, Any]) -> float | None:
+    """The mean of what was counted; COCO marks with -1 what there is nothing to count for."""
+    counted = values[values > -1]
+    return float(counted.mean()) if counted.size else None

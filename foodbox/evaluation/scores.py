@@ -1,0 +1,88 @@
+"""All scores of a detector on labelled photos, and plain words on why they are what they are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from foodbox.evaluation.coco import coco_scores
+from foodbox.evaluation.starthon import mean_iou
+from foodbox.evaluation.voc import voc_ap50
+from foodbox.ops.boxes import iou
+from foodbox.records import Dataset, Detections
+
+SURE = 0.3
+"""The score from which a detection is shown to people unless they ask otherwise."""
+
+
+@dataclass
+class Scores:
+    """Scores from 0 to 1, or None where there was nothing to count.
+
+    Attributes:
+        photos, boxes: how many were scored and counted.
+        ap ... recall, per_class: as in `evaluation.coco.CocoScores`.
+        voc_ap50: as Pascal VOC counts it.
+        mean_iou: the AI Starthon's score.
+        remarks: sentences on what pulls the scores down.
+    """
+
+    photos: int
+    boxes: int
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    ap_small: float | None
+    ap_medium: float | None
+    ap_large: float | None
+    recall: float | None
+    voc_ap50: float | None
+    mean_iou: float | None
+    per_class: dict[str, dict[str, float | int | None]]
+    remarks: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and the log."""
+        return dataclasses.asdict(self)
+
+
+def score(dataset: Dataset, detections: Sequence[Detections]) -> Scores:
+    """Holds detections against the truth.
+
+    Args:
+        dataset: labelled photos.
+        detections: one for each photo, in its order, labels into the dataset's names, unsure ones included.
+    """
+    coco = coco_scores(dataset, detections)
+    return Scores(
+        photos=len(dataset),
+        boxes=sum(int((~photo.ignore).sum()) for photo in dataset),
+        voc_ap50=voc_ap50(dataset, detections),
+        mean_iou=mean_iou(dataset, detections),
+        remarks=_remarks(dataset, detections),
+        **dataclasses.asdict(coco),
+    )
+
+
+def _remarks(dataset: Dataset, detections: Sequence[Detections]) -> list[str]:
+    """What a person would see on the pictures: photos without a detection, boxes missed, wrong boxes, wrong classes."""
+    silent = missed = wrong = confused = boxes = shown = 0
+    for photo, found in zip(dataset, detections, strict=True):
+        sure = found.over(SURE)
+        truth, labels = photo.boxes[~photo.ignore], photo.labels[~photo.ignore]
+        boxes, shown = boxes + len(truth), shown + len(sure)
+        silent += len(sure) == 0 and len(truth) > 0
+        overlap = iou(sure.boxes, truth) >= 0.5  # [N, M]
+        same = sure.labels[:, None] == labels[None, :]
+        missed += int((~overlap.any(0)).sum()) if len(sure) else len(truth)
+        wrong += int((~(iou(sure.boxes, photo.boxes) >= 0.5).any(1)).sum()) if len(photo.boxes) else len(sure)
+        confused += int((overlap.any(1) & ~(overlap & same).any(1)).sum()) if len(truth) else 0
+    remarks = [
+        (silent, f"{silent} of {len(dataset)} photos have no detection over {SURE}"),
+        (missed, f"{missed} of {boxes} boxes are met by no detection over {SURE} (at IoU 0.5)"),
+        (wrong, f"{wrong} of {shown} detections over {SURE} lie on no box"),
+        (confused, f"{confused} of {shown} detections over {SURE} lie on a box of another class"),
+    ]
+    return [words for count, words in remarks if count]

@@ -1,0 +1,56 @@
+"""Writing files whole or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from foodbox.errors import FoodboxError
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Writes a file so that nobody ever sees half of it: to a neighbour first, which then takes its name.
+
+    Raises:
+        FoodboxError: the place cannot be written to.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            # mkstemp gives rights to the owner alone; what a person writes should be readable as their other files are.
+            Path(name).chmod(0o666 & ~_umask())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as fault:
+        raise cannot_write(path, fault) from fault
+
+
+def make_folder(path: Path) -> Path:
+    """Makes a folder and those above it, or says in one sentence why that cannot be.
+
+    Raises:
+        FoodboxError: the place cannot be written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise cannot_write(path, fault) from fault
+    return path
+
+
+def cannot_write(path: Path, fault: OSError) -> FoodboxError:
+    """The sentence for a place that cannot be written to."""
+    return FoodboxError(
+        f"Cannot write {path}: {fault.strerror or fault}. Choose a place that you may write to and that has room."
+    )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,111 @@
+"""What `foodbox detect` takes and leaves: photos found by their names; pictures, tables and cut-out regions written."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from foodbox.data.images import PhotoError, find_photos, open_photo, photo_size
+from foodbox.drawing.boxes import draw_detections
+from foodbox.errors import UsageError
+from foodbox.files import make_folder, write_whole
+from foodbox.records import Detections, Finding, Photo, Source
+
+JPEG_QUALITY = 92
+COLUMNS = ("path", "width", "height", "label", "score", "x1", "y1", "x2", "y2")
+
+
+def find_all(paths: Sequence[str | Path]) -> tuple[list[Photo], list[Finding]]:
+    """The photos that paths, folders and patterns name, each once, in the order of the call; what is no photo is found.
+
+    Raises:
+        UsageError: there is nothing at a path, or a folder without photos.
+    """
+    files: dict[Path, None] = {}
+    for given in paths:
+        path = Path(given)
+        if path.is_dir():
+            inside = find_photos(path)
+            if not inside:
+                raise UsageError(f"The folder {path} holds no photos: expected files such as .jpg, .png or .webp.")
+            files |= dict.fromkeys(inside)
+        elif path.exists():
+            files[path] = None
+        elif matches := sorted(glob.glob(str(given), recursive=True)):
+            files |= dict.fromkeys(p for m in matches if (p := Path(m)).is_file())
+        else:
+            raise UsageError(f"There is no photo, folder or match for {given}: check the name.")
+    photos, findings = [], []
+    for path in files:
+        try:
+            width, height, _ = photo_size(path)
+            photos.append(Photo(path, width, height, labelled=False))
+        except PhotoError as fault:
+            findings.append(Finding(Source(path), str(fault).rstrip("."), photo=path))
+    return photos, findings
+
+
+class DetectionWriter:
+    """Writes pictures as detections come in, and the tables of all at the end.
+
+    Args:
+        folder: made if it is not there.
+        crop: write each region to folder/crops as its own photo.
+    Raises:
+        FoodboxError: the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path, crop: bool) -> None:
+        self.folder = make_folder(folder)
+        self.crop = crop
+        self._names: set[str] = set()
+
+    def add(self, detections: Detections) -> None:
+        """The photo with its boxes, and its regions, full size."""
+        assert detections.path is not None
+        name = self._free_name(detections.path.stem)
+        image = open_photo(detections.path)
+        write_whole(self.folder / f"{name}.jpg", _jpeg(draw_detections(image, detections)))
+        for i, row in enumerate(detections.rows() if self.crop else (), start=1):
+            x1, y1, x2, y2 = (round(v) for v in row["box"])
+            region = image.crop((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)))
+            write_whole(self.folder / "crops" / f"{name}_{i}_{_plain(row['label'])}.jpg", _jpeg(region))
+
+    def finish(self, found: Sequence[Detections]) -> None:
+        """detections.json and detections.csv, one for all photos."""
+        rows = [d.to_dict() for d in found]
+        write_whole(self.folder / "detections.json", json.dumps(rows, ensure_ascii=False, indent=1))
+        table = io.StringIO()
+        writer = csv.writer(table)
+        writer.writerow(COLUMNS)
+        for photo in rows:
+            for one in photo["detections"]:
+                start = (photo["path"], photo["width"], photo["height"])
+                writer.writerow((*start, one["label"], one["score"], *one["box"]))
+        write_whole(self.folder / "detections.csv", table.getvalue())
+
+    def _free_name(self, stem: str) -> str:
+        """The photo's name, or the name and a number where another folder's photo has it already."""
+        name, number = stem, 1
+        while name.casefold() in self._names:
+            number += 1
+            name = f"{stem}-{number}"
+        self._names.add(name.casefold())
+        return name
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def _plain(label: str) -> str:
+    """A class name as part of a file name."""
+    return "".join(letter if letter.isalnum() else "_" for letter in label)

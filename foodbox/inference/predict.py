@@ -1,0 +1,79 @@
+"""A detector over many photos: opened ahead in other processes, run in batches, decoded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from foodbox.data.loader import photo_loader
+from foodbox.detectors.base import Detector
+from foodbox.records import Batch, Detections, Photo
+
+
+def default_workers() -> int:
+    """Processes that open photos: half the cores, for the network needs the others; at most 8."""
+    return min(8, max(1, (os.cpu_count() or 1) // 2))
+
+
+def best_device() -> torch.device:
+    """CUDA, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def half_precision_pays(device: torch.device) -> bool:
+    """Whether bfloat16 makes convolutions faster: on GPUs that have it, on CPUs with AVX-512 BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device.type != "cpu":
+        return False
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    with_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return capabilities.startswith("AVX512") and bool(with_bf16)
+
+
+@torch.inference_mode()
+def predict(
+    detector: Detector,
+    batches: Sequence[Batch] | Iterator[Batch],
+    device: torch.device,
+    half: bool,
+    min_score: float | None = None,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Iterator[Detections]:
+    """Detections of every photo of the batches, in their order.
+
+    Args:
+        half: run the network in bfloat16.
+        min_score: instead of the detector's own score threshold.
+        progress: called after each batch with the number of its photos.
+    """
+    detector.eval()
+    for batch in batches:
+        images = batch.images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            outputs = detector(images)
+        yield from detector.decode(outputs, batch.frames, min_score)
+        progress(len(batch))
+
+
+def predict_photos(
+    detector: Detector,
+    photos: Sequence[Photo],
+    device: torch.device,
+    half: bool | None = None,
+    min_score: float | None = None,
+    batch_size: int = 8,
+    workers: int | None = None,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Iterator[Detections]:
+    """`predict` over photos on the disk."""
+    workers = default_workers() if workers is None else workers
+    if len(photos) <= batch_size:
+        workers = 0  # starting a process costs more than it saves
+    loader = photo_loader(photos, detector.preprocessing, batch_size, workers)
+    half = half_precision_pays(device) if half is None else half
+    yield from predict(detector, loader, device, half, min_score, progress)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""The shared parts with weights: backbones, pyramids, heads."""

@@ -1,0 +1,118 @@
+"""Backbones: timm's networks as feature maps C3, C4, C5, with stages frozen where the person asks."""
+
+from typing import Self
+
+import timm
+import torch
+from timm.layers import Conv2dSame, create_pool2d
+from torch import Tensor, nn
+
+from foodbox.errors import UsageError
+
+REDUCTIONS = (8, 16, 32)
+"""C3, C4 and C5 are 8, 16 and 32 times smaller than the input: the level's number is the power of two."""
+
+
+class Backbone(nn.Module):
+    """A timm network up to C5, without weights of its own until somebody loads them.
+
+    Args:
+        name: timm's name of a network with feature maps at strides 8, 16 and 32.
+        frozen_stages: 0 trains all; n freezes everything up to and with the last layer of stride 2^n, so that 5 freezes
+            the whole backbone.
+        frozen_batch_norm: use the statistics that came with the weights and train neither scale nor shift: right for
+            small batches, whose own statistics are too rough.
+        batch_norm_eps: the epsilon that the weights were trained with.
+        keras_layout: strides and padding as keras-resnet has them; for its weights, ResNets only.
+
+    Raises:
+        UsageError: timm has no such network, or it has no such feature maps.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        frozen_stages: int = 0,
+        frozen_batch_norm: bool = True,
+        batch_norm_eps: float = 1e-5,
+        keras_layout: bool = False,
+    ) -> None:
+        super().__init__()
+        self.body, levels = _timm_features(name)
+        if keras_layout:
+            _keras_layout(self.body)
+        self.channels: list[int] = [self.body.feature_info.channels()[i] for i in levels]
+        self.frozen_batch_norm = frozen_batch_norm
+        self._levels = levels
+        for module in self._batch_norms():
+            module.eps = batch_norm_eps
+            if frozen_batch_norm:
+                module.requires_grad_(False)
+        self._freeze(frozen_stages)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images [B, 3, H, W] → C3, C4, C5: [B, channels[i], H/8, W/8] and so on."""
+        features = self.body(images)
+        return [features[i] for i in self._levels]
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.frozen_batch_norm:
+            for module in self._batch_norms():
+                module.train(False)
+        return self
+
+    def _batch_norms(self) -> list[nn.Module]:
+        return [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+    def _freeze(self, stages: int) -> None:
+        maps = [m for m in self.body.feature_info.info if m["reduction"] <= 2**stages]
+        if stages == 0 or not maps:
+            return
+        # Parameters are registered in the order in which the network runs, so the frozen part is a prefix of them.
+        names = [name for name, _ in self.body.named_parameters()]
+        last = maps[-1]["module"]
+        inside = [i for i, n in enumerate(names) if n.startswith((f"{last}.", f"{last.replace('.', '_')}."))]
+        # A map that is taken behind an activation (the stem of a ResNet) has no parameters: what comes before the
+        # first stage is frozen.
+        stem = next(i for i, n in enumerate(names) if n.startswith(("layer", "stage", "blocks", "features")))
+        for name in names[: inside[-1] + 1 if inside else stem]:
+            self.body.get_parameter(name).requires_grad_(False)
+
+
+def _timm_features(name: str) -> tuple[nn.Module, list[int]]:
+    """timm's network with feature maps only, and which of its maps are C3, C4 and C5."""
+    if not timm.is_model(name):
+        close = timm.list_models(f"*{name.split('_')[0]}*")[:5]
+        hint = f"such as {', '.join(close)}" if close else "such as mobilenetv2_100 or resnet50"
+        raise UsageError(f"Unknown backbone {name!r}: expected the name of a timm network, {hint}.")
+    try:
+        body = timm.create_model(name, features_only=True, pretrained=False)
+        reductions = list(body.feature_info.reduction())
+        levels = [max(i for i, r in enumerate(reductions) if r == wanted) for wanted in REDUCTIONS]
+        with torch.no_grad():
+            shapes = [feature.shape for feature in body.eval()(torch.zeros(1, 3, 64, 64))]
+        fit = [shapes[i][1:] == (body.feature_info.channels()[i], 64 // r, 64 // r) for i, r in zip(levels, REDUCTIONS)]
+    except (RuntimeError, AttributeError, ValueError, TypeError, AssertionError):
+        fit = [False]
+    if not all(fit):
+        raise UsageError(
+            f"The backbone {name!r} has no feature maps of any photo's size at strides 8, 16 and 32, which the pyramid "
+            "needs; take a convolutional network such as mobilenetv2_100 or resnet50."
+        )
+    return body, levels
+
+
+def _keras_layout(body: nn.Module) -> None:
+    """Turns a timm ResNet into keras-resnet's: stride in a block's first convolution, "same" padding at the stem.
+
+    TensorFlow pads the right and lower side more where the padding is odd, so that places lie half a stride further
+    than in a network with symmetric padding.
+    """
+    if not hasattr(body, "layer1") or not hasattr(body, "maxpool"):
+        raise UsageError("keras_layout is for ResNet backbones: take resnet50, resnet101 or resnet152.")
+    stem = body.conv1
+    body.conv1 = Conv2dSame(stem.in_channels, stem.out_channels, stem.kernel_size, stem.stride, bias=False)
+    body.maxpool = create_pool2d("max", 3, 2, padding="same")
+    for stage in (body.layer2, body.layer3, body.layer4):
+        stage[0].conv1.stride, stage[0].conv2.stride = stage[0].conv2.stride, stage[0].conv1.stride

@@ -1,0 +1,1 @@
+"""The shared mathematics: plain functions on tensors, no weights."""

@@ -1,0 +1,48 @@
+"""Anchors: the reference boxes that one-stage detectors and region proposal networks start from.
+
+Faster R-CNN (Ren et al. 2015) section 3.1.1; RetinaNet (Lin et al. 2017) section 4, "Anchors".
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def cell_anchors(size: float, scales: Sequence[float], ratios: Sequence[float], whole_pixels: bool = False) -> Tensor:
+    """The anchors of one place, centred at 0, ratio by ratio and in each scale by scale.
+
+    Args:
+        size: side in pixels of the square anchor at scale 1.
+        scales: factors on the size; RetinaNet has 2^0, 2^(1/3), 2^(2/3).
+        ratios: height over width; the area stays (size x scale)^2.
+        whole_pixels: cut the sides and round the corners to whole pixels, as torchvision does.
+    Returns:
+        [len(ratios) x len(scales), 4].
+    """
+    sides = size * torch.tensor(scales, dtype=torch.float32)
+    if whole_pixels:
+        sides = sides.floor()
+    stretch = torch.tensor(ratios, dtype=torch.float32).sqrt()
+    widths = (sides[None, :] / stretch[:, None]).flatten()  # [A]
+    heights = (sides[None, :] * stretch[:, None]).flatten()
+    corners = torch.stack((-widths, -heights, widths, heights), dim=1) / 2
+    return corners.round() if whole_pixels else corners
+
+
+def grid_anchors(cell: Tensor, height: int, width: int, stride: tuple[float, float], offset: float = 0.5) -> Tensor:
+    """The anchors of one pyramid level: one place's anchors moved over a grid, row by row.
+
+    Args:
+        cell: [A, 4], what `cell_anchors` gave.
+        height, width: places down and across.
+        stride: pixels between places, down and across.
+        offset: where in its cell a place lies, as a share of the stride: 0.5 is the cell's centre.
+    Returns:
+        [height x width x A, 4] in pixels of the network's input.
+    """
+    y = (torch.arange(height, dtype=torch.float32, device=cell.device) + offset) * stride[0]
+    x = (torch.arange(width, dtype=torch.float32, device=cell.device) + offset) * stride[1]
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    places = torch.stack((x, y, x, y), dim=-1).reshape(-1, 1, 4)  # [height x width, 1, 4]
+    return (places + cell[None]).reshape(-1, 4)

@@ -1,0 +1,293 @@
+"""What travels through the house: Photo, Dataset, Finding, Preprocessing, Frame, Target, Batch, Detections.
+
+One convention everywhere: boxes are float32 [N, 4], x1 y1 x2 y2 in pixels, x2 > x1 and y2 > y1; labels are int64 [N],
+0 ... K-1, into `names`. No boxes are a tensor of shape [0, 4], never None. Every other convention ends at a reader.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import supervision
+
+Polygon = Tensor
+"""float32 [P, 2], the corners x y of one closed outline in pixels of the photo."""
+
+
+def no_boxes() -> Tensor:
+    """float32 [0, 4]: what stands where there is no box."""
+    return torch.zeros((0, 4), dtype=torch.float32)
+
+
+def no_labels() -> Tensor:
+    """int64 [0], the labels of no boxes."""
+    return torch.zeros(0, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where something was read: a file and, where the format has lines, the line counted from 1."""
+
+    path: Path
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}" if self.line else str(self.path)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found in the photos or their labels.
+
+    Attributes:
+        source: the file, and the line, that it is in.
+        what: what was found and what was expected there.
+        todo: what the person can do.
+        harm: "error": the photo cannot be trained on; "warning": it can, but look; "note": it was put right.
+        photo: the photo concerned, or None where none is.
+    """
+
+    source: Source
+    what: str
+    todo: str = ""
+    harm: Literal["error", "warning", "note"] = "error"
+    photo: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.what}." + (f" {self.todo}." if self.todo else "")
+
+
+@dataclass
+class Photo:
+    """One photo and what is known to be on it; its pixels stay on the disk.
+
+    Attributes:
+        path: the photo's file.
+        width, height: pixels, as a person sees the photo (EXIF turn applied).
+        boxes: float32 [N, 4].
+        labels: int64 [N] into the dataset's names.
+        masks: a list of N, each the polygons that outline one object, or None where the format has only boxes.
+        ignore: bool [N]; such a box (VOC "difficult", COCO "crowd") is neither trained on nor counted in a score.
+        sources: N places that the boxes were read from.
+        labelled: False for a photo of which nobody said what is on it; a labelled photo without boxes shows none.
+    """
+
+    path: Path
+    width: int
+    height: int
+    boxes: Tensor = field(default_factory=no_boxes)
+    labels: Tensor = field(default_factory=no_labels)
+    masks: list[list[Polygon]] | None = None
+    ignore: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
+    sources: list[Source] = field(default_factory=list)
+    labelled: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.ignore) != len(self.boxes):
+            self.ignore = torch.zeros(len(self.boxes), dtype=torch.bool)
+
+
+@dataclass
+class Dataset:
+    """Photos, the names of their classes, and the format that they were read as."""
+
+    photos: list[Photo]
+    names: list[str]
+    format: str = ""
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __iter__(self) -> Iterator[Photo]:
+        return iter(self.photos)
+
+    @property
+    def box_count(self) -> int:
+        return sum(len(photo.boxes) for photo in self.photos)
+
+    def with_photos(self, photos: list[Photo]) -> Dataset:
+        """The same names and format over other photos."""
+        return dataclasses.replace(self, photos=photos)
+
+    def __str__(self) -> str:
+        return (
+            f"{_count(len(self), 'photo')}, {_count(self.box_count, 'box', 'boxes')}, "
+            f"{_count(len(self.names), 'class', 'classes')}"
+        )
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+class Preprocessing(BaseModel):
+    """How a photo becomes the network's input. It is part of a model, and travels in its file.
+
+    A photo is resized so that its longer side is `size` (`fit="longest"`), or its shorter side is `size` while the
+    longer stays within `max_size` (`fit="shortest"`, Faster R-CNN section 3.3 and RetinaNet section 5), or so that both
+    sides are `size` whatever its shape (`fit="stretch"`). Batches are padded right and below to a multiple of `multiple`.
+    The network sees (pixel / 255 - mean) / std in the order red, green, blue.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int = Field(320, ge=32, le=4096)
+    fit: Literal["longest", "shortest", "stretch"] = "longest"
+    max_size: int = Field(1333, ge=32, le=8192)
+    multiple: int = Field(32, ge=1)
+    antialias: bool = True
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height in pixels to which a photo of width x height is resized; never below 1."""
+        if self.fit == "stretch":
+            return self.size, self.size
+        if self.fit == "longest":
+            scale = self.size / max(width, height)
+        else:
+            scale = min(self.size / min(width, height), self.max_size / max(width, height))
+        # Rounded down as torchvision's detection transform does, so that imported models see the same pixels; the small
+        # term keeps 319.9999999 at 320.
+        return max(1, int(width * scale + 1e-6)), max(1, int(height * scale + 1e-6))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The way between the network's input and the photo's own pixels.
+
+    A point x of the photo lies at `x * scale_x` in the input, whose part `input_width` x `input_height` the photo
+    covers; what lies beyond is padding.
+    """
+
+    width: int
+    height: int
+    input_width: int
+    input_height: int
+    path: Path | None = None
+
+    @property
+    def scale_x(self) -> float:
+        return self.input_width / self.width
+
+    @property
+    def scale_y(self) -> float:
+        return self.input_height / self.height
+
+    def to_input(self, boxes: Tensor) -> Tensor:
+        """Boxes [..., 4] in the photo's pixels → [..., 4] in the input's."""
+        return boxes * boxes.new_tensor([self.scale_x, self.scale_y] * 2)
+
+    def to_photo(self, boxes: Tensor) -> Tensor:
+        """Boxes [..., 4] in the input's pixels → [..., 4] in the photo's."""
+        return boxes * boxes.new_tensor([1 / self.scale_x, 1 / self.scale_y] * 2)
+
+
+@dataclass
+class Target:
+    """What a detector should find on one input: boxes [N, 4] in the input's pixels and labels [N]."""
+
+    boxes: Tensor = field(default_factory=no_boxes)
+    labels: Tensor = field(default_factory=no_labels)
+
+    def to(self, device: torch.device | str) -> Target:
+        return Target(self.boxes.to(device), self.labels.to(device))
+
+
+@dataclass
+class Batch:
+    """Images [B, 3, H, W], uint8 or float with values 0 to 255 (red, green, blue), and one target and frame for each."""
+
+    images: Tensor
+    targets: list[Target]
+    frames: list[Frame]
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(self.images.to(device, non_blocking=True), [t.to(device) for t in self.targets], self.frames)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+@dataclass
+class Detections:
+    """What a detector found on one photo, best first.
+
+    Attributes:
+        boxes: float32 [N, 4] in the photo's own pixels.
+        scores: float32 [N], 0 to 1.
+        labels: int64 [N] into `names`.
+        names: the detector's classes.
+        width, height: the photo's size in pixels.
+        path: the photo's file, or None for a photo that came as pixels.
+        masks: bool [N, height, width], or None for a detector that finds boxes only.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    names: list[str]
+    width: int
+    height: int
+    path: Path | None = None
+    masks: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def keep(self, chosen: Tensor) -> Detections:
+        """The detections that a bool [N] mask or an index names."""
+        return dataclasses.replace(
+            self,
+            boxes=self.boxes[chosen],
+            scores=self.scores[chosen],
+            labels=self.labels[chosen],
+            masks=None if self.masks is None else self.masks[chosen],
+        )
+
+    def over(self, score: float) -> Detections:
+        """The detections whose score is at least `score`."""
+        return self.keep(self.scores >= score)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict a detection: box [x1, y1, x2, y2] rounded to 0.01 px, score, label (the class's name)."""
+        return [
+            {
+                "box": [round(v, 2) for v in box],
+                "score": round(score, 4),
+                "label": self.names[label],
+            }
+            for box, score, label in zip(
+                self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
+            )
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """path, width, height and the detections' rows: what `--json` prints for a photo."""
+        return {
+            "path": None if self.path is None else str(self.path),
+            "width": self.width,
+            "height": self.height,
+            "detections": self.rows(),
+        }
+
+    def to_supervision(self) -> supervision.Detections:
+        """The same as `supervision.Detections`; needs the supervision package."""
+        import supervision
+
+        return supervision.Detections(
+            xyxy=self.boxes.cpu().numpy(),
+            confidence=self.scores.cpu().numpy(),
+            class_id=self.labels.cpu().numpy(),
+            mask=None if self.masks is None else self.masks.cpu().numpy(),
+            data={"class_name": [self.names[i] for i in self.labels.tolist()]},
+        )

@@ -1,0 +1,1 @@
+"""Training: the one loop, and the folder that a run leaves behind."""

@@ -1,0 +1,209 @@
+"""The training loop. Read it from top to bottom: everything that happens in a run happens here."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from foodbox.config import TrainSettings
+from foodbox.console import progress_bar, say
+from foodbox.data.augment import Augmentation
+from foodbox.data.loader import photo_loader, training_loader
+from foodbox.detectors.base import Detector
+from foodbox.errors import FoodboxError
+from foodbox.evaluation.scores import Scores, score
+from foodbox.inference.predict import best_device, default_workers, half_precision_pays, predict
+from foodbox.records import Batch, Dataset, Detections, Target
+from foodbox.training.optimiser import make_average, make_optimiser, make_schedule
+from foodbox.training.run_folder import Progress, RunFolder, load_optimiser, optimiser_tensors
+from foodbox.weights.model_file import save_model
+
+
+class TrainStep(nn.Module):
+    """The detector's losses as a module's forward, which is what accelerate wraps for mixed precision and many GPUs."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        """Pixels [B, 3, H, W] and B targets → the losses by part."""
+        return self.detector.losses(images, targets)
+
+
+@dataclass
+class Fitted:
+    """What came of a run: the best scores (None if no epoch was scored), and whether it was stopped before its end."""
+
+    scores: Scores | None
+    epoch: int
+    seconds: float
+    interrupted: bool = False
+
+
+def fit(
+    detector: Detector,
+    train: Dataset,
+    valid: Dataset,
+    settings: TrainSettings,
+    folder: RunFolder,
+    config: dict[str, Any],
+    resume: bool = False,
+) -> Fitted:
+    """Trains the detector and leaves the run in its folder.
+
+    Ctrl-C ends the run after the step that is under way; the folder then holds a model that works and all that going on
+    needs.
+
+    Args:
+        config: what the report and the model file say of the run.
+        resume: go on from the folder's last whole epoch.
+    Raises:
+        FoodboxError: a loss is not finite; the last good model is kept.
+    """
+    start = time.monotonic()
+    torch.manual_seed(settings.seed)
+    accelerator = _accelerator(settings)
+    device, main = accelerator.device, accelerator.is_main_process
+    half = accelerator.mixed_precision == "bf16"
+    workers = default_workers() if settings.workers is None else settings.workers
+
+    augmentation = Augmentation(settings.mirror, settings.zoom, settings.colour)
+    batches = training_loader(
+        train.photos, detector.preprocessing, augmentation, settings.batch_size, workers, settings.seed,
+        (accelerator.process_index, accelerator.num_processes),
+    )  # fmt: skip
+    checks = photo_loader(valid.photos, detector.preprocessing, settings.batch_size, workers)
+
+    detector.to(device, memory_format=torch.channels_last)
+    optimiser = make_optimiser(detector, settings)
+    average = make_average(detector, settings)
+    progress, log = Progress(), []
+    if resume:
+        tensors, progress = folder.read_state()
+        _load_state(tensors, detector, average, optimiser)
+        log = folder.log()[: progress.epochs]
+    schedule = make_schedule(optimiser, settings, settings.epochs * len(batches), progress.epochs * len(batches))
+    step, optimiser = accelerator.prepare(TrainStep(detector), optimiser)
+    best: Scores | None = Scores(**log[progress.best_epoch - 1]["scores"]) if progress.best_epoch else None
+    model = average.module if average is not None else detector
+
+    def seconds() -> float:
+        return progress.seconds + time.monotonic() - start
+
+    try:
+        for epoch in range(progress.epochs, settings.epochs):
+            detector.train()
+            batches.batch_sampler.epoch = epoch
+            sums: dict[str, float] = {}
+            with progress_bar(f"epoch {epoch + 1} of {settings.epochs}", len(batches)) as bar:
+                for batch in batches:
+                    batch = batch.to(device)
+                    losses = step(batch.images.contiguous(memory_format=torch.channels_last), batch.targets)
+                    loss = torch.stack(list(losses.values())).sum()
+                    if not torch.isfinite(loss):
+                        raise _not_finite(losses, batch, folder)
+                    optimiser.zero_grad()
+                    accelerator.backward(loss)
+                    accelerator.clip_grad_norm_(step.parameters(), settings.clip)
+                    optimiser.step()
+                    schedule.step()
+                    if average is not None:
+                        average.update_parameters(detector)
+                    for part, value in losses.items():
+                        sums[part] = sums.get(part, 0.0) + float(value.detach())
+                    bar.advance(note=f"loss {float(loss.detach()):.3f}")
+
+            if main:
+                detections = _detect(model, checks, device, half, len(valid))
+                scores = score(valid, detections)
+                value = scores.ap if scores.ap is not None else 0.0
+                if value > progress.best:
+                    progress.best, progress.best_epoch, best = value, epoch + 1, scores
+                    save_model(folder.best_model, model, config | {"epoch": epoch + 1})
+                entry = {
+                    "epoch": epoch + 1,
+                    "seconds": round(seconds(), 1),
+                    "learning_rate": max(group["lr"] for group in optimiser.param_groups),
+                    "losses": {part: total / len(batches) for part, total in sums.items()},
+                    "scores": scores.to_dict(),
+                }
+                log.append(entry)
+                progress.epochs = epoch + 1
+                save_model(folder.last_model, model, config | {"epoch": epoch + 1})
+                folder.write_log(log)
+                state = dataclasses.replace(progress, seconds=seconds())
+                folder.write_state(_state(detector, average, optimiser), state)
+                folder.write_curves()
+                folder.write_samples(valid, detections)
+                say(_line(entry, settings.epochs))
+            accelerator.wait_for_everyone()
+    except KeyboardInterrupt:
+        if not folder.best_model.exists():  # stopped within the first epoch: a model that works, if not yet a good one
+            save_model(folder.best_model, model, config | {"epoch": 0})
+            save_model(folder.last_model, model, config | {"epoch": 0})
+        say(f"Stopped. The model so far is {folder.best_model}.")
+        return Fitted(best, progress.best_epoch, seconds(), interrupted=True)
+    folder.write_report(config, best)
+    return Fitted(best, progress.best_epoch, seconds())
+
+
+def _accelerator(settings: TrainSettings) -> Accelerator:
+    """accelerate decides on devices and processes (`accelerate launch`); we say whether bfloat16 pays there."""
+    device = torch.device(settings.device) if settings.device else best_device()
+    half = settings.precision == "bfloat16" or (settings.precision == "auto" and half_precision_pays(device))
+    return Accelerator(mixed_precision="bf16" if half else "no", cpu=device.type == "cpu")
+
+
+def _detect(model: nn.Module, batches: Any, device: torch.device, half: bool, photos: int) -> list[Detections]:
+    """Detections on the validation photos, unsure ones included: AP counts them, and the contest's score needs one each."""
+    with progress_bar("validation", photos) as bar:
+        return list(predict(model, batches, device, half, min_score=0.0, progress=bar.advance))  # type: ignore[arg-type]
+
+
+def _state(
+    detector: Detector, average: AveragedModel | None, optimiser: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    tensors = {f"model.{name}": tensor for name, tensor in detector.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
+    return tensors | optimiser_tensors(optimiser)
+
+
+def _load_state(
+    tensors: dict[str, Tensor], detector: Detector, average: AveragedModel | None, optimiser: torch.optim.Optimizer
+) -> None:
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+    detector.load_state_dict(part("model."))
+    if average is not None:
+        average.load_state_dict(part("average."))
+    load_optimiser(optimiser, tensors)
+
+
+def _not_finite(losses: dict[str, Tensor], batch: Batch, folder: RunFolder) -> FoodboxError:
+    parts = ", ".join(part for part, value in losses.items() if not torch.isfinite(value))
+    photos = ", ".join(str(frame.path) for frame in batch.frames)
+    kept = f"The last good model is {folder.last_model}. " if Path(folder.last_model).exists() else ""
+    return FoodboxError(
+        f"The loss ({parts}) is no longer a finite number, at the photos {photos}. {kept}"
+        "Look at these photos and their boxes, or train with a lower --learning-rate."
+    )
+
+
+def _line(entry: dict[str, Any], epochs: int) -> str:
+    """One epoch in one line."""
+    losses, scores = entry["losses"], entry["scores"]
+    parts = ", ".join(f"{part} {value:.3f}" for part, value in losses.items())
+    found = {"AP": scores["ap"], "AP50": scores["ap50"], "mean IoU": scores["mean_iou"]}
+    figures = "  ".join(f"{name} {value:.3f}" for name, value in found.items() if value is not None)
+    return f"epoch {entry['epoch']:>3}/{epochs}  loss {sum(losses.values()):.3f} ({parts})  {figures}  {entry['seconds']:.0f} s"

@@ -1,0 +1,211 @@
+"""What a run leaves behind: runs/NAME/ with its settings, split, log, curves, samples, models and report."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from foodbox.data.images import open_photo
+from foodbox.drawing.boxes import draw_detections, draw_truth, sheet
+from foodbox.drawing.curves import curves
+from foodbox.errors import UsageError
+from foodbox.evaluation.scores import SURE, Scores
+from foodbox.files import make_folder, write_whole
+from foodbox.records import Dataset, Detections
+
+SAMPLES = 9
+"""How many validation photos samples.jpg shows: three by three, each with its truth beside what was found."""
+
+
+@dataclass
+class Progress:
+    """How far a run has come; what resuming needs besides tensors."""
+
+    epochs: int = 0
+    best: float = -1.0
+    best_epoch: int = 0
+    seconds: float = 0.0
+
+
+class RunFolder:
+    """The files of one run. Every one is written whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.best_model = path / "best.safetensors"
+        self.last_model = path / "last" / "model.safetensors"
+        self._state = path / "last" / "state.safetensors"
+        self._log = path / "log.jsonl"
+
+    @staticmethod
+    def new(runs: Path, name: str | None, kind: str) -> RunFolder:
+        """A new run's folder: runs/NAME, or runs/KIND-1, -2, ... where no name is given.
+
+        Raises:
+            UsageError: the name is taken.
+            FoodboxError: the place cannot be written to.
+        """
+        make_folder(runs)
+        if name is not None:
+            path = runs / name
+            if path.exists() and any(path.iterdir()):
+                raise UsageError(f"The run folder {path} is there already: choose another --name, or go on with --resume {path}.")
+        else:
+            path = next(p for i in range(1, 10**6) if not (p := runs / f"{kind}-{i}").exists())
+        make_folder(path / "last")
+        return RunFolder(path)
+
+    # -- What was asked for -----------------------------------------------------------------------------------------
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """config.yaml: the photos, the settings of the run and of the detector."""
+        write_whole(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+    def read_config(self) -> dict[str, Any]:
+        """What `write_config` wrote.
+
+        Raises:
+            UsageError: this is no run folder.
+        """
+        try:
+            config = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as fault:
+            raise UsageError(
+                f"{self.path} is no run to go on with: it has no readable config.yaml. Name a folder that foodbox train made."
+            ) from fault
+        if not isinstance(config, dict):
+            raise UsageError(f"{self.path / 'config.yaml'} holds no settings. Name a folder that foodbox train made.")
+        return config
+
+    def write_split(self, train: Dataset, valid: Dataset) -> None:
+        """split.json: which photos were trained on and which were kept for validation."""
+        parts = {"train": train, "valid": valid}
+        paths = {part: [str(photo.path) for photo in photos] for part, photos in parts.items()}
+        write_whole(self.path / "split.json", json.dumps(paths, ensure_ascii=False, indent=1))
+
+    def read_split(self) -> dict[str, list[str]]:
+        """What `write_split` wrote: part → the photos' paths."""
+        result: dict[str, list[str]] = json.loads((self.path / "split.json").read_text(encoding="utf-8"))
+        return result
+
+    # -- What came of it --------------------------------------------------------------------------------------------
+
+    def log(self) -> list[dict[str, Any]]:
+        """The epochs so far, one entry each."""
+        if not self._log.exists():
+            return []
+        return [json.loads(line) for line in self._log.read_text(encoding="utf-8").splitlines()]
+
+    def write_log(self, entries: Sequence[dict[str, Any]]) -> None:
+        """log.jsonl: a line an epoch."""
+        lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries]
+        write_whole(self._log, "".join(lines))
+
+    def write_curves(self) -> None:
+        """curves.png, from the log."""
+        write_whole(self.path / "curves.png", curves(self.log(), self.path.name))
+
+    def write_samples(self, valid: Dataset, detections: Sequence[Detections]) -> None:
+        """samples.jpg: validation photos, the truth in white on the left, what was found over SURE on the right."""
+        step = max(1, len(valid) // SAMPLES)
+        tiles = []
+        for photo, found in list(zip(valid, detections, strict=True))[::step][:SAMPLES]:
+            image = open_photo(photo.path, at_least=360)
+            image.thumbnail((360, 360))
+            pair = Image.new("RGB", (image.width * 2 + 4, image.height), "#202020")
+            pair.paste(draw_truth(image, photo), (0, 0))
+            pair.paste(draw_detections(image, found.over(SURE)), (image.width + 4, 0))
+            tiles.append(pair)
+        tile = max(t.width for t in tiles) + 8, max(t.height for t in tiles) + 8
+        picture = sheet(tiles, min(3, len(tiles)), tile, f"left: truth   right: found with a score over {SURE}")
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=88)
+        write_whole(self.path / "samples.jpg", buffer.getvalue())
+
+    def write_report(self, config: dict[str, Any], scores: Scores | None) -> None:
+        """report.html: one page with scores, pictures and settings that can be sent as it is."""
+        write_whole(self.path / "report.html", _report(self.path, config, self.log(), scores))
+
+    # -- What going on needs ----------------------------------------------------------------------------------------
+
+    def write_state(self, tensors: dict[str, Tensor], progress: Progress) -> None:
+        """last/state.safetensors: weights, their average and the optimiser's memory after the last whole epoch."""
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        write_whole(self._state, save(plain, {"progress": json.dumps(vars(progress))}))
+
+    def read_state(self) -> tuple[dict[str, Tensor], Progress]:
+        """What `write_state` wrote.
+
+        Raises:
+            UsageError: the run was stopped before its first epoch ended, or the file is broken.
+        """
+        try:
+            with safe_open(self._state, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                progress = Progress(**json.loads(file.metadata()["progress"]))
+        except (OSError, SafetensorError) as fault:
+            raise UsageError(
+                f"{self.path} cannot be gone on with: it has no whole {self._state.name}, for no epoch ended. Start it anew."
+            ) from fault
+        return tensors, progress
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's memory as named tensors: "optimiser.PARAMETER.VALUE"."""
+    state = optimiser.state_dict()["state"]
+    return {f"optimiser.{i}.{key}": value for i, values in state.items() for key, value in values.items()}
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `optimiser_tensors`; other tensors in the dict are passed over."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        kind, *rest = name.split(".")
+        if kind == "optimiser":
+            state.setdefault(int(rest[0]), {})[rest[1]] = tensor
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def _report(folder: Path, config: dict[str, Any], log: Sequence[dict[str, Any]], scores: Scores | None) -> str:
+    def picture(name: str) -> str:
+        path = folder / name
+        if not path.exists():
+            return ""
+        kind = "png" if path.suffix == ".png" else "jpeg"
+        return f'<img src="data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}" alt="{name}">'
+
+    def table(rows: Sequence[Sequence[object]]) -> str:
+        cells = ("".join(f"<td>{html.escape(_figure(value))}</td>" for value in row) for row in rows)
+        return "<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
+
+    parts = [f"<h1>{html.escape(folder.name)}</h1>"]
+    if scores is not None:
+        named = {k: v for k, v in scores.to_dict().items() if isinstance(v, int | float)}
+        parts.append("<h2>Scores on the validation photos</h2>" + table(list(named.items())))
+        parts.append("".join(f"<p>{html.escape(remark)}.</p>" for remark in scores.remarks))
+        rows = [("class", "AP", "AP50", "boxes")] + [(n, *row.values()) for n, row in scores.per_class.items()]
+        parts.append("<h2>By class</h2>" + table(rows))
+    parts.append("<h2>Curves</h2>" + picture("curves.png"))
+    parts.append("<h2>Samples</h2>" + picture("samples.jpg"))
+    parts.append("<h2>Settings</h2><pre>" + html.escape(yaml.safe_dump(config, sort_keys=False, allow_unicode=True)))
+    parts.append(f"</pre><p>{len(log)} epochs.</p>")
+    style = "body{font:16px sans-serif;max-width:1200px;margin:2em auto}img{max-width:100%}td{padding:2px 14px 2px 0}"
+    head = f'<meta charset="utf-8"><title>{html.escape(folder.name)}</title><style>{style}</style>'
+    return f"<!doctype html><html><head>{head}</head><body>{''.join(parts)}</body></html>"
+
+
+def _figure(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)

@@ -1,0 +1,98 @@
+"""Our one-file models: a .safetensors whose header says all that using it needs. Loading runs no code from the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from foodbox.detectors import DETECTORS
+from foodbox.detectors.base import Detector
+from foodbox.errors import FoodboxError
+from foodbox.files import write_whole
+from foodbox.weights.transfer import Weights
+
+FORMAT_VERSION = "1"
+
+
+def save_model(path: Path, detector: Detector, run: dict[str, Any]) -> None:
+    """Writes the detector to `path`, whole or not at all.
+
+    Args:
+        run: what should be known of the run that it came from; plain values only.
+    """
+    kind = next(name for name, cls in DETECTORS.items() if type(detector) is cls)
+    header = {
+        "format": "foodbox",
+        "format_version": FORMAT_VERSION,
+        "detector": kind,
+        "settings": detector.settings.model_dump_json(),
+        "names": json.dumps(detector.names, ensure_ascii=False),
+        "run": json.dumps(run, ensure_ascii=False),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
+    write_whole(path, save(tensors, header))
+
+
+def read_model(path: Path) -> Weights:
+    """What a model file holds.
+
+    Raises:
+        FoodboxError: the file is cut short, is no safetensors file, or is not one of ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as fault:
+        raise FoodboxError(
+            f"{path} is not a whole model file ({fault}); it may have been cut short while it was copied. "
+            "Copy it again, or train the model anew."
+        ) from fault
+    if header.get("format") != "foodbox":
+        raise FoodboxError(
+            f"{path} holds tensors but no foodbox model: its header names no detector. "
+            "Give a file that foodbox train wrote, such as runs/NAME/best.safetensors."
+        )
+    if header["format_version"] != FORMAT_VERSION:
+        raise FoodboxError(
+            f"{path} has format version {header['format_version']}, and this foodbox reads version {FORMAT_VERSION}. "
+            "Update foodbox."
+        )
+    return Weights(
+        tensors,
+        origin=str(path),
+        names=json.loads(header["names"]),
+        detector=header["detector"],
+        settings=json.loads(header["settings"]),
+        run=json.loads(header["run"]),
+    )
+
+
+def build(weights: Weights) -> Detector:
+    """The detector that the weights were trained in, with all of them in it.
+
+    Raises:
+        FoodboxError: the weights name an unknown detector or setting, or do not fill it.
+    """
+    kind = DETECTORS.get(weights.detector)
+    if kind is None:
+        raise FoodboxError(
+            f"{weights.origin} holds no whole detector"
+            + (f" that this foodbox knows ({weights.detector!r})" if weights.detector else " but a backbone")
+            + f": expected one of {', '.join(DETECTORS)}. Train with it (--weights), then use the model that comes out."
+        )
+    try:
+        detector = kind(weights.names, kind.Settings.model_validate(weights.settings))
+        detector.load_state_dict(weights.tensors, strict=True)
+    except (ValidationError, RuntimeError) as fault:
+        first = str(fault).splitlines()[-1].strip()
+        raise FoodboxError(
+            f"{weights.origin} does not fit the detector {weights.detector} that its header names ({first}). "
+            "It was written by another version; train anew or use that version."
+        ) from fault
+    return detector.eval()

@@ -1,0 +1,124 @@
+"""Starting weights by the person's choice: coco, imagenet, none, or a file."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors.torch import load_file
+
+from foodbox.errors import FoodboxError, UsageError
+from foodbox.weights import keras_retinanet, model_file, torchvision
+from foodbox.weights.transfer import Weights
+
+CHOICES = ("coco", "imagenet", "none")
+READERS = {
+    ".safetensors": model_file.read_model,
+    ".pth": torchvision.read,
+    ".pt": torchvision.read,
+    ".h5": keras_retinanet.read,
+    ".hdf5": keras_retinanet.read,
+}
+EMBEDDED = Path(__file__).with_name("mobilenetv2_coco.safetensors")
+
+
+def find(choice: str, backbone: str, tower_norm: str = "none") -> Weights | None:
+    """The weights to start from.
+
+    Args:
+        choice: "coco", "imagenet", "none", or the path of a file.
+        backbone, tower_norm: what the person's settings say, which decides whose COCO weights fit.
+    Returns:
+        None for "none".
+    Raises:
+        UsageError: no such choice or file, or nobody published COCO weights that fit.
+        FoodboxError: the file is broken, or the network is needed and not there.
+    """
+    if choice == "none":
+        return None
+    if choice == "imagenet":
+        return imagenet(backbone)
+    if choice == "coco":
+        if backbone == "mobilenetv2_100":
+            return embedded()
+        if backbone == "resnet50":
+            return torchvision.download("torchvision_v2" if tower_norm == "group" else "torchvision")
+        raise UsageError(
+            f"There are no COCO weights for the backbone {backbone!r}, only for mobilenetv2_100 and resnet50; "
+            "start from ImageNet (--weights imagenet), from a file (--weights FILE) or from nothing (--weights none)."
+        )
+    return read(Path(choice))
+
+
+def read(path: Path) -> Weights:
+    """Any weight file that foodbox knows: its own models, torchvision's .pth, keras-retinanet's .h5.
+
+    Raises:
+        UsageError: there is no such file, or its ending is none of these.
+        FoodboxError: the file is broken or another network's.
+    """
+    if not path.is_file():
+        raise UsageError(
+            f"There is no weight file {path}: expected {', '.join(CHOICES)}, or the path of a "
+            f"{', '.join(READERS)} file."
+        )
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UsageError(f"{path} does not end in any of {', '.join(READERS)}: give a model file of one of these kinds.")
+    return reader(path)
+
+
+def embedded() -> Weights:
+    """The MobileNetV2 of TensorFlow's ssd_mobilenet_v2_coco_2018_03_29, which the package carries (see NOTICE).
+
+    It was trained with red green blue pixels scaled to -1 ... 1 and batch norm with epsilon 1e-3.
+    """
+    tensors = {f"backbone.body.{name}": t.float() for name, t in load_file(EMBEDDED).items()}
+    half = (0.5, 0.5, 0.5)
+    settings: dict[str, Any] = {"backbone": "mobilenetv2_100", "batch_norm_eps": 1e-3, "mean": half, "std": half}
+    return Weights(tensors, "the embedded COCO backbone (MobileNetV2)", settings=settings)
+
+
+def imagenet(backbone: str) -> Weights:
+    """timm's ImageNet weights of a backbone, downloaded from its hub once and kept in its cache.
+
+    Raises:
+        FoodboxError: there is no network and no copy in the cache, or timm has no weights for this backbone.
+    """
+    config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
+    if config is None or not config.has_weights:
+        raise UsageError(f"timm has no ImageNet weights for the backbone {backbone!r}; take --weights none or a file.")
+    origin = f"timm's ImageNet {backbone}"
+    try:
+        _reachable(config.hf_hub_id)
+        body = timm.create_model(backbone, features_only=True, pretrained=True)
+    except (OSError, RuntimeError, ValueError) as fault:
+        raise FoodboxError(
+            f"Could not download {origin} ({str(fault).splitlines()[0]}). Go on without a network with the embedded "
+            "weights of the default preset (--preset light --weights coco), or with a file that you have (--weights FILE)."
+        ) from fault
+    tensors = {f"backbone.body.{name}": tensor for name, tensor in body.state_dict().items()}
+    norms = [m.eps for m in body.modules() if hasattr(m, "running_mean") and hasattr(m, "eps")]
+    settings = {"backbone": backbone, "mean": tuple(config.mean), "std": tuple(config.std)}
+    return Weights(tensors, origin, settings=settings | ({"batch_norm_eps": norms[0]} if norms else {}))
+
+
+def _reachable(hub_id: str | None) -> None:
+    """Fails at once where the hub cannot be reached: its client would try again for three quarters of a minute.
+
+    Raises:
+        urllib.error.URLError: (an OSError) no network, and the cache holds no copy.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if hub_id is None or any(
+        isinstance(try_to_load_from_cache(hub_id, file), str) for file in ("model.safetensors", "pytorch_model.bin")
+    ):
+        return
+    try:
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=10).close()
+    except urllib.error.HTTPError:
+        pass  # it answered

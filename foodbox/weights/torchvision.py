@@ -1,0 +1,112 @@
+"""torchvision's COCO-trained RetinaNets (BSD-3-Clause code; weights under its terms) → our names."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import urllib.error
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torchvision.models.detection import RetinaNet_ResNet50_FPN_V2_Weights, RetinaNet_ResNet50_FPN_Weights
+
+from foodbox.detectors import DETECTORS
+from foodbox.errors import FoodboxError
+from foodbox.weights.transfer import Weights
+
+COCO = {
+    "torchvision": RetinaNet_ResNet50_FPN_Weights.COCO_V1,
+    "torchvision_v2": RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1,
+}
+CATEGORIES: list[str] = RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+"""COCO's 91 category numbers: "__background__", 80 classes, and "N/A" where a number was never used."""
+
+RENAMED = [
+    (r"backbone\.body\.(.*)", r"backbone.body.\1"),
+    (r"backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?\.(\w+)", r"pyramid.lateral.\1.\2"),
+    (r"backbone\.fpn\.layer_blocks\.(\d)(?:\.0)?\.(\w+)", r"pyramid.output.\1.\2"),
+    (r"backbone\.fpn\.extra_blocks\.(p\d)\.(\w+)", r"pyramid.\1.\2"),
+    (r"head\.classification_head\.conv\.(\d)\.0\.(\w+)", r"class_tower.conv\1.\2"),
+    (r"head\.classification_head\.conv\.(\d)\.1\.(\w+)", r"class_tower.norm\1.\2"),
+    (r"head\.classification_head\.cls_logits\.(\w+)", r"class_tower.output.\1"),
+    (r"head\.regression_head\.conv\.(\d)\.0\.(\w+)", r"box_tower.conv\1.\2"),
+    (r"head\.regression_head\.conv\.(\d)\.1\.(\w+)", r"box_tower.norm\1.\2"),
+    (r"head\.regression_head\.bbox_reg\.(\w+)", r"box_tower.output.\1"),
+]
+# The published first model was saved when a tower was a plain sequence: convolutions at 0, 2, 4 and 6, ReLUs between.
+OLD_TOWER = re.compile(r"(head\.\w+\.conv)\.(\d)\.(weight|bias)")
+
+
+def download(preset: Literal["torchvision", "torchvision_v2"]) -> Weights:
+    """The official checkpoint by its official URL, whose name holds its SHA-256; kept in torch's cache.
+
+    Raises:
+        FoodboxError: there is no network, or what came is not the file.
+    """
+    url = COCO[preset].url
+    try:
+        state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+    except (urllib.error.URLError, OSError, RuntimeError) as fault:
+        raise FoodboxError(
+            f"Could not download torchvision's COCO weights from {url} ({fault}). Go on without a network with the embedded "
+            "weights of the default preset (--preset light --weights coco), or with a file that you have (--weights FILE)."
+        ) from fault
+    return convert(state, f"torchvision's {url.rsplit('/', 1)[-1]}")
+
+
+def read(path: Path) -> Weights:
+    """A torchvision checkpoint from a local .pth file.
+
+    Raises:
+        FoodboxError: the file is cut short, holds more than tensors, or is another network's.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as fault:
+        raise FoodboxError(
+            f"{path} is not a whole checkpoint of tensors ({str(fault).splitlines()[0]}). Download it again; files that "
+            "hold program objects besides tensors are not loaded, for safety."
+        ) from fault
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]  # what torchvision's own training script writes
+    if not isinstance(state, dict) or "head.classification_head.cls_logits.weight" not in state:
+        some = ", ".join(list(state)[:3]) if isinstance(state, dict) else type(state).__name__
+        raise FoodboxError(
+            f"{path} is no RetinaNet of torchvision (it holds {some} ...): expected a checkpoint of "
+            "retinanet_resnet50_fpn or retinanet_resnet50_fpn_v2."
+        )
+    return convert(state, str(path))
+
+
+def convert(state: dict[str, Tensor], origin: str) -> Weights:
+    """A torchvision RetinaNet's tensors under our names, without background and unused categories."""
+    if "head.classification_head.conv.6.weight" in state:
+        state = {OLD_TOWER.sub(lambda m: f"{m[1]}.{int(m[2]) // 2}.0.{m[3]}", k): v for k, v in state.items()}
+    tensors = {ours: tensor for name, tensor in state.items() if (ours := _rename(name))}
+    preset = "torchvision_v2" if "class_tower.norm0.weight" in tensors else "torchvision"
+
+    places = len(tensors["box_tower.output.weight"]) // 4
+    categories = len(tensors["class_tower.output.weight"]) // places
+    known = CATEGORIES if categories == len(CATEGORIES) else ["__background__", *map(str, range(1, categories))]
+    kept = [i for i, name in enumerate(known) if name not in ("__background__", "N/A")]
+    for name in ("class_tower.output.weight", "class_tower.output.bias"):
+        rows = tensors[name].view(places, categories, *tensors[name].shape[1:])[:, kept]
+        tensors[name] = rows.reshape(-1, *tensors[name].shape[1:])
+    tensors |= _batch_counters(tensors)
+    settings: dict[str, Any] = DETECTORS["retinanet"].presets[preset]
+    return Weights(tensors, origin, [known[i] for i in kept], "retinanet", {"backbone": "resnet50"} | settings)
+
+
+def _rename(name: str) -> str:
+    for pattern, ours in RENAMED:
+        if match := re.fullmatch(pattern, name):
+            return match.expand(ours)
+    return ""
+
+
+def _batch_counters(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Frozen batch norms are saved without the counter that ours have; it is never used."""
+    ends = "running_mean"
+    return {n.removesuffix(ends) + "num_batches_tracked": torch.tensor(0) for n in tensors if n.endswith(ends)}
