@@ -26,7 +26,7 @@ from foodbox.evaluation.scores import SURE, Scores, score
 from foodbox.evaluation.starthon import prediction_file
 from foodbox.files import write_whole
 from foodbox.inference.output import DetectionWriter, find_all
-from foodbox.inference.predict import best_device, predict, predict_photos
+from foodbox.inference.predict import half_precision_pays, pick_device, predict, predict_photos
 from foodbox.records import Dataset, Detections, Finding, Photo, Target
 from foodbox.training.fit import fit
 from foodbox.training.run_folder import RunFolder
@@ -71,10 +71,14 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
         FoodboxError: photos or labels are at fault, or the weights cannot be had.
     """
     start = time.monotonic()
+    # What is wrong with the call is said before anything is read.
     own, changes = _divide(settings)
     chosen = config.build(TrainSettings, own)
-    kind, preset = _detector_kind(chosen.detector, chosen.preset)
-    config.apply(preset, changes)  # a wrong setting is said before anything is read
+    kind, preset = detector_and_settings(chosen.detector, chosen.preset)
+    for setting in changes.keys() - set(config.setting_names(preset)):
+        raise config.unknown_setting(setting, [*TrainSettings.model_fields, *config.setting_names(preset)])
+    config.apply(preset, changes)
+    pick_device(chosen.device)
 
     train_part, valid_part = _read_parts(Path(photos), chosen)
     say(f"Training on {train_part}; validating on {len(valid_part)} photos.")
@@ -127,7 +131,7 @@ def _divide(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return own, {name: value for name, value in settings.items() if name not in own}
 
 
-def _detector_kind(detector: str, preset: str | None) -> tuple[type[Detector], DetectorSettings]:
+def detector_and_settings(detector: str, preset: str | None) -> tuple[type[Detector], DetectorSettings]:
     """A detector's class and the settings of one of its presets, the first where none is named."""
     if detector not in DETECTORS:
         raise UsageError(f"There is no detector {detector!r}: expected one of {', '.join(DETECTORS)}.")
@@ -235,7 +239,8 @@ class Model:
     """
 
     def __init__(self, detector: Detector, run: dict[str, Any], device: str | None = None) -> None:
-        self.device = torch.device(device) if device else best_device()
+        self.device = pick_device(device)
+        self._half = half_precision_pays(self.device)
         self.detector = detector.to(self.device).eval()
         self.run = run
 
@@ -258,13 +263,13 @@ class Model:
             width, height = image.size
         pixels, frame = prepare(image, self.detector.preprocessing, path, (width, height))
         batch = Collate(self.detector.preprocessing)([(pixels, Target(), frame)])
-        return next(predict(self.detector, [batch], self.device, half=False, min_score=min_score))
+        return next(predict(self.detector, [batch], self.device, self._half, min_score))
 
     def detect_many(
         self, photos: Sequence[Photo], min_score: float = SURE, progress: Callable[[int], None] = lambda count: None
     ) -> Iterable[Detections]:
         """`detect` over many photos, which are opened in other processes meanwhile; in their order."""
-        return predict_photos(self.detector, photos, self.device, min_score=min_score, progress=progress)
+        return predict_photos(self.detector, photos, self.device, self._half, min_score, progress=progress)
 
     def evaluate(self, photos: PathLike, **options: Any) -> Scores:
         """The scores on a folder of labelled photos; options as for `foodbox.evaluate`."""

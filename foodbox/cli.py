@@ -75,9 +75,9 @@ def _train_command(words: list[str]) -> Any:
     """The train command, with a flag for each setting of the run and of the detector that the words name."""
     kinds: list[Any] = [TrainSettings()]
     if words[:1] == ["train"]:  # torch is only needed to know the detector's settings
-        from foodbox.api import _detector_kind
+        from foodbox.api import detector_and_settings
 
-        kinds.append(_detector_kind(_value(words, "detector", "retinanet"), _value(words, "preset", None))[1])
+        kinds.append(detector_and_settings(_value(words, "detector", "retinanet"), _value(words, "preset", None))[1])
     Flags = dataclasses.make_dataclass("Flags", [flag for settings in kinds for flag in _flags(settings)])
 
     def train(

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from foodbox.errors import UsageError
 
 Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def _rising(pair: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < pair[0] <= pair[1]:
+        raise ValueError("expected two numbers above 0, the smaller first")
+    return pair
 
 
 class TrainSettings(BaseModel):
@@ -37,19 +43,26 @@ class TrainSettings(BaseModel):
     # How.
     epochs: int = Field(10, ge=1, description="How often each photo is seen.")
     batch_size: int = Field(8, ge=1, description="Photos a step.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak rate of AdamW for all but the backbone.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak rate of AdamW for all but the backbone.")
     backbone_rate: float = Field(0.3, ge=0, description="The backbone's rate as a share of the others': it knows a lot.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of weights; norms and biases have none.")
     warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the rate rises from 0.")
     clip: float = Field(5.0, gt=0, description="The gradient's largest norm.")
-    average: float = Field(0.99, ge=0, lt=1, description="Decay of the weights' moving average; 0 takes them as they are.")
     mirror: float = Field(0.5, ge=0, le=1, description="Chance of a mirror image.")
-    zoom: tuple[float, float] = Field((0.7, 1.6), description="Smallest and largest random zoom; 1 1 for none.")
+    zoom: Annotated[tuple[float, float], AfterValidator(_rising)] = Field(
+        (0.7, 1.6), description="Smallest and largest random zoom; 1 1 for none."
+    )
     colour: float = Field(0.5, ge=0, le=1, description="Chance of another light and colour.")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Numbers in the network.")
     seed: int = Field(0, ge=0, description="The same seed gives the same run.")
     workers: int | None = Field(None, ge=0, description="Processes that open photos; else by the number of cores.")
     device: str | None = Field(None, description="cpu, cuda, mps; the best there is if not given.")
+
+
+def setting_names(settings: BaseModel) -> list[str]:
+    """The names of all settings, those of a part such as the preprocessing in its place."""
+    parts = ((name, getattr(settings, name)) for name in type(settings).model_fields)
+    return [inner for name, v in parts for inner in (setting_names(v) if isinstance(v, BaseModel) else [name])]
 
 
 def apply(settings: Settings, changes: dict[str, Any]) -> Settings:
@@ -58,18 +71,16 @@ def apply(settings: Settings, changes: dict[str, Any]) -> Settings:
     Raises:
         UsageError: no such setting, or a value outside its range.
     """
-    kind = type(settings)
-    values = {name: getattr(settings, name) for name in kind.model_fields}
-    parts = {name: value for name, value in values.items() if isinstance(value, BaseModel)}
+    values = {name: getattr(settings, name) for name in type(settings).model_fields}
     for name, value in changes.items():
-        owner = next((part for part, inner in parts.items() if name in type(inner).model_fields), None)
-        if name in values:
-            values[name] = value
-        elif owner is not None:
+        owner = next((n for n, v in values.items() if isinstance(v, BaseModel) and name in setting_names(v)), None)
+        if owner is not None:
             values[owner] = apply(values[owner], {name: value})
+        elif name in values:
+            values[name] = value
         else:
-            raise unknown_setting(name, [*values, *(n for inner in parts.values() for n in type(inner).model_fields)])
-    return build(kind, values)
+            raise unknown_setting(name, setting_names(settings))
+    return build(type(settings), values)
 
 
 def build(kind: type[Settings], values: dict[str, Any]) -> Settings:
@@ -85,7 +96,8 @@ def build(kind: type[Settings], values: dict[str, Any]) -> Settings:
         name = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             raise unknown_setting(name, list(kind.model_fields)) from fault
-        message = first["msg"][0].lower() + first["msg"][1:]
+        message = first["msg"].removeprefix("Value error, ")
+        message = message[0].lower() + message[1:]
         raise UsageError(f"The setting {name} is {first['input']!r}: {message}.") from fault
 
 

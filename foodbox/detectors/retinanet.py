@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
 from foodbox.detectors.base import Detector, DetectorSettings, Outputs
@@ -39,7 +39,9 @@ class RetinaNetSettings(DetectorSettings):
     pyramid_channels: int = Field(256, ge=8, description="Width of the pyramid and of the towers.")
     extra_from: Literal["C5", "P5"] = Field("C5", description="What P6 is computed from.")
 
-    anchor_sizes: tuple[float, ...] = Field((32, 64, 128, 256, 512), description="Anchor sides at P3 to P7, pixels.")
+    anchor_sizes: tuple[float, float, float, float, float] = Field(
+        (32, 64, 128, 256, 512), description="Anchor sides at P3 to P7, pixels."
+    )
     anchor_scales: tuple[float, ...] = Field((1.0, 2 ** (1 / 3), 2 ** (2 / 3)), description="Scales at each level.")
     anchor_ratios: tuple[float, ...] = Field((0.5, 1.0, 2.0), description="Height over width.")
     anchor_places: Literal["centre", "torchvision"] = Field(
@@ -72,6 +74,20 @@ class RetinaNetSettings(DetectorSettings):
     nms_iou: float = Field(0.5, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
     max_detections: int = Field(300, ge=1, description="Boxes kept on a photo.")
 
+    @field_validator("anchor_scales", "anchor_ratios", "anchor_sizes")
+    @classmethod
+    def _above_zero(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if not values or min(values) <= 0:
+            raise ValueError("expected at least one number, all above 0")
+        return values
+
+    @field_validator("match_low")
+    @classmethod
+    def _not_over_high(cls, low: float, info: ValidationInfo) -> float:
+        if low > info.data.get("match_high", 1.0):
+            raise ValueError("expected at most match_high")
+        return low
+
 
 # What a computer without a GPU trains in minutes: a light backbone, a pyramid and towers of a quarter of the width, photos
 # of 320 px. docs/benchmarks.md has the measurements behind each choice.
@@ -82,6 +98,8 @@ LIGHT = {
     "pyramid_channels": 64,
     "tower_init": "kaiming",
     "scores": "objectness",
+    "box_loss": "giou",
+    "box_weight": 2.0,
 }
 PAPER_SIZE = Preprocessing(size=800, fit="shortest", max_size=1333, antialias=False)
 # The variants that published weights were trained as.

@@ -9,6 +9,7 @@ import torch
 
 from foodbox.data.loader import photo_loader
 from foodbox.detectors.base import Detector
+from foodbox.errors import UsageError
 from foodbox.records import Batch, Detections, Photo
 
 
@@ -17,11 +18,23 @@ def default_workers() -> int:
     return min(8, max(1, (os.cpu_count() or 1) // 2))
 
 
-def best_device() -> torch.device:
-    """CUDA, else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+def pick_device(name: str | None = None) -> torch.device:
+    """The device of that name; without one CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        UsageError: there is no such device on this machine.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name is None:
+        return torch.device(next(kind for kind, is_there in there.items() if is_there))
+    kind = name.split(":")[0]
+    if not there.get(kind):
+        usable = ", ".join(kind for kind, is_there in there.items() if is_there)
+        raise UsageError(f"There is no device {name!r} on this machine: expected one of {usable}.")
+    try:
+        return torch.device(name)
+    except RuntimeError as fault:
+        raise UsageError(f"There is no device {name!r}: expected a name such as {kind} or {kind}:0.") from fault
 
 
 def half_precision_pays(device: torch.device) -> bool:
@@ -64,7 +77,7 @@ def predict_photos(
     detector: Detector,
     photos: Sequence[Photo],
     device: torch.device,
-    half: bool | None = None,
+    half: bool,
     min_score: float | None = None,
     batch_size: int = 8,
     workers: int | None = None,
@@ -75,5 +88,4 @@ def predict_photos(
     if len(photos) <= batch_size:
         workers = 0  # starting a process costs more than it saves
     loader = photo_loader(photos, detector.preprocessing, batch_size, workers)
-    half = half_precision_pays(device) if half is None else half
     yield from predict(detector, loader, device, half, min_score, progress)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """Backbones: timm's networks as feature maps C3, C4, C5, with stages frozen where the person asks."""
 
+import difflib
 from typing import Self
 
 import timm
@@ -80,12 +81,16 @@ class Backbone(nn.Module):
             self.body.get_parameter(name).requires_grad_(False)
 
 
+def check_backbone(name: str) -> None:
+    """Raises UsageError where timm has no network of this name, with names that are near."""
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3) or ["mobilenetv2_100", "resnet50"]
+        raise UsageError(f"Unknown backbone {name!r}: expected the name of a timm network, such as {', '.join(near)}.")
+
+
 def _timm_features(name: str) -> tuple[nn.Module, list[int]]:
     """timm's network with feature maps only, and which of its maps are C3, C4 and C5."""
-    if not timm.is_model(name):
-        close = timm.list_models(f"*{name.split('_')[0]}*")[:5]
-        hint = f"such as {', '.join(close)}" if close else "such as mobilenetv2_100 or resnet50"
-        raise UsageError(f"Unknown backbone {name!r}: expected the name of a timm network, {hint}.")
+    check_backbone(name)
     try:
         body = timm.create_model(name, features_only=True, pretrained=False)
         reductions = list(body.feature_info.reduction())

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from foodbox.config import TrainSettings
 from foodbox.console import progress_bar, say
@@ -20,9 +20,9 @@ from foodbox.data.loader import photo_loader, training_loader
 from foodbox.detectors.base import Detector
 from foodbox.errors import FoodboxError
 from foodbox.evaluation.scores import Scores, score
-from foodbox.inference.predict import best_device, default_workers, half_precision_pays, predict
+from foodbox.inference.predict import default_workers, half_precision_pays, pick_device, predict
 from foodbox.records import Batch, Dataset, Detections, Target
-from foodbox.training.optimiser import make_average, make_optimiser, make_schedule
+from foodbox.training.optimiser import make_optimiser, make_schedule
 from foodbox.training.run_folder import Progress, RunFolder, load_optimiser, optimiser_tensors
 from foodbox.weights.model_file import save_model
 
@@ -85,16 +85,15 @@ def fit(
 
     detector.to(device, memory_format=torch.channels_last)
     optimiser = make_optimiser(detector, settings)
-    average = make_average(detector, settings)
     progress, log = Progress(), []
     if resume:
         tensors, progress = folder.read_state()
-        _load_state(tensors, detector, average, optimiser)
+        detector.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
+        load_optimiser(optimiser, tensors)
         log = folder.log()[: progress.epochs]
     schedule = make_schedule(optimiser, settings, settings.epochs * len(batches), progress.epochs * len(batches))
     step, optimiser = accelerator.prepare(TrainStep(detector), optimiser)
     best: Scores | None = Scores(**log[progress.best_epoch - 1]["scores"]) if progress.best_epoch else None
-    model = average.module if average is not None else detector
 
     def seconds() -> float:
         return progress.seconds + time.monotonic() - start
@@ -109,26 +108,26 @@ def fit(
                     batch = batch.to(device)
                     losses = step(batch.images.contiguous(memory_format=torch.channels_last), batch.targets)
                     loss = torch.stack(list(losses.values())).sum()
-                    if not torch.isfinite(loss):
-                        raise _not_finite(losses, batch, folder)
+                    if not torch.isfinite(loss):  # the weights are still those that the step before left
+                        if not folder.last_model.exists():
+                            save_model(folder.last_model, detector, config | {"epoch": 0})
+                        raise _not_finite(losses, batch, folder.last_model)
                     optimiser.zero_grad()
                     accelerator.backward(loss)
                     accelerator.clip_grad_norm_(step.parameters(), settings.clip)
                     optimiser.step()
                     schedule.step()
-                    if average is not None:
-                        average.update_parameters(detector)
                     for part, value in losses.items():
                         sums[part] = sums.get(part, 0.0) + float(value.detach())
                     bar.advance(note=f"loss {float(loss.detach()):.3f}")
 
             if main:
-                detections = _detect(model, checks, device, half, len(valid))
+                detections = _detect(detector, checks, device, half, len(valid))
                 scores = score(valid, detections)
                 value = scores.ap if scores.ap is not None else 0.0
                 if value > progress.best:
                     progress.best, progress.best_epoch, best = value, epoch + 1, scores
-                    save_model(folder.best_model, model, config | {"epoch": epoch + 1})
+                    save_model(folder.best_model, detector, config | {"epoch": epoch + 1})
                 entry = {
                     "epoch": epoch + 1,
                     "seconds": round(seconds(), 1),
@@ -138,18 +137,19 @@ def fit(
                 }
                 log.append(entry)
                 progress.epochs = epoch + 1
-                save_model(folder.last_model, model, config | {"epoch": epoch + 1})
+                save_model(folder.last_model, detector, config | {"epoch": epoch + 1})
                 folder.write_log(log)
                 state = dataclasses.replace(progress, seconds=seconds())
-                folder.write_state(_state(detector, average, optimiser), state)
+                weights = {f"model.{name}": tensor for name, tensor in detector.state_dict().items()}
+                folder.write_state(weights | optimiser_tensors(optimiser), state)
                 folder.write_curves()
                 folder.write_samples(valid, detections)
                 say(_line(entry, settings.epochs))
             accelerator.wait_for_everyone()
     except KeyboardInterrupt:
         if not folder.best_model.exists():  # stopped within the first epoch: a model that works, if not yet a good one
-            save_model(folder.best_model, model, config | {"epoch": 0})
-            save_model(folder.last_model, model, config | {"epoch": 0})
+            save_model(folder.best_model, detector, config | {"epoch": 0})
+            save_model(folder.last_model, detector, config | {"epoch": 0})
         say(f"Stopped. The model so far is {folder.best_model}.")
         return Fitted(best, progress.best_epoch, seconds(), interrupted=True)
     folder.write_report(config, best)
@@ -158,44 +158,24 @@ def fit(
 
 def _accelerator(settings: TrainSettings) -> Accelerator:
     """accelerate decides on devices and processes (`accelerate launch`); we say whether bfloat16 pays there."""
-    device = torch.device(settings.device) if settings.device else best_device()
+    # It remembers its first settings for the whole process; a second run may have others.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    device = pick_device(settings.device)
     half = settings.precision == "bfloat16" or (settings.precision == "auto" and half_precision_pays(device))
     return Accelerator(mixed_precision="bf16" if half else "no", cpu=device.type == "cpu")
 
 
-def _detect(model: nn.Module, batches: Any, device: torch.device, half: bool, photos: int) -> list[Detections]:
+def _detect(detector: Detector, batches: Any, device: torch.device, half: bool, photos: int) -> list[Detections]:
     """Detections on the validation photos, unsure ones included: AP counts them, and the contest's score needs one each."""
     with progress_bar("validation", photos) as bar:
-        return list(predict(model, batches, device, half, min_score=0.0, progress=bar.advance))  # type: ignore[arg-type]
+        return list(predict(detector, batches, device, half, min_score=0.0, progress=bar.advance))
 
 
-def _state(
-    detector: Detector, average: AveragedModel | None, optimiser: torch.optim.Optimizer
-) -> dict[str, Tensor]:
-    tensors = {f"model.{name}": tensor for name, tensor in detector.state_dict().items()}
-    if average is not None:
-        tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
-    return tensors | optimiser_tensors(optimiser)
-
-
-def _load_state(
-    tensors: dict[str, Tensor], detector: Detector, average: AveragedModel | None, optimiser: torch.optim.Optimizer
-) -> None:
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-    detector.load_state_dict(part("model."))
-    if average is not None:
-        average.load_state_dict(part("average."))
-    load_optimiser(optimiser, tensors)
-
-
-def _not_finite(losses: dict[str, Tensor], batch: Batch, folder: RunFolder) -> FoodboxError:
+def _not_finite(losses: dict[str, Tensor], batch: Batch, kept: Path) -> FoodboxError:
     parts = ", ".join(part for part, value in losses.items() if not torch.isfinite(value))
     photos = ", ".join(str(frame.path) for frame in batch.frames)
-    kept = f"The last good model is {folder.last_model}. " if Path(folder.last_model).exists() else ""
     return FoodboxError(
-        f"The loss ({parts}) is no longer a finite number, at the photos {photos}. {kept}"
+        f"The loss ({parts}) is no longer a finite number, at the photos {photos}. The last good model is {kept}. "
         "Look at these photos and their boxes, or train with a lower --learning-rate."
     )
 

@@ -1,4 +1,4 @@
-"""What moves the weights: AdamW in four groups, a rate that rises and falls, and an average over time."""
+"""What moves the weights: AdamW in four groups, and a rate that rises and falls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from foodbox.config import TrainSettings
 from foodbox.detectors.base import Detector
@@ -50,10 +49,3 @@ def make_schedule(optimiser: torch.optim.Optimizer, settings: TrainSettings, ste
     for group in optimiser.param_groups:
         group.setdefault("initial_lr", group["lr"])
     return LambdaLR(optimiser, factor, last_epoch=done - 1)
-
-
-def make_average(detector: Detector, settings: TrainSettings) -> AveragedModel | None:
-    """The exponential moving average of the weights, or None where the settings take them as they are."""
-    if settings.average == 0:
-        return None
-    return AveragedModel(detector, multi_avg_fn=get_ema_multi_avg_fn(settings.average))

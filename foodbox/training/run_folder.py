@@ -142,7 +142,7 @@ class RunFolder:
     # -- What going on needs ----------------------------------------------------------------------------------------
 
     def write_state(self, tensors: dict[str, Tensor], progress: Progress) -> None:
-        """last/state.safetensors: weights, their average and the optimiser's memory after the last whole epoch."""
+        """last/state.safetensors: weights and the optimiser's memory after the last whole epoch."""
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         write_whole(self._state, save(plain, {"progress": json.dumps(vars(progress))}))
 
@@ -171,10 +171,15 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """The inverse of `optimiser_tensors`; other tensors in the dict are passed over."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         kind, *rest = name.split(".")
         if kind == "optimiser":
+            like = parameters[int(rest[0])]
+            if tensor.shape == like.shape:
+                # In the parameter's own order of memory (channels last): fused AdamW goes over both side by side.
+                tensor = torch.empty_like(like).copy_(tensor)
             state.setdefault(int(rest[0]), {})[rest[1]] = tensor
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 

@@ -11,6 +11,7 @@ import timm
 from safetensors.torch import load_file
 
 from foodbox.errors import FoodboxError, UsageError
+from foodbox.layers.backbones import check_backbone
 from foodbox.weights import keras_retinanet, model_file, torchvision
 from foodbox.weights.transfer import Weights
 
@@ -39,6 +40,8 @@ def find(choice: str, backbone: str, tower_norm: str = "none") -> Weights | None
     """
     if choice == "none":
         return None
+    if choice in ("imagenet", "coco"):
+        check_backbone(backbone)
     if choice == "imagenet":
         return imagenet(backbone)
     if choice == "coco":

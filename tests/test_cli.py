@@ -1,0 +1,339 @@
+"""The program as a person calls it: what it prints, what it leaves, and how it says that a call is wrong."""
+
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import foodbox
+from foodbox.cli import main
+from foodbox.data import tables
+from foodbox.data.formats import FORMATS
+from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
+from foodbox.records import Dataset
+from foodbox.weights.model_file import save_model
+
+QUICK = ["--epochs", "1", "--batch-size", "2", "--workers", "0", "--size", "96", "--precision", "float32"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six drawn tables as a Pascal VOC folder."""
+    folder = tmp_path_factory.mktemp("tables")
+    drawn = tables.write_tables(folder, 6, seed=7, workers=1)
+    FORMATS["voc"].write(Dataset(drawn, tables.NAMES), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained detector as a model file: enough for calls that do not ask how good it is."""
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    torch.manual_seed(0)
+    save_model(path, RetinaNet(tables.NAMES, RetinaNetSettings(**LIGHT)), {})
+    return path
+
+
+def call(*words: object) -> int:
+    """The exit code of a call within this process."""
+    with pytest.raises(SystemExit) as ending:
+        main([str(word) for word in words])
+    return int(ending.value.code or 0)
+
+
+# -- Right calls ------------------------------------------------------------------------------------------------------
+
+
+def test_train_evaluate_detect(photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """One person's way through the program, each step reading what the one before left; standard output is JSON alone."""
+    assert call("train", photos, *QUICK, "--runs", tmp_path, "--name", "first", "--one-class", "food", "--json") == 0
+    run = json.loads(capfd.readouterr().out)
+    folder = tmp_path / "first"
+    assert run["run"] == str(folder)
+    assert {"ap", "ap50", "ap75", "recall", "mean_iou", "per_class", "seconds", "model"} <= set(run)
+    assert {p.name for p in folder.iterdir()} >= {
+        "config.yaml", "split.json", "log.jsonl", "curves.png", "samples.jpg", "best.safetensors", "last", "report.html"
+    }  # fmt: skip
+    split = json.loads((folder / "split.json").read_text())
+    assert len(split["train"]) == 5
+    assert len(split["valid"]) == 1
+    assert not set(split["train"]) & set(split["valid"])
+
+    predictions = tmp_path / "predictions.txt"
+    assert call("evaluate", run["model"], photos, "--json", "--starthon-file", predictions) == 0
+    scores = json.loads(capfd.readouterr().out)
+    assert scores["photos"] == 6
+    assert list(scores["per_class"]) == ["food"]  # folded as in training, without asking
+    assert len(predictions.read_text().splitlines()) == 6
+
+    out = tmp_path / "found"
+    assert call("detect", run["model"], photos / "images", "--out", out, "--min-score", "0", "--crop", "--json") == 0
+    found = json.loads(capfd.readouterr().out)
+    assert [set(photo) for photo in found] == [{"path", "width", "height", "detections"}] * 6
+    assert {"box", "score", "label"} == set(found[0]["detections"][0])
+    assert json.loads((out / "detections.json").read_text()) == found
+    assert len(list(out.glob("*.jpg"))) == 6
+    assert len(list((out / "crops").glob("*.jpg"))) == sum(len(photo["detections"]) for photo in found)
+
+    direct = foodbox.load(run["model"]).detect(found[0]["path"], min_score=0)
+    assert direct.labels.tolist() == [0] * len(direct)
+    assert len(direct) == len(found[0]["detections"])
+
+
+def test_words_without_json(model: Path, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call("evaluate", model, photos) == 0
+    out = capfd.readouterr().out
+    assert "COCO AP50" in out
+    assert "AI Starthon" in out
+    assert "boxes are met by no detection over 0.3" in out
+    assert call("detect", model, photos, "--out", tmp_path, "--min-score", "1") == 0
+    assert "0 detections on 6 photos (6 without any) over 1" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["evaluate"], ["detect"]])
+def test_help(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert call(*command, "--help") == 0
+    assert "usage: foodbox" in capfd.readouterr().out
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    words = "import sys; sys.argv = ['foodbox', '--help']\nfrom foodbox.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    result = subprocess.run(
+        [sys.executable, "-c", words + "assert 'torch' not in sys.modules"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_photos_of_every_kind(model: Path, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """JPEG, PNG with alpha, grey, EXIF-turned and a large photo: boxes in the photo's own pixels as a person sees it."""
+    source = Image.open(next((photos / "images").glob("*.jpg")))
+    kinds = tmp_path / "kinds"
+    kinds.mkdir()
+    source.save(kinds / "plain.JPG", "JPEG")
+    source.convert("RGBA").save(kinds / "alpha.png")
+    source.convert("L").save(kinds / "grey.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    source.save(kinds / "turned.jpg", exif=exif)
+    source.resize((4000, 3000)).save(kinds / "large.jpg")
+    assert call("detect", model, kinds, "--out", tmp_path / "out", "--min-score", "0", "--json") == 0
+    sizes = {Path(p["path"]).stem: (p["width"], p["height"]) for p in json.loads(capfd.readouterr().out)}
+    width, height = source.size
+    assert sizes == {
+        "plain": (width, height), "alpha": (width, height), "grey": (width, height), "turned": (height, width),
+        "large": (4000, 3000),
+    }  # fmt: skip
+    for name, size in sizes.items():
+        assert Image.open(tmp_path / "out" / f"{name}.jpg").size == size
+
+
+def test_a_broken_photo_among_good_ones(
+    model: Path, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The good ones are done, the broken one is named, and the exit code says that something failed."""
+    good = next((photos / "images").glob("*.jpg"))
+    (tmp_path / "broken.jpg").write_bytes(good.read_bytes()[:5000])
+    assert call("detect", model, good, tmp_path / "broken.jpg", "--out", tmp_path / "out", "--json") == 1
+    captured = capfd.readouterr()
+    assert [Path(p["path"]) for p in json.loads(captured.out)] == [good]
+    assert "broken.jpg" in captured.err
+
+
+# -- Wrong calls ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Place:
+    """Where a wrong call is made."""
+
+    folder: Path
+    photos: Path
+    model: Path
+
+    def spoilt(self, change: Callable[[Path], None]) -> Path:
+        """The photos, with something changed by `change`."""
+        copy = self.folder / "spoilt"
+        for path in self.photos.rglob("*"):
+            if path.is_file():
+                target = copy / path.relative_to(self.photos)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(path.read_bytes())
+        change(copy)
+        return copy
+
+    def with_label(self, old: str, new: str) -> Path:
+        """The photos, with words in the first label file exchanged."""
+
+        def change(folder: Path) -> None:
+            label = sorted(folder.rglob("*.xml"))[0]
+            text = label.read_text()
+            assert old in text
+            label.write_text(text.replace(old, new, 1))
+
+        return self.spoilt(change)
+
+    def first_corner(self, key: str) -> str:
+        text = sorted(self.photos.rglob("*.xml"))[0].read_text()
+        return text[text.index(f"<{key}>") : text.index(f"</{key}>") + len(key) + 3]
+
+    def file(self, name: str, content: bytes | str) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def starthon(self, label: str) -> Path:
+        """A folder in the AI Starthon's layout: one good photo, and one with this label."""
+        photo = next((self.photos / "images").glob("*.jpg")).read_bytes()
+        for name, text in (("a", "10,20,100,100"), ("b", label)):
+            self.file(f"starthon/{name}.jpg", photo)
+            self.file(f"starthon/{name}.txt", text)
+        return self.folder / "starthon"
+
+
+def truncate(folder: Path) -> None:
+    photo = sorted(folder.rglob("*.jpg"))[0]
+    photo.write_bytes(photo.read_bytes()[:9000])
+
+
+def text_as_photo(folder: Path) -> None:
+    sorted(folder.rglob("*.jpg"))[0].write_text("I am a text")
+
+
+def train(*words: object) -> Callable[[Place], list[object]]:
+    return lambda place: ["train", place.photos, "--runs", place.folder / "runs", *words]
+
+
+def train_on(make: Callable[[Place], Path], *words: object) -> Callable[[Place], list[object]]:
+    return lambda place: ["train", make(place), "--runs", place.folder / "runs", *words]
+
+
+WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
+    "missing folder": (train_on(lambda p: p.folder / "nowhere"), 2, "nowhere is not there"),
+    "missing validation folder": (train("--valid", "nowhere"), 2, "nowhere is not there"),
+    "file for a folder": (train_on(lambda p: p.model), 2, "is a file"),
+    "no labels": (train_on(lambda p: p.photos / "images"), 2, "no labels of a known format"),
+    "no photos": (train_on(lambda p: p.file("empty/x.md", "x").parent), 2, "holds 0 photos"),
+    "unknown format": (train("--format", "papyrus"), 2, "Unknown format 'papyrus'"),
+    "box outside": (
+        train_on(lambda p: p.with_label(p.first_corner("xmax"), "<xmax>9999</xmax>")), 1, "outside the photo"),
+    "x2 before x1": (train_on(lambda p: p.with_label(p.first_corner("xmax"), "<xmax>-5</xmax>")), 1, "no area"),
+    "no number in a VOC box": (
+        train_on(lambda p: p.with_label(p.first_corner("ymin"), "<ymin>top</ymin>")), 1, "ymin 'top'"),
+    "no class name": (train_on(lambda p: p.with_label("<object>", "<object><name/>")), 1, "no name"),
+    "XML cut short": (train_on(lambda p: p.with_label("</annotation>", "")), 1, "no whole XML"),
+    "label without photo": (
+        train_on(lambda p: p.spoilt(lambda f: sorted(f.rglob("*.jpg"))[0].unlink())), 1, "no photo named"),
+    "words for numbers": (train_on(lambda p: p.starthon("ten,20,30,40")), 1, "b.txt:1: found 'ten,20,30,40'"),
+    "three numbers": (train_on(lambda p: p.starthon("20,30,40")), 1, "b.txt:1: found '20,30,40'"),
+    "negative size": (train_on(lambda p: p.starthon("20,30,-40,10")), 1, "b.txt:1: the box has the size -40 x 10"),
+    "fractions": (train_on(lambda p: p.starthon("0.1,0.2,0.5,0.5")), 1, "looks like fractions"),
+    "photo cut short": (train_on(lambda p: p.spoilt(truncate)), 1, "broken photo"),
+    "text named .jpg": (train_on(lambda p: p.spoilt(text_as_photo)), 1, "is no photo"),
+    "unknown backbone": (train("--backbone", "resnet5O"), 2, "Unknown backbone 'resnet5O'"),
+    "backbone without maps": (train("--backbone", "vit_small_patch16_224", "--weights", "none"), 2, "no feature maps"),
+    "unknown detector": (train("--detector", "yolo11"), 2, "There is no detector 'yolo11'"),
+    "unknown preset": (train("--preset", "huge"), 2, "There is no preset 'huge'"),
+    "unknown device": (train("--device", "tpu"), 2, "There is no device 'tpu'"),
+    "text for a number": (train("--epochs", "many"), 2, "The setting epochs is 'many'"),
+    "number out of range": (train("--epochs", "0"), 2, "The setting epochs is '0'"),
+    "size out of range": (train("--size", "5"), 2, "The setting size is '5'"),
+    "zoom upside down": (train("--zoom", "2", "1"), 2, "the smaller first"),
+    "bounds upside down": (train("--match-low", "0.9"), 2, "expected at most match_high"),
+    "one number of two": (train("--zoom", "1"), 2, "Missing value for argument '--zoom'"),
+    "unknown flag": (train("--epoch", "3"), 2, "Unrecognized options: --epoch"),
+    "unknown command": (lambda p: ["trian", p.photos], 2, "Unrecognized options: trian"),
+    "train without photos": (lambda p: ["train"], 2, "Name a folder of photos"),
+    "missing weights": (train("--weights", "best.safetensors"), 2, "There is no weight file best.safetensors"),
+    "weights of another kind": (
+        lambda p: ["train", p.photos, "--weights", p.file("a.onnx", "x")], 2, "does not end in any of"),
+    "torchvision file cut short": (
+        lambda p: ["train", p.photos, "--weights", p.file("a.pth", b"PK\3\4junk")], 1, "not a whole checkpoint"),
+    "h5 file cut short": (
+        lambda p: ["train", p.photos, "--weights", p.file("a.h5", b"\x89HDF\r\n")], 1, "not a whole .h5 file"),
+    "no network for ImageNet": (train("--weights", "imagenet"), 1, "Go on without a network with the embedded"),
+    "no network for COCO": (train("--preset", "resnet50"), 1, "Go on without a network with the embedded"),
+    "no COCO weights": (train("--backbone", "resnet18"), 2, "no COCO weights for the backbone 'resnet18'"),
+    "unwritable runs": (
+        lambda p: ["train", p.photos, "--runs", p.file("taken", "x")], 1, "Cannot write"),
+    "name taken": (
+        lambda p: ["train", p.photos, "--runs", p.file("runs/a/x", "").parents[1], "--name", "a"], 2, "is there already"),
+    "nothing to resume": (lambda p: ["train", "--resume", p.folder], 2, "no run to go on with"),
+    "missing model": (lambda p: ["detect", "best.safetensors", p.photos], 2, "There is no weight file"),
+    "model cut in half": (
+        lambda p: ["evaluate", p.file("half.safetensors", p.model.read_bytes()[:500_000]), p.photos], 1,
+        "not a whole model file"),
+    "text as a model": (lambda p: ["evaluate", p.file("m.safetensors", "hello there"), p.photos], 1, "not a whole model"),
+    "classes unknown to the model": (
+        lambda p: ["evaluate", p.model, p.starthon("1,2,30,40")], 2, "none that the model knows"),
+    "missing photo": (lambda p: ["detect", p.model, "lunch.jpg"], 2, "There is no photo, folder or match for lunch.jpg"),
+    "detect without photos": (lambda p: ["detect", p.model], 2, "Name at least one photo"),
+    "folder without photos": (lambda p: ["detect", p.model, p.file("e/x.md", "").parent], 2, "holds no photos"),
+    "score out of range": (lambda p: ["detect", p.model, p.photos, "--min-score", "30"], 2, "from 0 to 1"),
+    "unwritable pictures": (
+        lambda p: ["detect", p.model, p.photos, "--out", p.file("taken", "x") / "in"], 1, "Cannot write"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_calls(
+    name: str,
+    photos: Path,
+    model: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each gives its sentence on standard error, the exit code, no traceback, and leaves no run behind."""
+
+    def no_network(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", no_network)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", no_network)
+    monkeypatch.chdir(tmp_path)
+    make, code, sentence = WRONG[name]
+    words = make(Place(tmp_path, photos, model))
+    assert call(*words) == code
+    captured = capfd.readouterr()
+    told = " ".join(captured.err.split())
+    assert sentence in told
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    assert not list(tmp_path.glob("runs/*/config.yaml"))
+
+
+def test_all_faults_at_once_and_skip_bad(
+    photos: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two faults in two photos are told together; --skip-bad trains on the rest and says what it left out."""
+    place = Place(tmp_path, photos, model)
+
+    def change(folder: Path) -> None:
+        truncate(folder)
+        label = sorted(folder.rglob("*.xml"))[1]
+        label.write_text(label.read_text().replace("<ymin>", "<ymin>x", 1))
+
+    folder = place.spoilt(change)
+    first, second = (sorted(folder.rglob(f"*.{ending}"))[i].name for i, ending in enumerate(("jpg", "xml")))
+    assert call("train", folder, *QUICK, "--runs", tmp_path / "runs") == 1
+    told = capfd.readouterr().err
+    assert "2 faults" in told
+    assert first in told
+    assert f"{second}:" in told
+    assert "--skip-bad" in told
+
+    assert call("train", folder, *QUICK, "--runs", tmp_path / "runs", "--skip-bad", "--json") == 0
+    captured = capfd.readouterr()
+    assert "Left out because of 2 faults" in captured.err
+    run = Path(json.loads(captured.out)["run"])
+    parts = json.loads((run / "split.json").read_text())
+    assert len(parts["train"]) + len(parts["valid"]) == 4

@@ -1,0 +1,194 @@
+"""The training loop: it learns, repeats itself, can be stopped and gone on with, and keeps what is good."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import foodbox
+from foodbox import api
+from foodbox.config import TrainSettings
+from foodbox.data import tables
+from foodbox.data.formats import FORMATS
+from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
+from foodbox.errors import FoodboxError, UsageError
+from foodbox.records import Dataset
+from foodbox.training import fit as fit_module
+from foodbox.training.optimiser import make_optimiser, make_schedule
+from foodbox.weights.model_file import read_model
+
+QUICK: dict[str, Any] = {"batch_size": 4, "workers": 0, "size": 96, "precision": "float32", "valid_share": 0.25}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight drawn tables as a Pascal VOC folder."""
+    folder = tmp_path_factory.mktemp("tables")
+    drawn = tables.write_tables(folder, 8, seed=5, workers=1)
+    FORMATS["voc"].write(Dataset(drawn, tables.NAMES), folder)
+    return folder
+
+
+def losses(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line)["losses"] for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def tensors(file: Path) -> dict[str, torch.Tensor]:
+    return read_model(file).tensors
+
+
+def test_the_same_seed_gives_the_same_run(photos: Path, tmp_path: Path) -> None:
+    runs = [foodbox.train(photos, runs=tmp_path, epochs=2, seed=seed, **QUICK) for seed in (1, 1, 2)]
+    first, again, other = (losses(run.folder) for run in runs)
+    assert first == again
+    assert first != other
+    last = [tensors(run.folder / "last" / "model.safetensors") for run in runs]
+    assert all(torch.equal(last[0][name], last[1][name]) for name in last[0])
+
+
+def test_resume_goes_on_where_it_was(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run stopped by Ctrl-C in its second epoch and gone on with ends as one that was never stopped."""
+    whole = foodbox.train(photos, runs=tmp_path, name="whole", epochs=3, **QUICK)
+
+    forward, calls = fit_module.TrainStep.forward, []
+
+    def stopping(self: Any, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:  # two steps an epoch: the last step of the second
+            raise KeyboardInterrupt
+        return forward(self, *arguments)
+
+    monkeypatch.setattr(fit_module.TrainStep, "forward", stopping)
+    stopped = foodbox.train(photos, runs=tmp_path, name="stopped", epochs=3, **QUICK)
+    assert stopped.interrupted
+    assert len(losses(stopped.folder)) == 1
+    assert foodbox.load(stopped.model).names == sorted(tables.NAMES)
+    monkeypatch.undo()
+
+    resumed = foodbox.resume(stopped.folder)
+    assert not resumed.interrupted
+    assert losses(resumed.folder) == losses(whole.folder)
+    ends = [tensors(run.folder / "last" / "model.safetensors") for run in (whole, resumed)]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    assert resumed.scores == whole.scores
+
+
+def test_stopped_in_the_first_epoch_leaves_a_model(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopping(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit_module.TrainStep, "forward", stopping)
+    run = foodbox.train(photos, runs=tmp_path, epochs=1, **QUICK)
+    assert run.interrupted
+    assert run.scores is None
+    photo = next((photos / "images").glob("*.jpg"))
+    assert foodbox.load(run.model).detect(photo, min_score=0).names == sorted(tables.NAMES)
+    with pytest.raises(UsageError, match="no epoch ended"):
+        foodbox.resume(run.folder)
+
+
+def test_a_loss_that_is_not_finite_names_its_photos(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, calls = fit_module.TrainStep.forward, []
+
+    def exploding(self: Any, *arguments: Any) -> Any:
+        calls.append(1)
+        found = forward(self, *arguments)
+        return found | ({"boxes": found["boxes"] * math.nan} if len(calls) == 3 else {})
+
+    monkeypatch.setattr(fit_module.TrainStep, "forward", exploding)
+    with pytest.raises(FoodboxError, match=r"boxes.*table_\d+\.jpg.*last good model") as fault:
+        foodbox.train(photos, runs=tmp_path, name="run", epochs=2, **QUICK)
+    kept = tmp_path / "run" / "last" / "model.safetensors"
+    assert str(kept) in str(fault.value)
+    assert all(torch.isfinite(t).all() for t in tensors(kept).values() if t.is_floating_point())
+
+
+def test_weights_of_a_run_start_another(photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """All of the network comes over where the classes are the same; with others, only what is common to them."""
+    first = foodbox.train(photos, runs=tmp_path, epochs=1, pyramid_channels=32, **QUICK)
+    capfd.readouterr()
+    again = foodbox.train(photos, runs=tmp_path, epochs=1, weights=str(first.model), **QUICK)
+    told = capfd.readouterr().err
+    assert "starts anew" not in told
+    assert foodbox.load(again.model).detector.settings.pyramid_channels == 32  # the file's, not the preset's
+    foodbox.train(photos, runs=tmp_path, epochs=1, weights=str(first.model), one_class="food", **QUICK)
+    assert "starts anew: class_tower.output" in capfd.readouterr().err
+
+
+def test_sample_and_split(photos: Path) -> None:
+    chosen = TrainSettings(sample=4, valid_share=0.25, seed=3)
+    train, valid = api._read_parts(photos, chosen)
+    assert (len(train), len(valid)) == (4, 1)
+    assert not {p.path for p in train} & {p.path for p in valid}
+    again = api._read_parts(photos, chosen)
+    assert [p.path for p in again[0]] == [p.path for p in train]
+    other = api._read_parts(photos, chosen.model_copy(update={"seed": 4}))
+    assert [p.path for p in other[0]] != [p.path for p in train]
+
+
+def test_unknown_settings_are_refused_before_reading(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no setting 'epoch': did you mean 'epochs'"):
+        foodbox.train(tmp_path, epoch=3)
+
+
+def test_rates() -> None:
+    """The rate rises over the warm-up, falls to a hundredth, and goes on after a stop as if there had been none."""
+    torch.manual_seed(0)
+    detector = RetinaNet(["a"], RetinaNetSettings(**LIGHT))
+    settings = TrainSettings(learning_rate=1.0, backbone_rate=0.1, warmup=0.1)
+
+    def rates(done: int, until: int) -> list[float]:
+        optimiser = make_optimiser(detector, settings)
+        schedule = make_schedule(optimiser, settings, 100, done)
+        found = []
+        for _ in range(done, until):
+            found.append(max(group["lr"] for group in optimiser.param_groups))
+            optimiser.step()
+            schedule.step()
+        return found
+
+    whole = rates(0, 100)
+    assert whole[0] == pytest.approx(0.1)
+    assert max(whole) == pytest.approx(1.0)
+    assert whole.index(max(whole)) in (9, 10)
+    assert whole[-1] == pytest.approx(0.01, abs=2e-3)
+    assert rates(40, 100) == pytest.approx(whole[40:])
+
+
+def test_optimiser_groups() -> None:
+    """Frozen weights are not moved; the backbone has its lower rate; norms and biases do not decay."""
+    detector = RetinaNet(["a"], RetinaNetSettings(**LIGHT, tower_norm="group"))
+    settings = TrainSettings(learning_rate=1.0, backbone_rate=0.1, weight_decay=0.5)
+    names = {id(parameter): name for name, parameter in detector.named_parameters()}
+    seen = set()
+    for group in make_optimiser(detector, settings).param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            seen.add(name)
+            assert group["lr"] == (0.1 if name.startswith("backbone.") else 1.0)
+            assert group["weight_decay"] == (0.0 if parameter.ndim == 1 else 0.5)
+    assert seen == {name for name, parameter in detector.named_parameters() if parameter.requires_grad}
+    assert not any(name.startswith("backbone.body.conv_stem") for name in seen)
+
+
+@pytest.mark.slow
+def test_it_learns(tmp_path: Path) -> None:
+    """Eight tables, seen often, are learnt by heart: the loss falls and the boxes are found again."""
+    drawn = tables.write_tables(tmp_path, 8, seed=11, workers=1)
+    FORMATS["voc"].write(Dataset(drawn, tables.NAMES), tmp_path)
+    run = foodbox.train(
+        tmp_path, valid=tmp_path, runs=tmp_path / "runs", epochs=40, batch_size=4, workers=0, one_class="dish",
+        mirror=0, zoom=(1.0, 1.0), colour=0,
+    )  # fmt: skip
+    sums = [sum(parts.values()) for parts in losses(run.folder)]
+    assert sums[-1] < sums[0] / 4
+    assert run.scores is not None
+    assert run.scores.ap50 is not None
+    assert run.scores.ap50 > 0.9
