@@ -66,6 +66,7 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
         runs, name: the run is written to runs/name; without a name, to a new folder named after the detector.
         settings: any of `foodbox.config.TrainSettings` and of the detector's own settings, by name, such as
             epochs=10, one_class="food", size=320, backbone="resnet18".
+
     Raises:
         UsageError: a folder, a setting or a name is wrong.
         FoodboxError: photos or labels are at fault, or the weights cannot be had.
@@ -144,7 +145,7 @@ def detector_and_settings(detector: str, preset: str | None) -> tuple[type[Detec
 def _start(
     kind: type[Detector], preset: DetectorSettings, changes: dict[str, Any], chosen: TrainSettings, names: list[str]
 ) -> Detector:
-    """A detector with its starting weights; what the person set goes before what the weights want, that before the preset."""
+    """A detector with its starting weights: the person's settings go before the weights', these before the preset's."""
     wanted = config.apply(preset, changes).model_dump()
     weights = pretrained.find(chosen.weights, wanted.get("backbone", ""), wanted.get("tower_norm", "none"))
     if weights is None:
@@ -152,7 +153,8 @@ def _start(
         return kind(names, config.apply(preset, changes))
     if weights.detector and DETECTORS[weights.detector] is not kind:
         raise UsageError(
-            f"{weights.origin} is a {weights.detector}, and {chosen.detector} was asked for: take --detector {weights.detector}."
+            f"{weights.origin} is a {weights.detector}, and {chosen.detector} was asked for: "
+            f"take --detector {weights.detector}."
         )
     # What concerns training and not the tensors stays the preset's, even where a model file says how it was trained.
     dictated = {name: value for name, value in weights.settings.items() if name != "frozen_stages"}
@@ -214,13 +216,13 @@ def _split_as_saved(folder: RunFolder, photos: Path, chosen: TrainSettings) -> t
     names: list[str] = folder.read_config()["names"]
     sources = [_read(place, chosen.format)[0] for place in (photos, chosen.valid) if place is not None]
     if chosen.one_class:
-        sources = [one_class(part, chosen.one_class) for part in sources]
+        sources = [splits.one_class(part, chosen.one_class) for part in sources]
     by_path = {str(photo.path): photo for part in sources for photo in splits.with_names(part, names)}
     parts = folder.read_split()
     gone = [path for paths in parts.values() for path in paths if path not in by_path]
     if gone:
         raise FoodboxError(
-            f"{len(gone)} photos of the run {folder.path} are no longer there or no longer readable, such as {gone[0]}. "
+            f"{len(gone)} photos of the run {folder.path} are gone or no longer readable, such as {gone[0]}. "
             "Bring them back, or start a new run."
         )
     train_part, valid_part = ([by_path[path] for path in parts[part]] for part in ("train", "valid"))
@@ -306,6 +308,7 @@ def evaluate(
         one_class: fold all classes of the photos into one of this name; done without asking where the model was
             trained so.
         starthon_file: write the contest's prediction file here: a line for every photo, labelled or not.
+
     Raises:
         UsageError: the folder or the model is not there, or the model knows none of the classes.
         FoodboxError: photos or labels are at fault.
@@ -339,7 +342,8 @@ def _for_model(dataset: Dataset, names: list[str]) -> Dataset:
     if len(unknown) == len(dataset.names):
         fold = f" Fold them with --one-class {names[0]}." if len(names) == 1 else ""
         raise UsageError(
-            f"The photos' classes ({', '.join(dataset.names)}) are none that the model knows ({', '.join(names)}).{fold}"
+            f"The photos' classes ({', '.join(dataset.names)}) are none that the model knows "
+            f"({', '.join(names)}).{fold}"
         )
     if unknown:
         say(f"The model does not know {', '.join(unknown)}: their boxes count as missed.")
@@ -364,8 +368,10 @@ def detect(
         out: write pictures with boxes, detections.json and detections.csv into this folder.
         min_score: leave out what is less sure.
         crop: write each region as its own photo besides.
+
     Returns:
         The detections of each photo that could be opened, and a finding for each that could not.
+
     Raises:
         UsageError: there is nothing at a path.
     """

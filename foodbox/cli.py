@@ -55,7 +55,14 @@ def _commands(words: list[str]) -> tyro.extras.SubcommandApp:
 # -- The commands ---------------------------------------------------------------------------------------------------
 
 
-def demo(folder: Path = Path("demo"), *, photos: int = 200, unseen: int = 40, epochs: int = 10, json: bool = False) -> None:
+def demo(
+    folder: Positional[Path] = Path("demo"),
+    *,
+    photos: int = 200,
+    unseen: int = 40,
+    epochs: int = 10,
+    json: bool = False,
+) -> None:
     """Draw laid tables, train the default detector on them, and score it on unseen ones.
 
     Args:
@@ -246,21 +253,23 @@ def _flags(settings: BaseModel) -> list[tuple[str, Any, Any]]:
             fields += _flags(value)
             continue
         kind, metavar = _flag_type(info.annotation)
-        shown = " ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in (value if isinstance(value, tuple) else [value]))
+        shown = " ".join(
+            f"{v:g}" if isinstance(v, float) else str(v) for v in (value if isinstance(value, tuple) else [value])
+        )
         words = (info.description or "") + ("" if isinstance(value, bool) or value is None else f" (default: {shown})")
-        note = arg(help=words, help_behavior_hint="", **({"metavar": metavar} if metavar else {}))
+        note = arg(help=words, help_behavior_hint="", metavar=metavar)
         fields.append((name, Annotated[kind, note], dataclasses.field(default=_as_words(value, kind))))
     return fields
 
 
-def _flag_type(annotation: Any) -> tuple[Any, str]:
+def _flag_type(annotation: Any) -> tuple[Any, str | None]:
     """The type that the command line takes for a setting's type, and the word that stands for it in the help."""
     if annotation is bool or get_origin(annotation) is Literal:
-        return annotation, ""
+        return annotation, None
     if get_origin(annotation) is tuple:
         inner = get_args(annotation)
         count = 0 if inner[-1] is Ellipsis else len(inner)
-        return (tuple[(str,) * count] if count else tuple[str, ...]), ""
+        return (tuple.__class_getitem__((str,) * count) if count else tuple[str, ...]), None  # type: ignore[attr-defined]
     kinds = [k for k in (get_args(annotation) or (annotation,)) if k is not type(None)]
     return str, {int: "INT", float: "FLOAT", Path: "PATH"}.get(kinds[0], "TEXT")
 

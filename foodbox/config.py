@@ -44,7 +44,9 @@ class TrainSettings(BaseModel):
     epochs: int = Field(10, ge=1, description="How often each photo is seen.")
     batch_size: int = Field(8, ge=1, description="Photos a step.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak rate of AdamW for all but the backbone.")
-    backbone_rate: float = Field(0.3, ge=0, description="The backbone's rate as a share of the others': it knows a lot.")
+    backbone_rate: float = Field(
+        0.3, ge=0, description="The backbone's rate as a share of the others': it knows a lot."
+    )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of weights; norms and biases have none.")
     warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the rate rises from 0.")
     clip: float = Field(5.0, gt=0, description="The gradient's largest norm.")

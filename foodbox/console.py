@@ -24,7 +24,9 @@ class Bar:
 
     def advance(self, count: int = 1, note: str | None = None) -> None:
         """Some more is done; `note` stands behind the bar."""
-        self._progress.update(self._task, advance=count, **({} if note is None else {"note": escape(note)}))
+        self._progress.update(self._task, advance=count)
+        if note is not None:
+            self._progress.update(self._task, note=escape(note))
 
     def to(self, done: int) -> None:
         """So much is done in all."""

@@ -134,7 +134,8 @@ class Preprocessing(BaseModel):
 
     A photo is resized so that its longer side is `size` (`fit="longest"`), or its shorter side is `size` while the
     longer stays within `max_size` (`fit="shortest"`, Faster R-CNN section 3.3 and RetinaNet section 5), or so that both
-    sides are `size` whatever its shape (`fit="stretch"`). Batches are padded right and below to a multiple of `multiple`.
+    sides are `size` whatever its shape (`fit="stretch"`). Batches are padded right and below to a multiple of
+    `multiple`.
     The network sees (pixel / 255 - mean) / std in the order red, green, blue.
     """
 
@@ -205,7 +206,7 @@ class Target:
 
 @dataclass
 class Batch:
-    """Images [B, 3, H, W], uint8 or float with values 0 to 255 (red, green, blue), and one target and frame for each."""
+    """Images [B, 3, H, W], red green blue from 0 to 255 as uint8 or float, and one target and frame for each."""
 
     images: Tensor
     targets: list[Target]
@@ -266,9 +267,7 @@ class Detections:
                 "score": round(score, 4),
                 "label": self.names[label],
             }
-            for box, score, label in zip(
-                self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
-            )
+            for box, score, label in zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
         ]
 
     def to_dict(self) -> dict[str, Any]:

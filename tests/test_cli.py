@@ -53,7 +53,7 @@ def call(*words: object) -> int:
 
 
 def test_train_evaluate_detect(photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """One person's way through the program, each step reading what the one before left; standard output is JSON alone."""
+    """One person's way through the program, each step reading what the last left; only JSON on standard output."""
     assert call("train", photos, *QUICK, "--runs", tmp_path, "--name", "first", "--one-class", "food", "--json") == 0
     run = json.loads(capfd.readouterr().out)
     folder = tmp_path / "first"
@@ -105,7 +105,7 @@ def test_help(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_does_not_wait_for_torch() -> None:
-    words = "import sys; sys.argv = ['foodbox', '--help']\nfrom foodbox.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    words = "import sys\nfrom foodbox.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     result = subprocess.run(
         [sys.executable, "-c", words + "assert 'torch' not in sys.modules"], capture_output=True, text=True, check=False
     )
@@ -113,7 +113,7 @@ def test_help_does_not_wait_for_torch() -> None:
 
 
 def test_photos_of_every_kind(model: Path, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """JPEG, PNG with alpha, grey, EXIF-turned and a large photo: boxes in the photo's own pixels as a person sees it."""
+    """JPEG, PNG with alpha, grey, EXIF-turned and a large photo: boxes in their own pixels as a person sees them."""
     source = Image.open(next((photos / "images").glob("*.jpg")))
     kinds = tmp_path / "kinds"
     kinds.mkdir()
@@ -265,16 +265,19 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
     "unwritable runs": (
         lambda p: ["train", p.photos, "--runs", p.file("taken", "x")], 1, "Cannot write"),
     "name taken": (
-        lambda p: ["train", p.photos, "--runs", p.file("runs/a/x", "").parents[1], "--name", "a"], 2, "is there already"),
+        lambda p: ["train", p.photos, "--runs", p.file("runs/a/x", "").parents[1], "--name", "a"], 2,
+        "is there already"),
     "nothing to resume": (lambda p: ["train", "--resume", p.folder], 2, "no run to go on with"),
     "missing model": (lambda p: ["detect", "best.safetensors", p.photos], 2, "There is no weight file"),
     "model cut in half": (
         lambda p: ["evaluate", p.file("half.safetensors", p.model.read_bytes()[:500_000]), p.photos], 1,
         "not a whole model file"),
-    "text as a model": (lambda p: ["evaluate", p.file("m.safetensors", "hello there"), p.photos], 1, "not a whole model"),
+    "text as a model": (
+        lambda p: ["evaluate", p.file("m.safetensors", "hello there"), p.photos], 1, "not a whole model"),
     "classes unknown to the model": (
         lambda p: ["evaluate", p.model, p.starthon("1,2,30,40")], 2, "none that the model knows"),
-    "missing photo": (lambda p: ["detect", p.model, "lunch.jpg"], 2, "There is no photo, folder or match for lunch.jpg"),
+    "missing photo": (
+        lambda p: ["detect", p.model, "lunch.jpg"], 2, "There is no photo, folder or match for lunch.jpg"),
     "detect without photos": (lambda p: ["detect", p.model], 2, "Name at least one photo"),
     "folder without photos": (lambda p: ["detect", p.model, p.file("e/x.md", "").parent], 2, "holds no photos"),
     "score out of range": (lambda p: ["detect", p.model, p.photos, "--min-score", "30"], 2, "from 0 to 1"),

@@ -19,8 +19,8 @@ class Augmentation:
 
     Args:
         mirror: chance of a mirror image, left and right exchanged.
-        zoom: the smallest and the largest factor on the photo's scale. Above 1 a part is cut out, below 1 the photo lies
-            on a larger plain ground.
+        zoom: the smallest and the largest factor on the photo's scale. Above 1 a part is cut out, below 1 the photo
+            lies on a larger plain ground.
         colour: chance of another brightness, contrast, saturation and hue.
     """
 
@@ -28,9 +28,7 @@ class Augmentation:
         self.mirror = mirror
         self.zoom = zoom
         self.colour = colour
-        self._light = v2.RandomApply(
-            [v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.02)], p=colour
-        )
+        self._light = v2.RandomApply([v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.02)], p=colour)
 
     def __call__(
         self, pixels: Tensor, boxes: Tensor, labels: Tensor, size: tuple[int, int], fill: list[float]
@@ -43,6 +41,7 @@ class Augmentation:
             labels: [N].
             size: width and height of what comes out.
             fill: the colour of the ground, 0 to 255.
+
         Returns:
             uint8 [3, size[1], size[0]], boxes [M, 4] and labels [M] of what is still to be seen.
         """
@@ -50,7 +49,12 @@ class Augmentation:
         before = box_ops.area(boxes)
         image = tv_tensors.Image(pixels)
         moved = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=pixels.shape[-2:])  # type: ignore[call-arg]
-        pad = [max(0, -left), max(0, -top), max(0, left + width - pixels.shape[-1]), max(0, top + height - pixels.shape[-2])]
+        pad = [
+            max(0, -left),
+            max(0, -top),
+            max(0, left + width - pixels.shape[-1]),
+            max(0, top + height - pixels.shape[-2]),
+        ]
         if any(pad):
             image, moved = (transforms.pad(x, pad, fill=fill) for x in (image, moved))
         image, moved = (transforms.crop(x, top + pad[1], left + pad[0], height, width) for x in (image, moved))

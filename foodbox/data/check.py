@@ -57,7 +57,9 @@ def healthy(dataset: Dataset, findings: Sequence[Finding], skip_bad: bool) -> tu
     if errors:
         words.append(f"Left out because of {_faults(errors)}:\n{_listed(errors)}")
     if unlabelled:
-        words.append(f"{unlabelled} photos have no label file and are left out; an empty one says that they show nothing.")
+        words.append(
+            f"{unlabelled} photos have no label file and are left out; an empty one says that they show nothing."
+        )
     if not any(len(photo.boxes) for photo in left):
         raise FoodboxError(
             f"No photo with a box is left of {len(dataset) + len(bad)}"

@@ -49,8 +49,9 @@ def open_photo(path: Path, at_least: int | None = None) -> Image.Image:
     """A photo's pixels: EXIF turn applied, red green blue, what is transparent on white.
 
     Args:
-        at_least: sides in pixels below which a JPEG's longer side must not fall; a large one is then decoded at a half, a
-            quarter or an eighth of its size, which is much faster (the DCT's lower frequencies, libjpeg's scaling).
+        at_least: sides in pixels below which a JPEG's longer side must not fall; a large one is then decoded at a half,
+            a quarter or an eighth of its size, which is much faster (the DCT's lower frequencies, libjpeg's scaling).
+
     Raises:
         PhotoError: the file is no photo, or is cut short.
     """
@@ -62,14 +63,16 @@ def open_photo(path: Path, at_least: int | None = None) -> Image.Image:
             return _as_rgb(ImageOps.exif_transpose(image))
         except (OSError, SyntaxError, ValueError, MemoryError) as fault:
             raise PhotoError(
-                f"{path} is a broken photo ({fault}): expected a whole {image.format} file. Copy it again or leave it out."
+                f"{path} is a broken photo ({fault}): expected a whole {image.format} file. "
+                "Copy it again or leave it out."
             ) from fault
 
 
 def resize(image: Image.Image, size: tuple[int, int], antialias: bool = True) -> Tensor:
     """Pixels of an RGB picture resized to width x height: uint8 [3, height, width]."""
     pixels = transforms.pil_to_tensor(image)
-    return transforms.resize(pixels, [size[1], size[0]], antialias=antialias)
+    resized: Tensor = transforms.resize(pixels, [size[1], size[0]], antialias=antialias)
+    return resized
 
 
 def prepare(
@@ -129,8 +132,8 @@ def _orientation(image: Image.Image) -> int:
 
 def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 or 32 bit grey, which convert() would cut off instead of scaling
-        low, high = image.getextrema()
-        scale = 255 / max(1, float(high) if float(high) > 255 else 255)  # type: ignore[arg-type]
+        brightest = float(image.getextrema()[1])  # type: ignore[arg-type]
+        scale = 255 / max(255.0, brightest)
         image = image.point(lambda value: value * scale).convert("L")
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")

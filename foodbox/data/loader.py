@@ -25,7 +25,7 @@ Item = tuple[Tensor, Target, Frame]
 
 
 class PreparedPhotos(TorchDataset[Item]):
-    """Photos as the network sees them. Asked for by (epoch, index), so that each epoch's changes have their own seed."""
+    """Photos as the network sees them, asked for by (epoch, index): each epoch's changes have their own seed."""
 
     def __init__(
         self, photos: Sequence[Photo], preprocessing: Preprocessing, augmentation: Augmentation | None, seed: int = 0
@@ -76,8 +76,8 @@ class PreparedPhotos(TorchDataset[Item]):
 class Shuffled(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index) in an order that seed and epoch decide; upright and lying photos go apart.
 
-    A batch is as large as its largest sides: a mixed one would be a square with a quarter of it empty. What is left over
-    of both kinds shares a batch.
+    A batch is as large as its largest sides: a mixed one would be a square with a quarter of it empty. What is left
+    over of both kinds shares a batch.
 
     Args:
         part: (which, of how many) processes that share the batches; each gets as many.
@@ -128,7 +128,10 @@ def photo_loader(
     photos: Sequence[Photo], preprocessing: Preprocessing, batch_size: int, workers: int
 ) -> DataLoader[Item]:
     """The photos unchanged and in their order."""
-    order = [[(0, i) for i in range(start, min(start + batch_size, len(photos)))] for start in range(0, len(photos), batch_size)]
+    order = [
+        [(0, i) for i in range(start, min(start + batch_size, len(photos)))]
+        for start in range(0, len(photos), batch_size)
+    ]
     return _loader(PreparedPhotos(photos, preprocessing, None), order, workers)
 
 

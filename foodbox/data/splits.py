@@ -27,7 +27,8 @@ def split(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
     """
     if len(dataset) < 2:
         raise UsageError(
-            f"{len(dataset)} photo is too few to set some apart for validation: add photos, or name others with --valid."
+            f"{len(dataset)} photo is too few to set some apart for validation: "
+            "add photos, or name others with --valid."
         )
     apart = sample(dataset, min(max(1, round(share * len(dataset))), len(dataset) - 1), seed)
     chosen = {photo.path for photo in apart}

@@ -42,6 +42,8 @@ class Detector(nn.Module, ABC):
         super().__init__()
         self.names = list(names)
         self.settings = settings
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", self._channels(self.preprocessing.mean), persistent=False)
         self.register_buffer("std", self._channels(self.preprocessing.std), persistent=False)
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from pydantic import Field, ValidationInfo, field_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from foodbox.detectors.base import Detector, DetectorSettings, Outputs
 from foodbox.layers.backbones import Backbone
@@ -89,8 +89,8 @@ class RetinaNetSettings(DetectorSettings):
         return low
 
 
-# What a computer without a GPU trains in minutes: a light backbone, a pyramid and towers of a quarter of the width, photos
-# of 320 px. docs/benchmarks.md has the measurements behind each choice.
+# What a computer without a GPU trains in minutes: a light backbone, a pyramid and towers of a quarter of the width,
+# photos of 320 px. docs/benchmarks.md has the measurements behind each choice.
 LIGHT = {
     "preprocessing": Preprocessing(size=320, fit="longest"),
     "backbone": "mobilenetv2_100",
@@ -119,8 +119,8 @@ TORCHVISION_V2 = TORCHVISION_V1 | {
     "batch_norm_eps": 1e-5,
 }
 KERAS = {
-    # ImageNet's mean in 0 to 255, without a spread: the "caffe" preprocessing. Its blue-green-red order is undone in the
-    # first convolution when weights are imported.
+    # ImageNet's mean in 0 to 255, without a spread: the "caffe" preprocessing. Its blue-green-red order is undone in
+    # the first convolution when weights are imported.
     "preprocessing": PAPER_SIZE.model_copy(
         update={"mean": (123.68 / 255, 116.779 / 255, 103.939 / 255), "std": (1 / 255, 1 / 255, 1 / 255)}
     ),
@@ -137,9 +137,9 @@ class RetinaNet(Detector):
     COCO val2017 AP of 36.4, which stands for the paper's table 1e, ResNet-50-FPN at 800 px (AP 35.7).
 
     Settings follow the paper; where code differs from it, a preset says so: "torchvision" computes P6 from P5, puts
-    anchors at the cells' corners and takes L1 averaged photo by photo; "torchvision_v2" adds group norm and GIoU; "keras"
-    (keras-retinanet) codes corners instead of centres. All three match boxes as the paper does, and torchvision keeps each
-    box's best anchors besides; this is the default here too, because a small box may reach no anchor at 0.5.
+    anchors at the cells' corners and takes L1 averaged photo by photo; "torchvision_v2" adds group norm and GIoU;
+    "keras" (keras-retinanet) codes corners instead of centres. All match boxes as the paper does; torchvision keeps
+    each box's best anchors besides, which is the default here too, for a small box may reach no anchor at 0.5.
     """
 
     Settings = RetinaNetSettings
@@ -162,17 +162,20 @@ class RetinaNet(Detector):
         self.anchors_per_place = len(s.anchor_scales) * len(s.anchor_ratios)
         # "objectness" puts one value before the classes': is anything there at all?
         self.values = len(names) + (s.scores == "objectness")
-        tower = (s.pyramid_channels, s.tower_layers)
-        style = (s.tower_kind, s.tower_norm, s.tower_init)
-        self.class_tower = Tower(*tower, self.anchors_per_place * self.values, *style)
-        self.box_tower = Tower(*tower, self.anchors_per_place * 4, *style)
+        self.class_tower = self._tower(self.anchors_per_place * self.values)
+        self.box_tower = self._tower(self.anchors_per_place * 4)
         self._start_at_prior()
+
+    def _tower(self, outputs: int) -> Tower:
+        s = self.settings
+        return Tower(s.pyramid_channels, s.tower_layers, outputs, s.tower_kind, s.tower_norm, s.tower_init)
 
     def _start_at_prior(self) -> None:
         """Section 4.1, "Initialization": b = -log((1 - pi) / pi), so that every score starts at pi."""
-        bias = self.class_tower.output.bias.data.view(self.anchors_per_place, self.values)
+        bias = torch.zeros(self.anchors_per_place, self.values)
         first = slice(0, 1) if self.settings.scores == "objectness" else slice(None)
         bias[:, first] = -math.log((1 - self.settings.prior) / self.settings.prior)
+        self.class_tower.output.bias = nn.Parameter(bias.flatten())
 
     # -- The network: section 4, figure 3 ---------------------------------------------------------------------------
 
@@ -207,8 +210,8 @@ class RetinaNet(Detector):
     def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """The focal loss over all anchors ("classes"), the box loss over the matched ones ("boxes").
 
-        Both are divided by the number of anchors that took a box (section 4.1, "Focal Loss"). With scores="objectness" the
-        focal loss is on "objectness", and "classes" is the cross entropy over the classes at the matched anchors.
+        Both are divided by the number of anchors that took a box (section 4.1, "Focal Loss"). With scores="objectness"
+        the focal loss is on "objectness", and "classes" is the cross entropy over the classes at the matched anchors.
         """
         return self.losses_of(self(images), targets)
 

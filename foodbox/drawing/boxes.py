@@ -33,7 +33,13 @@ def draw_detections(image: Image.Image, detections: Detections) -> Image.Image:
     pen = ImageDraw.Draw(result)
     scale = image.width / detections.width, image.height / detections.height
     for row, label in reversed(list(zip(detections.rows(), detections.labels.tolist(), strict=True))):
-        _box(pen, result.size, _scaled(row["box"], scale), COLOURS[label % len(COLOURS)], f"{row['label']} {row['score']:.2f}")
+        _box(
+            pen,
+            result.size,
+            _scaled(row["box"], scale),
+            COLOURS[label % len(COLOURS)],
+            f"{row['label']} {row['score']:.2f}",
+        )
     return result
 
 
@@ -75,7 +81,7 @@ def _box(pen: ImageDraw.ImageDraw, size: tuple[int, int], box: Sequence[float], 
     if not words:
         return
     letters = font(words, max(11, round(max(size) / 45)))
-    left, top, right, bottom = pen.textbbox((0, 0), words, font=letters)
+    left, _, right, bottom = pen.textbbox((0, 0), words, font=letters)
     # Above the box where there is room, else inside it.
     y = y1 - (bottom + 4) if y1 > bottom + 4 else y1 + width
     x = min(max(0.0, x1), max(0, size[0] - right - 6))

@@ -1,4 +1,4 @@
-"""Average precision as COCO counts it (Lin et al. 2014; cocodataset.org, "Detection Evaluation"), by faster-coco-eval."""
+"""Average precision as COCO counts it (cocodataset.org, "Detection Evaluation"), by faster-coco-eval."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def coco_scores(dataset: Dataset, detections: Sequence[Detections]) -> CocoScore
     found = [
         {"image_id": i, "category_id": label + 1, "bbox": _xywh(box), "score": score}
         for i, d in enumerate(detections, start=1)
-        for box, label, score in zip(d.boxes.double().tolist(), d.labels.tolist(), d.scores.double().tolist(), strict=True)
+        for box, label, score in zip(
+            d.boxes.double().tolist(), d.labels.tolist(), d.scores.double().tolist(), strict=True
+        )
     ]
     boxes = [sum(int((p.labels[~p.ignore] == k).sum()) for p in dataset) for k in range(len(names))]
     if not found:

@@ -12,7 +12,7 @@ from foodbox.records import Dataset, Detections
 
 
 def best_boxes(detections: Sequence[Detections]) -> Tensor:
-    """The best box of each photo, however unsure: [P, 4] in its pixels. The whole photo where nothing was found at all."""
+    """The best box of each photo, however unsure: [P, 4] in its pixels; the whole photo where nothing was found."""
     boxes = [d.boxes[0] if len(d) else torch.tensor([0.0, 0.0, d.width, d.height]) for d in detections]
     return torch.stack(boxes) if boxes else torch.zeros((0, 4))
 

@@ -28,7 +28,7 @@ def voc_ap50(dataset: Dataset, detections: Sequence[Detections]) -> float | None
 
 
 def _class_ap(dataset: Dataset, detections: Sequence[Detections], label: int) -> float | None:
-    """One class: every detection of all photos, best first, is a hit, a miss, or counts for nothing (a difficult box)."""
+    """One class: all photos' detections, best first, are hits, misses, or count for nothing (difficult boxes)."""
     total = sum(int(((p.labels == label) & ~p.ignore).sum()) for p in dataset)
     if total == 0:
         return None

@@ -37,7 +37,7 @@ def find_all(paths: Sequence[str | Path]) -> tuple[list[Photo], list[Finding]]:
             files |= dict.fromkeys(inside)
         elif path.exists():
             files[path] = None
-        elif matches := sorted(glob.glob(str(given), recursive=True)):
+        elif matches := sorted(glob.glob(str(given), recursive=True)):  # noqa: PTH207 - may be absolute
             files |= dict.fromkeys(p for m in matches if (p := Path(m)).is_file())
         else:
             raise UsageError(f"There is no photo, folder or match for {given}: check the name.")
@@ -57,6 +57,7 @@ class DetectionWriter:
     Args:
         folder: made if it is not there.
         crop: write each region to folder/crops as its own photo.
+
     Raises:
         FoodboxError: the folder cannot be written to.
     """

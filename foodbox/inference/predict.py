@@ -40,7 +40,7 @@ def pick_device(name: str | None = None) -> torch.device:
 def half_precision_pays(device: torch.device) -> bool:
     """Whether bfloat16 makes convolutions faster: on GPUs that have it, on CPUs with AVX-512 BF16 or AMX."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     if device.type != "cpu":
         return False
     capabilities = torch.backends.cpu.get_cpu_capability()

@@ -1,7 +1,7 @@
 """Backbones: timm's networks as feature maps C3, C4, C5, with stages frozen where the person asks."""
 
 import difflib
-from typing import Self
+from typing import Any, Self
 
 import timm
 import torch
@@ -39,6 +39,7 @@ class Backbone(nn.Module):
         keras_layout: bool = False,
     ) -> None:
         super().__init__()
+        self.body: Any
         self.body, levels = _timm_features(name)
         if keras_layout:
             _keras_layout(self.body)
@@ -63,8 +64,8 @@ class Backbone(nn.Module):
                 module.train(False)
         return self
 
-    def _batch_norms(self) -> list[nn.Module]:
-        return [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    def _batch_norms(self) -> list[nn.BatchNorm2d]:
+        return [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
 
     def _freeze(self, stages: int) -> None:
         maps = [m for m in self.body.feature_info.info if m["reduction"] <= 2**stages]
@@ -88,16 +89,19 @@ def check_backbone(name: str) -> None:
         raise UsageError(f"Unknown backbone {name!r}: expected the name of a timm network, such as {', '.join(near)}.")
 
 
-def _timm_features(name: str) -> tuple[nn.Module, list[int]]:
-    """timm's network with feature maps only, and which of its maps are C3, C4 and C5."""
+def _timm_features(name: str) -> tuple[Any, list[int]]:
+    """Timm's network with feature maps only, and which of its maps are C3, C4 and C5."""
     check_backbone(name)
     try:
-        body = timm.create_model(name, features_only=True, pretrained=False)
+        body: Any = timm.create_model(name, features_only=True, pretrained=False)
         reductions = list(body.feature_info.reduction())
         levels = [max(i for i, r in enumerate(reductions) if r == wanted) for wanted in REDUCTIONS]
         with torch.no_grad():
             shapes = [feature.shape for feature in body.eval()(torch.zeros(1, 3, 64, 64))]
-        fit = [shapes[i][1:] == (body.feature_info.channels()[i], 64 // r, 64 // r) for i, r in zip(levels, REDUCTIONS)]
+        fit = [
+            shapes[i][1:] == (body.feature_info.channels()[i], 64 // r, 64 // r)
+            for i, r in zip(levels, REDUCTIONS, strict=True)
+        ]
     except (RuntimeError, AttributeError, ValueError, TypeError, AssertionError):
         fit = [False]
     if not all(fit):
@@ -108,7 +112,7 @@ def _timm_features(name: str) -> tuple[nn.Module, list[int]]:
     return body, levels
 
 
-def _keras_layout(body: nn.Module) -> None:
+def _keras_layout(body: Any) -> None:
     """Turns a timm ResNet into keras-resnet's: stride in a block's first convolution, "same" padding at the stem.
 
     TensorFlow pads the right and lower side more where the padding is odd, so that places lie half a stride further

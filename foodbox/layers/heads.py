@@ -37,7 +37,7 @@ class Tower(nn.Sequential):
             if norm == "group":
                 self.add_module(f"norm{i}", nn.GroupNorm(min(32, channels), channels))
             self.add_module(f"relu{i}", nn.ReLU(inplace=True))
-        self.add_module("output", nn.Conv2d(channels, outputs, 3, padding=1))
+        self.output = nn.Conv2d(channels, outputs, 3, padding=1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 if init == "kaiming" and module is not self.output:

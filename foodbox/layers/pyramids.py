@@ -30,15 +30,15 @@ class FeaturePyramid(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in in_channels)
         self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
         width = in_channels[-1] if extra_from == "C5" else channels
-        if keras_layout:
-            self.p6, self.p7 = Conv2dSame(width, channels, 3, 2), Conv2dSame(channels, channels, 3, 2)
-        else:
-            self.p6 = nn.Conv2d(width, channels, 3, stride=2, padding=1)
-            self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        convolution = Conv2dSame if keras_layout else nn.Conv2d
+        padding = 0 if keras_layout else 1
+        self.p6 = convolution(width, channels, 3, stride=2, padding=padding)
+        self.p7 = convolution(channels, channels, 3, stride=2, padding=padding)
         for conv in self.modules():
             if isinstance(conv, nn.Conv2d):
                 nn.init.kaiming_uniform_(conv.weight, a=1)
-                nn.init.zeros_(conv.bias)
+                if conv.bias is not None:
+                    nn.init.zeros_(conv.bias)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """C3, C4, C5 [B, in_channels[i], H/8, W/8] ... → P3 ... P7 [B, channels, H/8, W/8] ... [H/128, W/128]."""

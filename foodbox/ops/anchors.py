@@ -17,6 +17,7 @@ def cell_anchors(size: float, scales: Sequence[float], ratios: Sequence[float], 
         scales: factors on the size; RetinaNet has 2^0, 2^(1/3), 2^(2/3).
         ratios: height over width; the area stays (size x scale)^2.
         whole_pixels: cut the sides and round the corners to whole pixels, as torchvision does.
+
     Returns:
         [len(ratios) x len(scales), 4].
     """
@@ -38,6 +39,7 @@ def grid_anchors(cell: Tensor, height: int, width: int, stride: tuple[float, flo
         height, width: places down and across.
         stride: pixels between places, down and across.
         offset: where in its cell a place lies, as a share of the stride: 0.5 is the cell's centre.
+
     Returns:
         [height x width x A, 4] in pixels of the network's input.
     """

@@ -15,6 +15,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     Args:
         a: [..., M, 4].
         b: [..., N, 4]; the leading dimensions broadcast against a's.
+
     Returns:
         [..., M, N], 0 to 1; 0 where both boxes are empty.
     """

@@ -15,6 +15,7 @@ def encode_centre(boxes: Tensor, anchors: Tensor) -> Tensor:
 
     Args:
         boxes, anchors: [..., 4] each, x1 y1 x2 y2.
+
     Returns:
         [..., 4]: t_x, t_y, t_w, t_h.
     """

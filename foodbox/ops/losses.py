@@ -13,6 +13,7 @@ def sigmoid_focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gam
         targets: the same shape, 1 for the class that is there and 0 elsewhere.
         alpha: weight of the ones (equation 3); the zeros weigh 1 - alpha.
         gamma: how much well-classified elements count less (equation 4).
+
     Returns:
         The loss of each element, the logits' shape.
     """

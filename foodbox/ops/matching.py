@@ -17,6 +17,7 @@ def match(iou: Tensor, high: float, low: float, keep_best: bool = False) -> Tens
     Args:
         iou: [..., M, A]; a row of -1 stands for no box (padding).
         high, low: IoU bounds, high >= low.
+
     Returns:
         int64 [..., A]: the box's index 0 ... M-1, BACKGROUND or BETWEEN.
     """

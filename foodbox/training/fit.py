@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from foodbox.config import TrainSettings
 from foodbox.console import progress_bar, say
 from foodbox.data.augment import Augmentation
-from foodbox.data.loader import photo_loader, training_loader
+from foodbox.data.loader import Shuffled, photo_loader, training_loader
 from foodbox.detectors.base import Detector
 from foodbox.errors import FoodboxError
 from foodbox.evaluation.scores import Scores, score
@@ -66,6 +66,7 @@ def fit(
     Args:
         config: what the report and the model file say of the run.
         resume: go on from the folder's last whole epoch.
+
     Raises:
         FoodboxError: a loss is not finite; the last good model is kept.
     """
@@ -81,9 +82,11 @@ def fit(
         train.photos, detector.preprocessing, augmentation, settings.batch_size, workers, settings.seed,
         (accelerator.process_index, accelerator.num_processes),
     )  # fmt: skip
+    order = batches.batch_sampler
+    assert isinstance(order, Shuffled)  # which training_loader put there
     checks = photo_loader(valid.photos, detector.preprocessing, settings.batch_size, workers)
 
-    detector.to(device, memory_format=torch.channels_last)
+    detector.to(device).to(memory_format=torch.channels_last)
     optimiser = make_optimiser(detector, settings)
     progress, log = Progress(), []
     if resume:
@@ -101,7 +104,7 @@ def fit(
     try:
         for epoch in range(progress.epochs, settings.epochs):
             detector.train()
-            batches.batch_sampler.epoch = epoch
+            order.epoch = epoch
             sums: dict[str, float] = {}
             with progress_bar(f"epoch {epoch + 1} of {settings.epochs}", len(batches)) as bar:
                 for batch in batches:
@@ -157,7 +160,7 @@ def fit(
 
 
 def _accelerator(settings: TrainSettings) -> Accelerator:
-    """accelerate decides on devices and processes (`accelerate launch`); we say whether bfloat16 pays there."""
+    """Accelerate decides on devices and processes (`accelerate launch`); we say whether bfloat16 pays there."""
     # It remembers its first settings for the whole process; a second run may have others.
     AcceleratorState._reset_state(reset_partial_state=True)
     device = pick_device(settings.device)
@@ -166,7 +169,7 @@ def _accelerator(settings: TrainSettings) -> Accelerator:
 
 
 def _detect(detector: Detector, batches: Any, device: torch.device, half: bool, photos: int) -> list[Detections]:
-    """Detections on the validation photos, unsure ones included: AP counts them, and the contest's score needs one each."""
+    """Detections on the validation photos, unsure ones too: AP counts them, the contest's score needs one each."""
     with progress_bar("validation", photos) as bar:
         return list(predict(detector, batches, device, half, min_score=0.0, progress=bar.advance))
 
@@ -186,4 +189,5 @@ def _line(entry: dict[str, Any], epochs: int) -> str:
     parts = ", ".join(f"{part} {value:.3f}" for part, value in losses.items())
     found = {"AP": scores["ap"], "AP50": scores["ap50"], "mean IoU": scores["mean_iou"]}
     figures = "  ".join(f"{name} {value:.3f}" for name, value in found.items() if value is not None)
-    return f"epoch {entry['epoch']:>3}/{epochs}  loss {sum(losses.values()):.3f} ({parts})  {figures}  {entry['seconds']:.0f} s"
+    loss = f"loss {sum(losses.values()):.3f} ({parts})"
+    return f"epoch {entry['epoch']:>3}/{epochs}  {loss}  {figures}  {entry['seconds']:.0f} s"

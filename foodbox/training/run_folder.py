@@ -62,7 +62,9 @@ class RunFolder:
         if name is not None:
             path = runs / name
             if path.exists() and any(path.iterdir()):
-                raise UsageError(f"The run folder {path} is there already: choose another --name, or go on with --resume {path}.")
+                raise UsageError(
+                    f"The run folder {path} is there already: choose another --name, or go on with --resume {path}."
+                )
         else:
             path = next(p for i in range(1, 10**6) if not (p := runs / f"{kind}-{i}").exists())
         make_folder(path / "last")
@@ -84,7 +86,8 @@ class RunFolder:
             config = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as fault:
             raise UsageError(
-                f"{self.path} is no run to go on with: it has no readable config.yaml. Name a folder that foodbox train made."
+                f"{self.path} is no run to go on with: it has no readable config.yaml. "
+                "Name a folder that foodbox train made."
             ) from fault
         if not isinstance(config, dict):
             raise UsageError(f"{self.path / 'config.yaml'} holds no settings. Name a folder that foodbox train made.")
@@ -158,7 +161,8 @@ class RunFolder:
                 progress = Progress(**json.loads(file.metadata()["progress"]))
         except (OSError, SafetensorError) as fault:
             raise UsageError(
-                f"{self.path} cannot be gone on with: it has no whole {self._state.name}, for no epoch ended. Start it anew."
+                f"{self.path} cannot be gone on with: it has no whole {self._state.name}, for no epoch ended. "
+                "Start it anew."
             ) from fault
         return tensors, progress
 

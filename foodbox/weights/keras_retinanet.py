@@ -76,8 +76,8 @@ def convert(values: dict[str, np.ndarray[Any, Any]], origin: str) -> Weights:
     backbone = BLOCKS.get(tuple(len(blocks) for blocks in stages))  # type: ignore[arg-type]
     if backbone is None or "class_tower.output.weight" not in tensors:
         raise FoodboxError(
-            f"{origin} is no keras-retinanet model on a ResNet (it holds {', '.join(list(values)[:3])} ...): expected one "
-            "that keras-retinanet wrote with backbone resnet50, resnet101 or resnet152."
+            f"{origin} is no keras-retinanet model on a ResNet (it holds {', '.join(list(values)[:3])} ...): expected "
+            "one that keras-retinanet wrote with backbone resnet50, resnet101 or resnet152."
         )
     # Keras photos are blue green red; ours red green blue.
     tensors["backbone.body.conv1.weight"] = tensors["backbone.body.conv1.weight"].flip(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -32,8 +33,10 @@ def find(choice: str, backbone: str, tower_norm: str = "none") -> Weights | None
     Args:
         choice: "coco", "imagenet", "none", or the path of a file.
         backbone, tower_norm: what the person's settings say, which decides whose COCO weights fit.
+
     Returns:
         None for "none".
+
     Raises:
         UsageError: no such choice or file, or nobody published COCO weights that fit.
         FoodboxError: the file is broken, or the network is needed and not there.
@@ -70,7 +73,9 @@ def read(path: Path) -> Weights:
         )
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise UsageError(f"{path} does not end in any of {', '.join(READERS)}: give a model file of one of these kinds.")
+        raise UsageError(
+            f"{path} does not end in any of {', '.join(READERS)}: give a model file of one of these kinds."
+        )
     return reader(path)
 
 
@@ -86,7 +91,7 @@ def embedded() -> Weights:
 
 
 def imagenet(backbone: str) -> Weights:
-    """timm's ImageNet weights of a backbone, downloaded from its hub once and kept in its cache.
+    """Timm's ImageNet weights of a backbone, downloaded from its hub once and kept in its cache.
 
     Raises:
         FoodboxError: there is no network and no copy in the cache, or timm has no weights for this backbone.
@@ -101,7 +106,7 @@ def imagenet(backbone: str) -> Weights:
     except (OSError, RuntimeError, ValueError) as fault:
         raise FoodboxError(
             f"Could not download {origin} ({str(fault).splitlines()[0]}). Go on without a network with the embedded "
-            "weights of the default preset (--preset light --weights coco), or with a file that you have (--weights FILE)."
+            "weights of the default preset (--preset light --weights coco), or with a file (--weights FILE)."
         ) from fault
     tensors = {f"backbone.body.{name}": tensor for name, tensor in body.state_dict().items()}
     norms = [m.eps for m in body.modules() if hasattr(m, "running_mean") and hasattr(m, "eps")]
@@ -121,7 +126,5 @@ def _reachable(hub_id: str | None) -> None:
         isinstance(try_to_load_from_cache(hub_id, file), str) for file in ("model.safetensors", "pytorch_model.bin")
     ):
         return
-    try:
+    with contextlib.suppress(urllib.error.HTTPError):  # an answer all the same
         urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=10).close()
-    except urllib.error.HTTPError:
-        pass  # it answered

@@ -50,8 +50,9 @@ def download(preset: Literal["torchvision", "torchvision_v2"]) -> Weights:
         state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
     except (urllib.error.URLError, OSError, RuntimeError) as fault:
         raise FoodboxError(
-            f"Could not download torchvision's COCO weights from {url} ({fault}). Go on without a network with the embedded "
-            "weights of the default preset (--preset light --weights coco), or with a file that you have (--weights FILE)."
+            f"Could not download torchvision's COCO weights from {url} ({fault}). Go on without a network with the "
+            "embedded weights of the default preset (--preset light --weights coco), or with a file of your own "
+            "(--weights FILE)."
         ) from fault
     return convert(state, f"torchvision's {url.rsplit('/', 1)[-1]}")
 
@@ -66,8 +67,8 @@ def read(path: Path) -> Weights:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as fault:
         raise FoodboxError(
-            f"{path} is not a whole checkpoint of tensors ({str(fault).splitlines()[0]}). Download it again; files that "
-            "hold program objects besides tensors are not loaded, for safety."
+            f"{path} is not a whole checkpoint of tensors ({str(fault).splitlines()[0]}). Download it again; files "
+            "that hold program objects besides tensors are not loaded, for safety."
         ) from fault
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
         state = state["model"]  # what torchvision's own training script writes

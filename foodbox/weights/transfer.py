@@ -59,8 +59,8 @@ def _part(name: str) -> str:
 def put(weights: Weights, detector: Detector) -> Transfer:
     """Copies into the detector all tensors that fit by name and shape, and the rows of the classes that it shares.
 
-    A tensor with an entry for each class is taken over class by class, by the classes' names, so that the same classes in
-    another order and a part of them both keep what they know.
+    A tensor with an entry for each class is taken over class by class, by the classes' names, so that the same classes
+    in another order and a part of them both keep what they know.
     """
     state = detector.state_dict()
     result = Transfer([], [], [])

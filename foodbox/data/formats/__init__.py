@@ -42,6 +42,7 @@ def read(folder: Path, format: str | None = None) -> tuple[Dataset, list[Finding
 
     Args:
         format: a name in FORMATS, where looking is not enough.
+
     Raises:
         UsageError: the folder is missing or holds no labels that are known, or two formats fit.
     """

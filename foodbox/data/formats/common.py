@@ -34,8 +34,8 @@ def make_photo(
     """A photo with its boxes; faults go to `findings`, and a photo with an error comes back as None.
 
     Args:
-        stored_size: width and height that the label file gives for the photo; where they are the pixels' before their EXIF
-            turn, the boxes are turned with them.
+        stored_size: width and height that the label file gives for the photo; where they are the pixels' before their
+            EXIF turn, the boxes are turned with them.
     """
     try:
         width, height, turn = photo_size(path)
@@ -68,7 +68,9 @@ def make_photo(
             )
             errors.append(findings[-1])
         elif over[i] > 0:
-            what = f"a box stuck out of the photo by {float((inside - boxes)[i].abs().max()):.1f} pixels and was cut off"
+            what = (
+                f"a box stuck out of the photo by {float((inside - boxes)[i].abs().max()):.1f} pixels and was cut off"
+            )
             findings.append(Finding(box.source, what, harm="note", photo=path))
     if errors:
         return None
@@ -100,9 +102,7 @@ def _faults(corners: tuple[float, float, float, float]) -> list[tuple[str, str]]
     return []
 
 
-def _before_turn(
-    boxes: torch.Tensor, stored_size: tuple[int, int] | None, width: int, height: int, turn: int
-) -> bool:
+def _before_turn(boxes: torch.Tensor, stored_size: tuple[int, int] | None, width: int, height: int, turn: int) -> bool:
     """Whether boxes were measured on the pixels before their EXIF turn.
 
     The label file's own size tells, where sides change places. Without one, boxes are as a person sees the photo,
@@ -117,4 +117,8 @@ def _before_turn(
 
 def _without_path(sentence: str, path: Path) -> str:
     """A photo's fault without the path that stands before it in a finding anyway."""
-    return sentence.replace(str(path), "the file").rstrip(".").replace("There is no photo the file", "the photo is missing")
+    return (
+        sentence.replace(str(path), "the file")
+        .rstrip(".")
+        .replace("There is no photo the file", "the photo is missing")
+    )

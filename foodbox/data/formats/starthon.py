@@ -50,8 +50,8 @@ def write(dataset: Dataset, folder: Path) -> None:
     for photo in dataset:
         if len(photo.boxes) > 1:
             raise FoodboxError(
-                f"{photo.path} has {len(photo.boxes)} boxes and the AI Starthon format holds one a photo: choose another "
-                "format."
+                f"{photo.path} has {len(photo.boxes)} boxes and the AI Starthon format holds one a photo: "
+                "choose another format."
             )
         shutil.copyfile(photo.path, folder / photo.path.name)
         if photo.labelled:

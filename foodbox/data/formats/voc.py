@@ -40,14 +40,14 @@ def read(folder: Path) -> tuple[Dataset, list[Finding]]:
         by_stem[path.stem].append(path)
     labelled = set()
     for label in sorted(folder.rglob("*.xml")):
-        path = _nearest(by_stem[label.stem], label)
-        if path is None:
+        photo_path = _nearest(by_stem[label.stem], label)
+        if photo_path is None:
             todo = "Bring the photo back or remove the label file"
             findings.append(Finding(Source(label), f"there is no photo named {label.stem}", todo, photo=label))
             continue
-        labelled.add(path)
-        parsed = _read_file(label, path, names, findings)
-        if parsed is not None and (photo := make_photo(path, parsed[0], findings, parsed[1])) is not None:
+        labelled.add(photo_path)
+        parsed = _read_file(label, photo_path, names, findings)
+        if parsed is not None and (photo := make_photo(photo_path, parsed[0], findings, parsed[1])) is not None:
             photos.append(photo)
     for path in (path for paths in by_stem.values() for path in paths if path not in labelled):
         if (photo := make_photo(path, [], findings)) is not None:
@@ -88,7 +88,7 @@ def _xml(photo: Photo, names: list[str]) -> str:
 
 
 def _nearest(paths: list[Path], label: Path) -> Path | None:
-    """Of photos with the label's name, the one whose folder shares most with the label's: train/ and valid/ may repeat."""
+    """Of photos with the label's name, the one whose folder is nearest: train/ and valid/ may repeat names."""
 
     def shared(path: Path) -> int:
         pairs = zip(path.parts, label.parts, strict=False)
