@@ -42,8 +42,8 @@ class TrainSettings(BaseModel):
 
     # How.
     epochs: int = Field(10, ge=1, description="How often each photo is seen.")
-    batch_size: int = Field(8, ge=1, description="Photos a step.")
-    learning_rate: float = Field(2e-3, gt=0, description="Peak rate of AdamW for all but the backbone.")
+    batch_size: int | None = Field(None, ge=1, description="Photos a step; else 2 to 8, fewer where photos are few.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak rate of AdamW for all but the backbone.")
     backbone_rate: float = Field(
         0.3, ge=0, description="The backbone's rate as a share of the others': it knows a lot."
     )
@@ -59,6 +59,11 @@ class TrainSettings(BaseModel):
     seed: int = Field(0, ge=0, description="The same seed gives the same run.")
     workers: int | None = Field(None, ge=0, description="Processes that open photos; else by the number of cores.")
     device: str | None = Field(None, description="cpu, cuda, mps; the best there is if not given.")
+
+
+def batch_size_for(photos: int) -> int:
+    """Photos a step, so that an epoch has some sixty steps: few photos teach more in many small steps than in few."""
+    return min(8, max(2, photos // 60))
 
 
 def setting_names(settings: BaseModel) -> list[str]:

@@ -10,6 +10,11 @@ class FoodboxError(Exception):
     exit_code = 1
 
 
+def first_line(fault: BaseException) -> str:
+    """What a library's fault says, in one line; its kind where it says nothing."""
+    return next(iter(str(fault).splitlines()), type(fault).__name__)
+
+
 class UsageError(FoodboxError):
     """The call itself is wrong: a folder that is not there, a setting out of its range, an unknown name."""
 

@@ -43,6 +43,16 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def free_name(stem: str, taken: set[str]) -> str:
+    """The name, or the name and a number where another has it already, whatever its capitals; then it is taken."""
+    name, number = stem, 1
+    while name.casefold() in taken:
+        number += 1
+        name = f"{stem}-{number}"
+    taken.add(name.casefold())
+    return name
+
+
 def cannot_write(path: Path, fault: OSError) -> FoodboxError:
     """The sentence for a place that cannot be written to."""
     return FoodboxError(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 if TYPE_CHECKING:
     import supervision
@@ -157,8 +158,9 @@ class Preprocessing(BaseModel):
             scale = self.size / max(width, height)
         else:
             scale = min(self.size / min(width, height), self.max_size / max(width, height))
-        # Rounded down as torchvision's detection transform does, so that imported models see the same pixels; the small
-        # term keeps 319.9999999 at 320.
+            # Rounded down as torchvision's detection transform does, so that imported models see the same pixels.
+            return max(1, int(width * scale)), max(1, int(height * scale))
+        # The small term keeps 319.9999999 at 320.
         return max(1, int(width * scale + 1e-6)), max(1, int(height * scale + 1e-6))
 
 
@@ -202,6 +204,12 @@ class Target:
 
     def to(self, device: torch.device | str) -> Target:
         return Target(self.boxes.to(device), self.labels.to(device))
+
+
+def stack_targets(targets: list[Target]) -> tuple[Tensor, Tensor]:
+    """B targets → boxes [B, M, 4] and labels [B, M], filled up with empty boxes of class 0; M may be 0."""
+    boxes = pad_sequence([target.boxes for target in targets], batch_first=True)
+    return boxes, pad_sequence([target.labels for target in targets], batch_first=True)
 
 
 @dataclass

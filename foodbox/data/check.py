@@ -62,7 +62,7 @@ def healthy(dataset: Dataset, findings: Sequence[Finding], skip_bad: bool) -> tu
         )
     if not any(len(photo.boxes) for photo in left):
         raise FoodboxError(
-            f"No photo with a box is left of {len(dataset) + len(bad)}"
+            f"No photo with a box is left of {len({photo.path for photo in dataset} | bad)}"
             + (f": {_faults(errors)}:\n{_listed(errors)}" if errors else "; label some photos first.")
         )
     return dataset.with_photos(left), words

@@ -42,7 +42,9 @@ def photo_size(path: Path) -> tuple[int, int, int]:
     with _open(path) as image:
         turn = _orientation(image)
         width, height = image.size
-    return (height, width, turn) if turn in TURNED else (width, height, turn)
+        # Pillow turns TIFFs by itself, and gives their size turned from the start.
+        turned = turn in TURNED and image.format != "TIFF"
+    return (height, width, turn) if turned else (width, height, turn)
 
 
 def open_photo(path: Path, at_least: int | None = None) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Sequence
 
@@ -37,9 +38,8 @@ def split(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
 
 def one_class(dataset: Dataset, name: str) -> Dataset:
     """Every box as the one class `name`."""
-    for photo in dataset:
-        photo.labels = torch.zeros_like(photo.labels)
-    return Dataset(dataset.photos, [name], dataset.format)
+    photos = [dataclasses.replace(photo, labels=torch.zeros_like(photo.labels)) for photo in dataset]
+    return Dataset(photos, [name], dataset.format)
 
 
 def with_names(dataset: Dataset, names: Sequence[str]) -> Dataset:
@@ -52,6 +52,5 @@ def with_names(dataset: Dataset, names: Sequence[str]) -> Dataset:
     if unknown := sorted(used - set(names)):
         raise UsageError(f"The classes {', '.join(unknown)} are not among {', '.join(names)}.")
     place = torch.tensor([names.index(name) if name in names else -1 for name in dataset.names], dtype=torch.int64)
-    for photo in dataset:
-        photo.labels = place[photo.labels]
-    return Dataset(dataset.photos, list(names), dataset.format)
+    photos = [dataclasses.replace(photo, labels=place[photo.labels]) for photo in dataset]
+    return Dataset(photos, list(names), dataset.format)

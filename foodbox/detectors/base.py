@@ -9,6 +9,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from foodbox.ops.boxes import area, clip
+from foodbox.ops.nms import nms_by_group
 from foodbox.records import Detections, Frame, Preprocessing, Target
 
 Outputs = dict[str, Tensor]
@@ -74,6 +76,39 @@ class Detector(nn.Module, ABC):
         Args:
             min_score: instead of the settings' own score threshold.
         """
+
+    def select(
+        self, scores: Tensor, labels: Tensor, boxes: Tensor, frames: list[Frame], nms_iou: float, most: int
+    ) -> list[Detections]:
+        """Candidates of a batch → detections: cut off at the photo's border, thinned by NMS class by class.
+
+        Args:
+            scores: [B, C]; below 0 there is no candidate.
+            labels: int64 [B, C].
+            boxes: [B, C, 4] in the input's pixels.
+            nms_iou: of two boxes of a class that overlap more, the less sure goes.
+            most: how many detections a photo keeps.
+        """
+        sides = torch.tensor([[f.input_width, f.input_height] for f in frames], device=boxes.device)
+        boxes = clip(boxes, sides[:, None, :1], sides[:, None, 1:])
+        photo, place = torch.where(scores >= 0)  # [N], N candidates of all photos
+        groups = photo * len(self.names) + labels[photo, place]
+        kept = nms_by_group(boxes[photo, place], scores[photo, place], groups, nms_iou)
+        photo, place = photo[kept], place[kept]
+        found = []
+        for i, frame in enumerate(frames):
+            mine = place[photo == i][:most]
+            detections = Detections(
+                boxes=frame.to_photo(boxes[i, mine]).cpu(),
+                scores=scores[i, mine].cpu(),
+                labels=labels[i, mine].cpu(),
+                names=self.names,
+                width=frame.width,
+                height=frame.height,
+                path=frame.path,
+            )
+            found.append(detections.keep(area(detections.boxes) > 0))
+        return found
 
     @property
     def backbone_prefix(self) -> str:

@@ -7,7 +7,7 @@ the focal loss of section 3. `docs/retinanet.md` walks through one step with the
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +23,9 @@ from foodbox.ops.anchors import cell_anchors, grid_anchors
 from foodbox.ops.coding import decode_centre, decode_corner, encode_centre, encode_corner
 from foodbox.ops.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
 from foodbox.ops.matching import BACKGROUND, match
-from foodbox.ops.nms import nms_by_group
-from foodbox.records import Detections, Frame, Preprocessing, Target
+from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
+
+Side = Annotated[float, Field(gt=0)]
 
 
 class RetinaNetSettings(DetectorSettings):
@@ -39,11 +40,13 @@ class RetinaNetSettings(DetectorSettings):
     pyramid_channels: int = Field(256, ge=8, description="Width of the pyramid and of the towers.")
     extra_from: Literal["C5", "P5"] = Field("C5", description="What P6 is computed from.")
 
-    anchor_sizes: tuple[float, float, float, float, float] = Field(
+    anchor_sizes: tuple[Side, Side, Side, Side, Side] = Field(
         (32, 64, 128, 256, 512), description="Anchor sides at P3 to P7, pixels."
     )
-    anchor_scales: tuple[float, ...] = Field((1.0, 2 ** (1 / 3), 2 ** (2 / 3)), description="Scales at each level.")
-    anchor_ratios: tuple[float, ...] = Field((0.5, 1.0, 2.0), description="Height over width.")
+    anchor_scales: tuple[Side, ...] = Field(
+        (1.0, 2 ** (1 / 3), 2 ** (2 / 3)), min_length=1, description="Scales at each level."
+    )
+    anchor_ratios: tuple[Side, ...] = Field((0.5, 1.0, 2.0), min_length=1, description="Height over width.")
     anchor_places: Literal["centre", "torchvision"] = Field(
         "centre", description="At the cells' centres, or at their corners in whole pixels as torchvision has them."
     )
@@ -74,13 +77,6 @@ class RetinaNetSettings(DetectorSettings):
     nms_iou: float = Field(0.5, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
     max_detections: int = Field(300, ge=1, description="Boxes kept on a photo.")
 
-    @field_validator("anchor_scales", "anchor_ratios", "anchor_sizes")
-    @classmethod
-    def _above_zero(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if not values or min(values) <= 0:
-            raise ValueError("expected at least one number, all above 0")
-        return values
-
     @field_validator("match_low")
     @classmethod
     def _not_over_high(cls, low: float, info: ValidationInfo) -> float:
@@ -97,6 +93,7 @@ LIGHT = {
     "frozen_stages": 3,
     "pyramid_channels": 64,
     "tower_init": "kaiming",
+    "tower_norm": "group",
     "scores": "objectness",
     "box_loss": "giou",
     "box_weight": 2.0,
@@ -219,8 +216,10 @@ class RetinaNet(Detector):
         """`losses`, from outputs that are there already."""
         s = self.settings
         logits, deltas, anchors = outputs["logits"], outputs["deltas"], outputs["anchors"]
-        boxes, labels = _pad(targets, logits.device)  # [B, M, 4], [B, M]
-        matched = match(self._overlap(boxes, anchors), s.match_high, s.match_low, s.match_best)  # [B, A]
+        boxes, labels = stack_targets(targets)  # [B, M, 4], [B, M]
+        overlap = box_ops.iou(boxes, anchors[None])  # [B, M, A]
+        overlap = overlap.masked_fill_((box_ops.area(boxes) <= 0)[..., None], -1.0)  # rows that only fill up
+        matched = match(overlap, s.match_high, s.match_low, s.match_best)  # [B, A]
         found = matched >= 0
         answer = matched.clamp(min=0)
 
@@ -246,11 +245,6 @@ class RetinaNet(Detector):
         which = F.cross_entropy(logits[..., 1:][found], label[found], reduction="none")  # [P]
         return {"objectness": score_loss, "classes": (which * at_found).sum()} | parts
 
-    def _overlap(self, boxes: Tensor, anchors: Tensor) -> Tensor:
-        """IoU [B, M, A]; -1 in the rows that only fill the batch up."""
-        overlap = box_ops.iou(boxes, anchors[None])
-        return overlap.masked_fill_((box_ops.area(boxes) <= 0)[..., None], -1.0)
-
     def _score_loss(self, logits: Tensor, label: Tensor, found: Tensor, counted: Tensor) -> Tensor:
         """Equation 5 for every anchor: [B, A]. Anchors between the two IoU bounds count nothing."""
         s = self.settings
@@ -274,28 +268,7 @@ class RetinaNet(Detector):
         """At most `candidates` best scores a level, over the threshold; then NMS class by class."""
         s = self.settings
         threshold = s.score_threshold if min_score is None else min_score
-        scores, labels, boxes = self._candidates(outputs, threshold)  # [B, C], [B, C], [B, C, 4]
-        sides = torch.tensor([[f.input_width, f.input_height] for f in frames], device=boxes.device)
-        boxes = box_ops.clip(boxes, sides[:, None, :1], sides[:, None, 1:])
-        photo, place = torch.where(scores >= 0)
-        kept = nms_by_group(
-            boxes[photo, place], scores[photo, place], photo * len(self.names) + labels[photo, place], s.nms_iou
-        )
-        photo, place = photo[kept], place[kept]
-        found = []
-        for i, frame in enumerate(frames):
-            mine = place[photo == i][: s.max_detections]
-            detections = Detections(
-                boxes=frame.to_photo(boxes[i, mine]).cpu(),
-                scores=scores[i, mine].cpu(),
-                labels=labels[i, mine].cpu(),
-                names=self.names,
-                width=frame.width,
-                height=frame.height,
-                path=frame.path,
-            )
-            found.append(detections.keep(box_ops.area(detections.boxes) > 0))
-        return found
+        return self.select(*self._candidates(outputs, threshold), frames, s.nms_iou, s.max_detections)
 
     def _candidates(self, outputs: Outputs, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
         """The best scores of each level, over all levels: scores [B, C] (-1: none), labels [B, C], boxes [B, C, 4]."""
@@ -327,10 +300,3 @@ class RetinaNet(Detector):
 
 
 CODINGS = {"centre": (encode_centre, decode_centre), "corner": (encode_corner, decode_corner)}
-
-
-def _pad(targets: list[Target], device: torch.device) -> tuple[Tensor, Tensor]:
-    """B targets → boxes [B, M, 4] and labels [B, M], filled up with empty boxes of class 0; M may be 0."""
-    boxes = torch.nn.utils.rnn.pad_sequence([t.boxes for t in targets], batch_first=True)
-    labels = torch.nn.utils.rnn.pad_sequence([t.labels for t in targets], batch_first=True)
-    return boxes.to(device), labels.to(device)

@@ -14,7 +14,7 @@ from PIL import Image
 from foodbox.data.images import PhotoError, find_photos, open_photo, photo_size
 from foodbox.drawing.boxes import draw_detections
 from foodbox.errors import UsageError
-from foodbox.files import make_folder, write_whole
+from foodbox.files import free_name, make_folder, write_whole
 from foodbox.records import Detections, Finding, Photo, Source
 
 JPEG_QUALITY = 92
@@ -70,7 +70,7 @@ class DetectionWriter:
     def add(self, detections: Detections) -> None:
         """The photo with its boxes, and its regions, full size."""
         assert detections.path is not None
-        name = self._free_name(detections.path.stem)
+        name = free_name(detections.path.stem, self._names)
         image = open_photo(detections.path)
         write_whole(self.folder / f"{name}.jpg", _jpeg(draw_detections(image, detections)))
         for i, row in enumerate(detections.rows() if self.crop else (), start=1):
@@ -90,15 +90,6 @@ class DetectionWriter:
                 start = (photo["path"], photo["width"], photo["height"])
                 writer.writerow((*start, one["label"], one["score"], *one["box"]))
         write_whole(self.folder / "detections.csv", table.getvalue())
-
-    def _free_name(self, stem: str) -> str:
-        """The photo's name, or the name and a number where another folder's photo has it already."""
-        name, number = stem, 1
-        while name.casefold() in self._names:
-            number += 1
-            name = f"{stem}-{number}"
-        self._names.add(name.casefold())
-        return name
 
 
 def _jpeg(image: Image.Image) -> bytes:

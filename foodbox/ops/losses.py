@@ -20,6 +20,7 @@ def sigmoid_focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gam
     cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")  # -log(p_t), equation 1
     p = logits.sigmoid()
     miss = p + targets - 2 * p * targets  # 1 - p_t, without cancelling for p_t near 1
+    miss = miss.clamp(min=torch.finfo(miss.dtype).tiny)  # at 0 a gamma below 1 has no finite slope
     alpha_t = (1 - alpha) + (2 * alpha - 1) * targets
     return alpha_t * miss**gamma * cross_entropy
 

@@ -1,5 +1,6 @@
 """Non-maximum suppression over a whole batch at once."""
 
+import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
@@ -13,7 +14,8 @@ def nms_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> T
     Returns:
         int64: the kept boxes' indices, best score first.
     """
-    # batched_nms moves groups apart by adding multiples of the largest coordinate, which costs float32 precision when
-    # there are many; it works group by group above its own limit, so the numbers stay small enough.
-    kept: Tensor = batched_nms(boxes.float(), scores.float(), groups, iou)
+    # batched_nms moves groups apart by adding multiples of the largest coordinate. With a batch of photos times COCO's
+    # classes that leaves float32 a tenth of a pixel, which decides small boxes; MPS has no float64.
+    exact = torch.float32 if boxes.device.type == "mps" else torch.float64
+    kept: Tensor = batched_nms(boxes.to(exact), scores.to(exact), groups, iou)
     return kept

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from foodbox.config import TrainSettings
+from foodbox.config import TrainSettings, batch_size_for
 from foodbox.console import progress_bar, say
 from foodbox.data.augment import Augmentation
 from foodbox.data.loader import Shuffled, photo_loader, training_loader
@@ -77,14 +77,15 @@ def fit(
     half = accelerator.mixed_precision == "bf16"
     workers = default_workers() if settings.workers is None else settings.workers
 
+    batch_size = settings.batch_size or batch_size_for(len(train))
     augmentation = Augmentation(settings.mirror, settings.zoom, settings.colour)
     batches = training_loader(
-        train.photos, detector.preprocessing, augmentation, settings.batch_size, workers, settings.seed,
+        train.photos, detector.preprocessing, augmentation, batch_size, workers, settings.seed,
         (accelerator.process_index, accelerator.num_processes),
     )  # fmt: skip
     order = batches.batch_sampler
     assert isinstance(order, Shuffled)  # which training_loader put there
-    checks = photo_loader(valid.photos, detector.preprocessing, settings.batch_size, workers)
+    checks = photo_loader(valid.photos, detector.preprocessing, batch_size, workers)
 
     detector.to(device).to(memory_format=torch.channels_last)
     optimiser = make_optimiser(detector, settings)

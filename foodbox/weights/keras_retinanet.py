@@ -93,7 +93,7 @@ def convert(values: dict[str, np.ndarray[Any, Any]], origin: str) -> Weights:
 
 def _rename(path: str) -> str:
     """res2a_branch2a/res2a_branch2a/kernel:0 → backbone.body.layer1.0.conv1.weight; "" for what is not ours."""
-    *_, layer, value = path.split("/")
+    *_, layer, value = ["", *path.split("/")]
     value = VALUES.get(value.split(":")[0], "")
     if not value:
         return ""

@@ -58,19 +58,17 @@ def read_model(path: Path) -> Weights:
             f"{path} holds tensors but no foodbox model: its header names no detector. "
             "Give a file that foodbox train wrote, such as runs/NAME/best.safetensors."
         )
-    if header["format_version"] != FORMAT_VERSION:
+    if (version := header.get("format_version")) != FORMAT_VERSION:
         raise FoodboxError(
-            f"{path} has format version {header['format_version']}, and this foodbox reads version {FORMAT_VERSION}. "
-            "Update foodbox."
+            f"{path} has format version {version}, and this foodbox reads version {FORMAT_VERSION}. Update foodbox."
         )
-    return Weights(
-        tensors,
-        origin=str(path),
-        names=json.loads(header["names"]),
-        detector=header["detector"],
-        settings=json.loads(header["settings"]),
-        run=json.loads(header["run"]),
-    )
+    try:
+        names, settings, run = (json.loads(header[part]) for part in ("names", "settings", "run"))
+        return Weights(tensors, str(path), names, header["detector"], settings, run)
+    except (KeyError, ValueError) as fault:
+        raise FoodboxError(
+            f"{path} has a damaged header ({type(fault).__name__}: {fault}). Copy it again, or train the model anew."
+        ) from fault
 
 
 def build(weights: Weights) -> Detector:

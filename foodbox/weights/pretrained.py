@@ -11,7 +11,7 @@ from typing import Any
 import timm
 from safetensors.torch import load_file
 
-from foodbox.errors import FoodboxError, UsageError
+from foodbox.errors import FoodboxError, UsageError, first_line
 from foodbox.layers.backbones import check_backbone
 from foodbox.weights import keras_retinanet, model_file, torchvision
 from foodbox.weights.transfer import Weights
@@ -96,7 +96,10 @@ def imagenet(backbone: str) -> Weights:
     Raises:
         FoodboxError: there is no network and no copy in the cache, or timm has no weights for this backbone.
     """
-    config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
+    try:
+        config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
+    except RuntimeError:  # a tag behind the name's point that does not exist
+        config = None
     if config is None or not config.has_weights:
         raise UsageError(f"timm has no ImageNet weights for the backbone {backbone!r}; take --weights none or a file.")
     origin = f"timm's ImageNet {backbone}"
@@ -105,7 +108,7 @@ def imagenet(backbone: str) -> Weights:
         body = timm.create_model(backbone, features_only=True, pretrained=True)
     except (OSError, RuntimeError, ValueError) as fault:
         raise FoodboxError(
-            f"Could not download {origin} ({str(fault).splitlines()[0]}). Go on without a network with the embedded "
+            f"Could not download {origin} ({first_line(fault)}). Go on without a network with the embedded "
             "weights of the default preset (--preset light --weights coco), or with a file (--weights FILE)."
         ) from fault
     tensors = {f"backbone.body.{name}": tensor for name, tensor in body.state_dict().items()}

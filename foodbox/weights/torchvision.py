@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import urllib.error
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_V2_Weights, RetinaNet_ResNet50_FPN_Weights
 
 from foodbox.detectors import DETECTORS
-from foodbox.errors import FoodboxError
+from foodbox.errors import FoodboxError, first_line
 from foodbox.weights.transfer import Weights
 
 COCO = {
@@ -22,6 +21,12 @@ COCO = {
 }
 CATEGORIES: list[str] = RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
 """COCO's 91 category numbers: "__background__", 80 classes, and "N/A" where a number was never used."""
+
+NEEDED = {
+    f"head.{head}.{part}"
+    for head in ("classification_head.cls_logits", "regression_head.bbox_reg")
+    for part in ("weight", "bias")
+}
 
 RENAMED = [
     (r"backbone\.body\.(.*)", r"backbone.body.\1"),
@@ -65,14 +70,14 @@ def read(path: Path) -> Weights:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as fault:
+    except Exception as fault:  # a damaged pickle raises anything: IndexError, AssertionError, struct.error ...
         raise FoodboxError(
-            f"{path} is not a whole checkpoint of tensors ({str(fault).splitlines()[0]}). Download it again; files "
+            f"{path} is not a whole checkpoint of tensors ({first_line(fault)}). Download it again; files "
             "that hold program objects besides tensors are not loaded, for safety."
         ) from fault
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
         state = state["model"]  # what torchvision's own training script writes
-    if not isinstance(state, dict) or "head.classification_head.cls_logits.weight" not in state:
+    if not isinstance(state, dict) or not state.keys() >= NEEDED:
         some = ", ".join(list(state)[:3]) if isinstance(state, dict) else type(state).__name__
         raise FoodboxError(
             f"{path} is no RetinaNet of torchvision (it holds {some} ...): expected a checkpoint of "

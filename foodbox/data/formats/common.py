@@ -85,6 +85,11 @@ def make_photo(
     )
 
 
+def plain(value: float) -> str:
+    """A coordinate to a thousandth of a pixel, without noughts behind it."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
 def numbers(words: Sequence[str]) -> tuple[float, ...] | None:
     """The words as finite numbers, or None where one is not."""
     try:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from foodbox.data.formats.common import RawBox, make_photo, numbers
+from foodbox.data.formats.common import RawBox, make_photo, numbers, plain
 from foodbox.data.images import find_photos
 from foodbox.errors import FoodboxError
-from foodbox.files import make_folder, write_whole
+from foodbox.files import free_name, make_folder, write_whole
 from foodbox.records import Dataset, Finding, Photo, Source
 
 NAME = "food"
@@ -21,10 +21,8 @@ NAME = "food"
 
 def fits(folder: Path) -> bool:
     """Whether some photo has a text file of its name beside it that begins with four numbers and commas."""
-    return any(
-        (label := photo.with_suffix(".txt")).is_file() and _numbers(_first_line(label)) is not None
-        for photo in find_photos(folder)
-    ) or any(photo.with_suffix(".txt").is_file() for photo in find_photos(folder))
+    labels = (photo.with_suffix(".txt") for photo in find_photos(folder))
+    return any(label.is_file() and _numbers(_first_line(label)) is not None for label in labels)
 
 
 def read(folder: Path) -> tuple[Dataset, list[Finding]]:
@@ -35,7 +33,7 @@ def read(folder: Path) -> tuple[Dataset, list[Finding]]:
         label = path.with_suffix(".txt")
         raw = [] if not label.is_file() else _read_box(label, findings, path)
         if raw is not None and (photo := make_photo(path, raw, findings)) is not None:
-            photo.labelled = bool(raw)
+            photo.labelled = label.is_file()
             photos.append(photo)
     return Dataset(photos, [NAME]), findings
 
@@ -47,19 +45,21 @@ def write(dataset: Dataset, folder: Path) -> None:
         FoodboxError: a photo has more boxes than the one that the format can hold.
     """
     make_folder(folder)
+    taken: set[str] = set()
     for photo in dataset:
         if len(photo.boxes) > 1:
             raise FoodboxError(
                 f"{photo.path} has {len(photo.boxes)} boxes and the AI Starthon format holds one a photo: "
                 "choose another format."
             )
-        shutil.copyfile(photo.path, folder / photo.path.name)
+        name = free_name(photo.path.stem, taken)
+        shutil.copyfile(photo.path, folder / f"{name}{photo.path.suffix}")
         if photo.labelled:
-            write_whole(folder / f"{photo.path.stem}.txt", "".join(_line(photo)))
+            write_whole(folder / f"{name}.txt", "".join(_line(photo)))
 
 
 def _line(photo: Photo) -> list[str]:
-    return [f"{x1:g},{y1:g},{x2 - x1:g},{y2 - y1:g}\n" for x1, y1, x2, y2 in photo.boxes.tolist()]
+    return [",".join(map(plain, (x1, y1, x2 - x1, y2 - y1))) + "\n" for x1, y1, x2, y2 in photo.boxes.tolist()]
 
 
 def _read_box(label: Path, findings: list[Finding], photo: Path) -> list[RawBox] | None:

@@ -14,9 +14,9 @@ from xml.parsers import expat
 
 import torch
 
-from foodbox.data.formats.common import RawBox, make_photo, numbers
+from foodbox.data.formats.common import RawBox, make_photo, numbers, plain
 from foodbox.data.images import find_photos
-from foodbox.files import make_folder, write_whole
+from foodbox.files import free_name, make_folder, write_whole
 from foodbox.records import Dataset, Finding, Photo, Source
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -63,16 +63,19 @@ def read(folder: Path) -> tuple[Dataset, list[Finding]]:
 def write(dataset: Dataset, folder: Path) -> None:
     """Copies the photos to folder/images and writes folder/annotations; masks are not part of the format."""
     images, annotations = make_folder(folder / "images"), make_folder(folder / "annotations")
+    taken: set[str] = set()
     for photo in dataset:
-        if photo.path.resolve() != (images / photo.path.name).resolve():
-            shutil.copyfile(photo.path, images / photo.path.name)
+        name = free_name(photo.path.stem, taken)
+        target = images / f"{name}{photo.path.suffix}"
+        if photo.path.resolve() != target.resolve():
+            shutil.copyfile(photo.path, target)
         if photo.labelled:
-            write_whole(annotations / f"{photo.path.stem}.xml", _xml(photo, dataset.names))
+            write_whole(annotations / f"{name}.xml", _xml(photo, target.name, dataset.names))
 
 
-def _xml(photo: Photo, names: list[str]) -> str:
+def _xml(photo: Photo, filename: str, names: list[str]) -> str:
     root = ElementTree.Element("annotation")
-    ElementTree.SubElement(root, "filename").text = photo.path.name
+    ElementTree.SubElement(root, "filename").text = filename
     size = ElementTree.SubElement(root, "size")
     for key, value in (("width", photo.width), ("height", photo.height), ("depth", 3)):
         ElementTree.SubElement(size, key).text = str(value)
@@ -82,7 +85,7 @@ def _xml(photo: Photo, names: list[str]) -> str:
         ElementTree.SubElement(entry, "difficult").text = str(int(ignore))
         corners = ElementTree.SubElement(entry, "bndbox")
         for key, value in zip(CORNERS, box, strict=True):
-            ElementTree.SubElement(corners, key).text = f"{value:g}"
+            ElementTree.SubElement(corners, key).text = plain(value)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
@@ -109,6 +112,9 @@ def _read_file(
         root, lines = _parse(label.read_bytes())
     except expat.ExpatError as error:
         fault(f"the file is no whole XML ({error})", "Write it anew or remove it", error.lineno)
+        return None
+    except (ValueError, LookupError) as error:  # encodings that expat does not know, such as euc-kr
+        fault(f"the file is no whole XML ({error})", "Save it in UTF-8", 1)
         return None
     raw, good = [], True
     for entry in root.iter("object"):
