@@ -146,8 +146,7 @@ def _start(
     kind: type[Detector], preset: DetectorSettings, changes: dict[str, Any], chosen: TrainSettings, names: list[str]
 ) -> Detector:
     """A detector with its starting weights: the person's settings go before the weights', these before the preset's."""
-    wanted = config.apply(preset, changes).model_dump()
-    weights = pretrained.find(chosen.weights, wanted.get("backbone", ""), wanted.get("tower_norm", "none"))
+    weights = pretrained.find(chosen.weights, config.apply(preset, changes).model_dump())
     if weights is None:
         say("Starting from nothing: no weights are carried over.")
         return kind(names, config.apply(preset, changes))
@@ -156,8 +155,13 @@ def _start(
             f"{weights.origin} is a {weights.detector}, and {chosen.detector} was asked for: "
             f"take --detector {weights.detector}."
         )
-    # What concerns training and not the tensors stays the preset's, even where a model file says how it was trained.
-    dictated = {name: value for name, value in weights.settings.items() if name != "frozen_stages"}
+    dictated = weights.settings
+    if (
+        weights.detector
+    ):  # the whole network as it was built; how it is trained the preset says, unless the run was ours
+        whole = config.build(kind.Settings, weights.settings)
+        kept = set(kind.Training.model_fields) - set(DetectorSettings.model_fields) if not weights.run else set()
+        dictated = {name: getattr(whole, name) for name in kind.Settings.model_fields if name not in kept}
     detector = kind(names, config.apply(config.apply(preset, dictated), changes))
     say(f"Starting from {weights.origin}: {put(weights, detector)}.")
     return detector

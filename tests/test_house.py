@@ -1,4 +1,4 @@
-"""The house stands as DESIGN has it: who may import whom, and how little one needs to read to see a training step."""
+"""The house stands as docs/house.md has it: who may import whom, and how few files a training step runs through."""
 
 import ast
 import sys

@@ -32,12 +32,14 @@ class Detector(nn.Module, ABC):
 
     Attributes:
         Settings: the class of its settings.
-        presets: named settings, as differences from the defaults; `None` stands for the first.
+        Training: what it inherits of these concerns training alone; weights work with any value of it.
+        presets: named settings, as differences from the defaults; the first is taken where none is named.
         names: the classes, in the order of the labels.
         settings: what it was built with.
     """
 
     Settings: ClassVar[type[DetectorSettings]]
+    Training: ClassVar[type[DetectorSettings]]
     presets: ClassVar[dict[str, dict[str, Any]]]
 
     def __init__(self, names: list[str], settings: DetectorSettings) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from foodbox.detectors.base import Detector, DetectorSettings, Outputs
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.heads import Tower, TowerInit, TowerKind, TowerNorm, per_anchor
+from foodbox.layers.heads import Tower, TowerInit, TowerNorm, per_anchor
 from foodbox.layers.pyramids import FeaturePyramid
 from foodbox.ops import boxes as box_ops
 from foodbox.ops.anchors import cell_anchors, grid_anchors
@@ -26,56 +26,24 @@ from foodbox.ops.matching import BACKGROUND, match
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
 Side = Annotated[float, Field(gt=0)]
+Sides = Annotated[tuple[Side, ...], Field(min_length=1)]
 
 
-class RetinaNetSettings(DetectorSettings):
-    """The paper's choices; presets change some. Where the paper is silent, the reason stands behind the setting."""
+class RetinaNetTraining(DetectorSettings):
+    """What concerns training alone: the same weights work with any of it."""
 
-    backbone: str = Field("resnet50", description="timm's name of the backbone.")
     frozen_stages: int = Field(0, ge=0, le=5, description="Freeze the backbone through stride 2^n; 5 freezes it all.")
-    frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm as it came.")
-    batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm.")
-    keras_layout: bool = Field(False, description="Strides and padding as keras-retinanet's ResNets.")
-
-    pyramid_channels: int = Field(256, ge=8, description="Width of the pyramid and of the towers.")
-    extra_from: Literal["C5", "P5"] = Field("C5", description="What P6 is computed from.")
-
-    anchor_sizes: tuple[Side, Side, Side, Side, Side] = Field(
-        (32, 64, 128, 256, 512), description="Anchor sides at P3 to P7, pixels."
-    )
-    anchor_scales: tuple[Side, ...] = Field(
-        (1.0, 2 ** (1 / 3), 2 ** (2 / 3)), min_length=1, description="Scales at each level."
-    )
-    anchor_ratios: tuple[Side, ...] = Field((0.5, 1.0, 2.0), min_length=1, description="Height over width.")
-    anchor_places: Literal["centre", "torchvision"] = Field(
-        "centre", description="At the cells' centres, or at their corners in whole pixels as torchvision has them."
-    )
-
-    tower_layers: int = Field(4, ge=0, description="Convolutions in each subnet before its last.")
-    tower_kind: TowerKind = Field("plain", description="Plain or depthwise separable convolutions.")
-    tower_norm: TowerNorm = Field("none", description="Group normalisation in the subnets.")
     tower_init: TowerInit = Field("paper", description="How the subnets' weights are drawn.")
-    scores: Literal["sigmoid", "objectness"] = Field(
-        "sigmoid", description="The paper's sigmoid a class, or one objectness times a softmax over the classes."
-    )
-    prior: float = Field(0.01, gt=0, lt=1, description="pi of section 4.1: the score that everything starts with.")
-
+    prior: float = Field(0.01, gt=0, lt=1, description="pi of section 4.1: the score that all start with.")
     match_high: float = Field(0.5, ge=0, le=1, description="IoU from which an anchor takes a box.")
     match_low: float = Field(0.4, ge=0, le=1, description="IoU below which an anchor is background.")
     match_best: bool = Field(True, description="A box keeps its best anchors even below match_high.")
-
     focal_alpha: float = Field(0.25, ge=0, le=1, description="Weight of the positives in the focal loss.")
     focal_gamma: float = Field(2.0, ge=0, description="How much easy anchors count less.")
-    box_coding: Literal["centre", "corner"] = Field("centre", description="How boxes are offsets from anchors.")
     box_loss: Literal["smooth_l1", "giou"] = Field("smooth_l1", description="The loss on matched anchors' boxes.")
     smooth_l1_beta: float = Field(1 / 9, ge=0, description="Where smooth L1 bends; 0 makes it L1.")
     box_weight: float = Field(1.0, gt=0, description="Weight of the box loss.")
     loss_per: Literal["photo", "batch"] = Field("batch", description="Divide by positives of the photo or the batch.")
-
-    score_threshold: float = Field(0.05, ge=0, le=1, description="Scores below this are not decoded.")
-    candidates: int = Field(1000, ge=1, description="Best scores decoded at each level.")
-    nms_iou: float = Field(0.5, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
-    max_detections: int = Field(300, ge=1, description="Boxes kept on a photo.")
 
     @field_validator("match_low")
     @classmethod
@@ -83,6 +51,36 @@ class RetinaNetSettings(DetectorSettings):
         if low > info.data.get("match_high", 1.0):
             raise ValueError("expected at most match_high")
         return low
+
+
+class RetinaNetSettings(RetinaNetTraining):
+    """The paper's choices; presets change some."""
+
+    backbone: str = Field("resnet50", description="timm's name of the backbone.")
+    frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm as it came.")
+    batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm.")
+    keras_layout: bool = Field(False, description="Strides and padding as keras-retinanet's ResNets.")
+
+    pyramid_channels: int = Field(256, ge=8, description="Width of the pyramid and of the towers.")
+    extra_from: Literal["C5", "P5"] = Field("C5", description="What P6 is computed from.")
+
+    anchor_sizes: tuple[Side, Side, Side, Side, Side] = Field((32, 64, 128, 256, 512), description="At P3 to P7, px.")
+    anchor_scales: Sides = Field((1.0, 2 ** (1 / 3), 2 ** (2 / 3)), description="Factors on the sizes of each level.")
+    anchor_ratios: Sides = Field((0.5, 1.0, 2.0), description="Height over width.")
+    anchor_places: Literal["centre", "torchvision"] = Field(
+        "centre", description="At the cells' centres, or at their corners in whole pixels as torchvision has them."
+    )
+
+    tower_layers: int = Field(4, ge=0, description="Convolutions in each subnet before its last.")
+    tower_norm: TowerNorm = Field("none", description="Group normalisation in the subnets.")
+    scores: Literal["sigmoid", "objectness"] = Field(
+        "sigmoid", description="The paper's sigmoid a class, or one objectness times a softmax over the classes."
+    )
+    box_coding: Literal["centre", "corner"] = Field("centre", description="How boxes are offsets from anchors.")
+    score_threshold: float = Field(0.05, ge=0, le=1, description="Scores below this are not decoded.")
+    candidates: int = Field(1000, ge=1, description="Best scores decoded at each level.")
+    nms_iou: float = Field(0.5, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
+    max_detections: int = Field(300, ge=1, description="Boxes kept on a photo.")
 
 
 # What a computer without a GPU trains in minutes: a light backbone, a pyramid and towers of a quarter of the width,
@@ -135,11 +133,14 @@ class RetinaNet(Detector):
 
     Settings follow the paper; where code differs from it, a preset says so: "torchvision" computes P6 from P5, puts
     anchors at the cells' corners and takes L1 averaged photo by photo; "torchvision_v2" adds group norm and GIoU;
-    "keras" (keras-retinanet) codes corners instead of centres. All match boxes as the paper does; torchvision keeps
-    each box's best anchors besides, which is the default here too, for a small box may reach no anchor at 0.5.
+    "keras" (keras-retinanet) codes corners instead of centres. The paper names the IoU bounds 0.5 and 0.4 only;
+    torchvision keeps each box's best anchors besides, as is the default here, for a small box may reach no anchor at
+    0.5. Losses are divided by the positives of the batch, as Detectron does; the paper's "of an image" is
+    loss_per="photo". The optimiser is training/optimiser.py's, not the paper's.
     """
 
     Settings = RetinaNetSettings
+    Training = RetinaNetTraining
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "light": LIGHT,
         "resnet50": {"preprocessing": PAPER_SIZE, "frozen_stages": 2},
@@ -165,10 +166,10 @@ class RetinaNet(Detector):
 
     def _tower(self, outputs: int) -> Tower:
         s = self.settings
-        return Tower(s.pyramid_channels, s.tower_layers, outputs, s.tower_kind, s.tower_norm, s.tower_init)
+        return Tower(s.pyramid_channels, s.tower_layers, outputs, s.tower_norm, s.tower_init)
 
     def _start_at_prior(self) -> None:
-        """Section 4.1, "Initialization": b = -log((1 - pi) / pi), so that every score starts at pi."""
+        """Section 4.1, "Initialization": b = -log((1 - pi) / pi), so that every score (or objectness) starts at pi."""
         bias = torch.zeros(self.anchors_per_place, self.values)
         first = slice(0, 1) if self.settings.scores == "objectness" else slice(None)
         bias[:, first] = -math.log((1 - self.settings.prior) / self.settings.prior)

@@ -4,7 +4,6 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-TowerKind = Literal["plain", "separable"]
 TowerNorm = Literal["none", "group"]
 TowerInit = Literal["paper", "kaiming"]
 
@@ -16,10 +15,9 @@ class Tower(nn.Sequential):
         channels: width in and between.
         layers: convolutions before the last one; the paper has 4.
         outputs: channels of the last convolution.
-        kind: "plain" convolutions, or "separable" ones (a depthwise 3 x 3, then a 1 x 1), about an eighth of the work.
         norm: "group" puts group normalisation behind each convolution, in groups of 32 as torchvision's second model.
         init: "paper" draws the weights with standard deviation 0.01. Narrow towers need "kaiming", which keeps the
-            spread of what flows through: with 64 channels the paper's shrinks it some four times a layer.
+            spread of what flows through: with 64 channels the paper's shrinks it some six times a layer.
     """
 
     def __init__(
@@ -27,13 +25,12 @@ class Tower(nn.Sequential):
         channels: int,
         layers: int,
         outputs: int,
-        kind: TowerKind = "plain",
         norm: TowerNorm = "none",
         init: TowerInit = "paper",
     ) -> None:
         super().__init__()
         for i in range(layers):
-            self.add_module(f"conv{i}", _conv(channels, kind, bias=norm == "none"))
+            self.add_module(f"conv{i}", nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "none"))
             if norm == "group":
                 self.add_module(f"norm{i}", nn.GroupNorm(min(32, channels), channels))
             self.add_module(f"relu{i}", nn.ReLU(inplace=True))
@@ -46,15 +43,6 @@ class Tower(nn.Sequential):
                     nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-
-
-def _conv(channels: int, kind: TowerKind, bias: bool) -> nn.Module:
-    if kind == "plain":
-        return nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
-    return nn.Sequential(
-        nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
-        nn.Conv2d(channels, channels, 1, bias=bias),
-    )
 
 
 def per_anchor(output: Tensor, values: int) -> Tensor:

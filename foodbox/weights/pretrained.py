@@ -27,12 +27,12 @@ READERS = {
 EMBEDDED = Path(__file__).with_name("mobilenetv2_coco.safetensors")
 
 
-def find(choice: str, backbone: str, tower_norm: str = "none") -> Weights | None:
+def find(choice: str, settings: dict[str, Any]) -> Weights | None:
     """The weights to start from.
 
     Args:
         choice: "coco", "imagenet", "none", or the path of a file.
-        backbone, tower_norm: what the person's settings say, which decides whose COCO weights fit.
+        settings: the detector's, as the person wants them; they decide whose COCO weights fit.
 
     Returns:
         None for "none".
@@ -43,6 +43,7 @@ def find(choice: str, backbone: str, tower_norm: str = "none") -> Weights | None
     """
     if choice == "none":
         return None
+    backbone = settings["backbone"]
     if choice in ("imagenet", "coco"):
         check_backbone(backbone)
     if choice == "imagenet":
@@ -51,7 +52,9 @@ def find(choice: str, backbone: str, tower_norm: str = "none") -> Weights | None
         if backbone == "mobilenetv2_100":
             return embedded()
         if backbone == "resnet50":
-            return torchvision.download("torchvision_v2" if tower_norm == "group" else "torchvision")
+            if settings["pyramid_channels"] != torchvision.PYRAMID_CHANNELS:
+                return torchvision.download("torchvision").backbone_only()
+            return torchvision.download("torchvision_v2" if settings["tower_norm"] == "group" else "torchvision")
         raise UsageError(
             f"There are no COCO weights for the backbone {backbone!r}, only for mobilenetv2_100 and resnet50; "
             "start from ImageNet (--weights imagenet), from a file (--weights FILE) or from nothing (--weights none)."

@@ -22,6 +22,9 @@ COCO = {
 CATEGORIES: list[str] = RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
 """COCO's 91 category numbers: "__background__", 80 classes, and "N/A" where a number was never used."""
 
+PYRAMID_CHANNELS = 256
+"""The width of torchvision's pyramids; a detector of another width can only use their backbones."""
+
 NEEDED = {
     f"head.{head}.{part}"
     for head in ("classification_head.cls_logits", "regression_head.bbox_reg")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from foodbox.detectors.base import Detector
+from foodbox.records import Preprocessing
 
 
 @dataclass
@@ -30,6 +31,16 @@ class Weights:
     detector: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
+
+    def backbone_only(self) -> Weights:
+        """The backbone's tensors, with the settings that these need."""
+        of_backbone = ("backbone", "batch_norm_eps", "keras_layout")
+        settings = {name: self.settings[name] for name in of_backbone if name in self.settings}
+        if "preprocessing" in self.settings:
+            prepared = Preprocessing.model_validate(self.settings["preprocessing"])
+            settings |= {"mean": prepared.mean, "std": prepared.std}
+        tensors = {name: tensor for name, tensor in self.tensors.items() if name.startswith("backbone.")}
+        return Weights(tensors, f"the backbone of {self.origin}", settings=settings)
 
 
 @dataclass
