@@ -52,7 +52,7 @@ class TrainSettings(BaseModel):
     clip: float = Field(5.0, gt=0, description="The gradient's largest norm.")
     mirror: float = Field(0.5, ge=0, le=1, description="Chance of a mirror image.")
     zoom: Annotated[tuple[float, float], AfterValidator(_rising)] = Field(
-        (0.7, 1.6), description="Smallest and largest random zoom; 1 1 for none."
+        (0.8, 1.3), description="Smallest and largest random zoom; 1 1 for none."
     )
     colour: float = Field(0.5, ge=0, le=1, description="Chance of another light and colour.")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Numbers in the network.")

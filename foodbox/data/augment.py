@@ -24,7 +24,7 @@ class Augmentation:
         colour: chance of another brightness, contrast, saturation and hue.
     """
 
-    def __init__(self, mirror: float = 0.5, zoom: tuple[float, float] = (0.7, 1.6), colour: float = 0.5) -> None:
+    def __init__(self, mirror: float = 0.5, zoom: tuple[float, float] = (0.8, 1.3), colour: float = 0.5) -> None:
         self.mirror = mirror
         self.zoom = zoom
         self.colour = colour

@@ -17,7 +17,7 @@ from foodbox.records import Batch, Frame, Photo, Preprocessing, Target
 
 # Cutting out a part and enlarging it needs more pixels than the network sees. Photos are kept at this many times the
 # network's size: enough for the largest usual zoom.
-SPARE = 1.6
+SPARE = 1.3
 # How many bytes of prepared photos a worker keeps, so that each is decoded once and not once an epoch.
 KEPT_BYTES = 2**30
 

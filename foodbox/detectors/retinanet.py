@@ -97,7 +97,7 @@ LIGHT = {
     "box_weight": 2.0,
 }
 PAPER_SIZE = Preprocessing(size=800, fit="shortest", max_size=1333, antialias=False)
-# The variants that published weights were trained as.
+
 TORCHVISION_V1 = {
     "preprocessing": PAPER_SIZE,
     "extra_from": "P5",

@@ -53,16 +53,10 @@ def coco_scores(dataset: Dataset, detections: Sequence[Detections]) -> CocoScore
         )
     ]
     boxes = [sum(int((p.labels[~p.ignore] == k).sum()) for p in dataset) for k in range(len(names))]
-    if not found:
-        zero = 0.0 if any(boxes) else None
-        nothing: dict[str, dict[str, float | int | None]] = {
-            name: {"ap": 0.0 if n else None, "ap50": 0.0 if n else None, "boxes": n}
-            for name, n in zip(names, boxes, strict=True)
-        }
-        return CocoScores(zero, zero, zero, None, None, None, zero, nothing)
     with contextlib.redirect_stdout(io.StringIO()):
         annotations = COCO(truth)
-        run = COCOeval_faster(annotations, annotations.loadRes(found), "bbox", print_function=lambda *_: None)
+        answers = annotations.loadRes(found) if found else COCO(truth | {"annotations": []})
+        run = COCOeval_faster(annotations, answers, "bbox", print_function=lambda *_: None)
         run.evaluate()
         run.accumulate()
     precision, recall = run.eval["precision"], run.eval["recall"]  # [T, R, K, area, dets], [T, K, area, dets]

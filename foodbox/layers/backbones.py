@@ -44,7 +44,6 @@ class Backbone(nn.Module):
         if keras_layout:
             _keras_layout(self.body)
         self.channels: list[int] = [self.body.feature_info.channels()[i] for i in levels]
-        self.frozen_batch_norm = frozen_batch_norm
         self._levels = levels
         for module in self._batch_norms():
             module.eps = batch_norm_eps
@@ -59,8 +58,8 @@ class Backbone(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        if self.frozen_batch_norm:
-            for module in self._batch_norms():
+        for module in self._batch_norms():
+            if not module.weight.requires_grad:  # frozen, alone or with its stage: its statistics stay too
                 module.train(False)
         return self
 

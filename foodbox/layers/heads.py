@@ -1,5 +1,6 @@
 """Heads: the small networks that run over every pyramid level with the same weights."""
 
+import math
 from typing import Literal
 
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ class Tower(nn.Sequential):
         for i in range(layers):
             self.add_module(f"conv{i}", nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "none"))
             if norm == "group":
-                self.add_module(f"norm{i}", nn.GroupNorm(min(32, channels), channels))
+                self.add_module(f"norm{i}", nn.GroupNorm(_groups(channels), channels))
             self.add_module(f"relu{i}", nn.ReLU(inplace=True))
         self.output = nn.Conv2d(channels, outputs, 3, padding=1)
         for module in self.modules():
@@ -43,6 +44,11 @@ class Tower(nn.Sequential):
                     nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+
+def _groups(channels: int) -> int:
+    """32, or as many as divide the channels and leave each two: one alone on one place would have no spread."""
+    return max(1, math.gcd(64, channels) // 2)
 
 
 def per_anchor(output: Tensor, values: int) -> Tensor:

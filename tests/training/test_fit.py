@@ -164,7 +164,7 @@ def test_rates() -> None:
 
 def test_optimiser_groups() -> None:
     """Frozen weights are not moved; the backbone has its lower rate; norms and biases do not decay."""
-    detector = RetinaNet(["a"], RetinaNetSettings(**LIGHT, tower_norm="group"))
+    detector = RetinaNet(["a"], RetinaNetSettings(**LIGHT))
     settings = TrainSettings(learning_rate=1.0, backbone_rate=0.1, weight_decay=0.5)
     names = {id(parameter): name for name, parameter in detector.named_parameters()}
     seen = set()

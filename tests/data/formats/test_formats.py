@@ -1,0 +1,79 @@
+"""Which format a folder has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from foodbox.data import formats
+from foodbox.data.formats import starthon
+from foodbox.errors import UsageError
+from foodbox.records import Dataset
+from tests.conftest import draw_photo
+
+
+@pytest.fixture
+def starthon_folder(tmp_path: Path) -> Path:
+    photo = draw_photo(tmp_path / "drawn" / "lunch.png", (60, 40), [(0, 5, 5, 30, 30)])
+    starthon.write(Dataset([photo], ["food"]), tmp_path / "starthon")
+    return tmp_path / "starthon"
+
+
+def test_each_format_is_found_by_looking(starthon_folder: Path, voc_folder: Path) -> None:
+    one, findings = formats.read(starthon_folder)
+    assert (one.format, len(one), one.box_count, findings) == ("starthon", 1, 1, [])
+    other, findings = formats.read(voc_folder)
+    assert (other.format, len(other), other.box_count, findings) == ("voc", 6, 7, [])
+
+
+def test_what_each_reads_is_in_the_one_convention(voc_folder: Path) -> None:
+    for photo in formats.read(voc_folder)[0]:
+        assert photo.boxes.shape == (len(photo.labels), 4)
+        assert (photo.boxes[:, 2:] > photo.boxes[:, :2]).all()
+        assert len(photo.ignore) == len(photo.boxes) == len(photo.sources)
+
+
+def test_a_folder_that_could_be_two_is_asked_about(starthon_folder: Path) -> None:
+    (starthon_folder / "lunch.xml").write_text("<annotation><object/></annotation>")
+    with pytest.raises(UsageError, match=r"could be read as starthon or as voc: say which with --format"):
+        formats.read(starthon_folder)
+    assert formats.read(starthon_folder, "starthon")[0].box_count == 1
+
+
+def test_one_faulty_text_file_is_no_reason_not_to_know_the_format(starthon_folder: Path) -> None:
+    draw_photo(starthon_folder / "breakfast.png", (60, 40), [])
+    (starthon_folder / "breakfast.txt").write_text("a pizza")
+    dataset, findings = formats.read(starthon_folder)
+    assert dataset.format == "starthon"
+    assert len(findings) == 1
+
+
+def test_notes_beside_photos_do_not_make_an_annotated_folder_two(voc_folder: Path) -> None:
+    """A text file with a photo's name that holds words, in a folder that is plainly VOC's."""
+    photo = next((voc_folder / "images").iterdir())
+    photo.with_suffix(".txt").write_text("seen at noon")
+    assert formats.read(voc_folder)[0].format == "voc"
+
+
+@pytest.mark.parametrize("photos", [0, 2])
+def test_a_folder_without_labels_is_refused_with_what_is_known(photos: int, tmp_path: Path) -> None:
+    for i in range(photos):
+        draw_photo(tmp_path / f"{i}.png", (10, 10), [])
+    (tmp_path / "notes.xml").write_text("<notes/>")
+    (tmp_path / "notes.txt").write_text("10,20,30,40")
+    with pytest.raises(UsageError, match=rf"holds {photos} photos and no labels.*AI Starthon.*Pascal VOC"):
+        formats.read(tmp_path)
+
+
+def test_a_missing_folder_and_a_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nowhere is not there: expected a folder"):
+        formats.read(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match=r"file is a file: expected a folder"):
+        formats.read(tmp_path / "file")
+
+
+def test_an_unknown_format_is_refused_with_those_that_there_are(voc_folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"Unknown format 'coco9': expected one of .*starthon.*voc"):
+        formats.read(voc_folder, "coco9")

@@ -1,0 +1,315 @@
+"""Pascal VOC's files as people really write them, and what is said of the faulty ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import ExifTags, Image
+
+from foodbox.data.formats import voc
+from foodbox.data.images import find_photos
+from foodbox.records import Dataset, Finding, Photo
+from tests.conftest import NAMES, draw_photo
+
+SIZE = (200, 100)
+
+
+def an_object(
+    name: str = "rice", box: tuple[object, object, object, object] = (10, 20, 40, 60), extra: str = ""
+) -> str:
+    corners = "".join(f"<{key}>{value}</{key}>" for key, value in zip(voc.CORNERS, box, strict=True))
+    return f"<object><name>{name}</name>{extra}<bndbox>{corners}</bndbox></object>\n"
+
+
+def an_annotation(*objects: str, size: tuple[int, int] = SIZE, head: str = "") -> str:
+    sides = f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>"
+    return f"{head}<annotation>\n<filename>elsewhere/x.jpg</filename>\n{sides}\n{''.join(objects)}</annotation>\n"
+
+
+def folder_with(tmp_path: Path, text: str | bytes, name: str = "lunch.jpg", turn: int = 1) -> Path:
+    """One photo of 200 x 100 stored pixels and its annotation."""
+    tmp_path.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turn
+    Image.new("RGB", SIZE).save(tmp_path / name, exif=exif)
+    (tmp_path / name).with_suffix(".xml").write_bytes(text.encode() if isinstance(text, str) else text)
+    return tmp_path
+
+
+def one_finding(folder: Path) -> Finding:
+    """Of a folder whose only photo is left out with one error."""
+    dataset, findings = voc.read(folder)
+    assert len(dataset) == 0
+    assert len(findings) == 1
+    assert findings[0].harm == "error"
+    assert findings[0].photo == folder / "lunch.jpg"
+    return findings[0]
+
+
+# -- Reading --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        an_annotation(an_object()),
+        an_annotation(an_object(box=("10.0", "20.0", " 40 ", "6e1"))),
+        "\ufeff" + an_annotation(an_object()),
+        an_annotation(an_object()).replace("\n", "\r\n"),
+        an_annotation(an_object(), head='<?xml version="1.0" encoding="utf-8"?>\n'),
+        an_annotation(an_object(), head='<?xml version="1.0" encoding="iso-8859-1"?>\n'),
+        an_annotation(an_object()).encode("utf-16"),
+        an_annotation(an_object(name="\n  rice\n")),
+        an_annotation(an_object(), "<!-- <object> --><segmented>0</segmented>"),
+        an_annotation(an_object(extra="<pose>Left</pose><part><name>a</name><bndbox><xmin>1</xmin></bndbox></part>")),
+        an_annotation(an_object(), size=(999, 999)),
+        an_annotation(an_object(), size=(0, 0)),
+        an_annotation(an_object(), size=SIZE[::-1]),
+        f"<annotation>{an_object()}</annotation>",
+    ],
+)
+def test_a_box_in_the_wild(text: str | bytes, tmp_path: Path) -> None:
+    dataset, findings = voc.read(folder_with(tmp_path, text))
+    assert findings == []
+    assert dataset.names == ["rice"]
+    photo = dataset.photos[0]
+    assert photo.boxes.tolist() == [[10, 20, 40, 60]]
+    assert photo.labels.tolist() == [0]
+    assert not photo.ignore.any()
+    assert (photo.width, photo.height) == SIZE
+
+
+def test_boxes_keep_their_decimals_their_order_and_their_lines(tmp_path: Path) -> None:
+    text = an_annotation(an_object("soup", (1.5, 2.25, 30.125, 40)), an_object("rice"), an_object("soup", (5, 6, 7, 8)))
+    dataset, findings = voc.read(folder_with(tmp_path, text))
+    photo = dataset.photos[0]
+    assert findings == []
+    assert dataset.names == ["rice", "soup"]
+    assert photo.labels.tolist() == [1, 0, 1]
+    assert photo.boxes.tolist() == [[1.5, 2.25, 30.125, 40], [10, 20, 40, 60], [5, 6, 7, 8]]
+    assert [str(source) for source in photo.sources] == [f"{tmp_path / 'lunch.xml'}:{line}" for line in (4, 5, 6)]
+
+
+def test_difficult_boxes_are_neither_trained_on_nor_counted(tmp_path: Path) -> None:
+    text = an_annotation(
+        an_object(extra="<difficult>1</difficult>"), an_object(extra="<difficult> 0 </difficult>"), an_object()
+    )
+    assert voc.read(folder_with(tmp_path, text))[0].photos[0].ignore.tolist() == [True, False, False]
+
+
+def test_korean_names_and_files(tmp_path: Path) -> None:
+    dataset, findings = voc.read(folder_with(tmp_path, an_annotation(an_object("떡볶이")), "점심.jpg"))
+    assert findings == []
+    assert dataset.names == ["떡볶이"]
+    assert len(dataset.photos[0].boxes) == 1
+
+
+def test_an_annotation_without_objects_says_that_the_photo_shows_nothing(tmp_path: Path) -> None:
+    dataset, findings = voc.read(folder_with(tmp_path, an_annotation()))
+    assert findings == []
+    assert dataset.photos[0].boxes.shape == (0, 4)
+    assert dataset.photos[0].labels.dtype == torch.int64
+    assert dataset.photos[0].labelled
+
+
+def test_a_photo_without_an_annotation_is_one_that_nobody_labelled(tmp_path: Path) -> None:
+    draw_photo(folder_with(tmp_path, an_annotation(an_object())) / "other.png", SIZE, [])
+    dataset, findings = voc.read(tmp_path)
+    assert findings == []
+    assert [(p.path.name, p.labelled) for p in dataset] == [("lunch.jpg", True), ("other.png", False)]
+
+
+def test_photos_and_annotations_in_folders_of_their_own_and_parts_with_the_same_names(tmp_path: Path) -> None:
+    """As exports lay them out; endings in capitals too."""
+    for part, box in (("train", (1, 2, 30, 40)), ("valid", (5, 6, 70, 80))):
+        draw_photo(tmp_path / part / "images" / "lunch.JPG", SIZE, [])
+        (tmp_path / part / "annotations").mkdir()
+        (tmp_path / part / "annotations" / "lunch.xml").write_text(an_annotation(an_object(box=box)))
+    dataset, findings = voc.read(tmp_path)
+    assert findings == []
+    assert [p.path.parts[-3] for p in dataset] == ["train", "valid"]
+    assert [p.boxes.tolist() for p in dataset] == [[[1, 2, 30, 40]], [[5, 6, 70, 80]]]
+
+
+def test_class_numbers_do_not_depend_on_the_order_of_files(tmp_path: Path) -> None:
+    folder_with(tmp_path, an_annotation(an_object("soup")), "a.jpg")
+    folder_with(tmp_path, an_annotation(an_object("rice")), "b.jpg")
+    dataset = voc.read(tmp_path)[0]
+    assert dataset.names == ["rice", "soup"]
+    assert [p.labels.tolist() for p in dataset] == [[1], [0]]
+
+
+# -- EXIF -----------------------------------------------------------------------------------------------------------
+
+
+def test_boxes_of_the_stored_pixels_are_turned_with_them(tmp_path: Path) -> None:
+    """The annotation's size is the stored one. EXIF 6: x1 y1 x2 y2 becomes height - y2, x1, height - y1, x2."""
+    dataset, findings = voc.read(folder_with(tmp_path, an_annotation(an_object()), turn=6))
+    photo = dataset.photos[0]
+    assert (photo.width, photo.height) == (100, 200)
+    assert photo.boxes.tolist() == [[100 - 60, 10, 100 - 20, 40]]
+    assert [f.harm for f in findings] == ["note"]
+
+
+def test_boxes_of_the_seen_pixels_stay(tmp_path: Path) -> None:
+    dataset, findings = voc.read(folder_with(tmp_path, an_annotation(an_object(), size=SIZE[::-1]), turn=6))
+    assert dataset.photos[0].boxes.tolist() == [[10, 20, 40, 60]]
+    assert findings == []
+
+
+@pytest.mark.parametrize(("box", "turned"), [((120, 10, 180, 60), True), ((10, 120, 60, 180), False)])
+def test_without_a_size_boxes_are_turned_where_they_fit_no_other_way(
+    box: tuple[int, int, int, int], turned: bool, tmp_path: Path
+) -> None:
+    text = f"<annotation>{an_object(box=box)}</annotation>"
+    boxes = voc.read(folder_with(tmp_path, text, turn=6))[0].photos[0].boxes.tolist()
+    assert boxes == [[40, 120, 90, 180] if turned else list(box)]
+
+
+def test_phone_photos_of_a_cafeteria_have_their_boxes_on_the_food(test_data: Path) -> None:
+    """Four photos with EXIF 6 and boxes of the stored pixels, 4032 x 3024; the first one's turned by hand."""
+    dataset, findings = voc.read(test_data / "data" / "cafeteria_exif")
+    assert [(p.width, p.height) for p in dataset] == [(3024, 4032)] * 4
+    assert [f.harm for f in findings] == ["note"] * 4
+    first = dataset.photos[0]
+    assert first.path.name == "carrot_eggs_16.jpg"
+    assert first.boxes.tolist() == [[3024 - 2591, 301, 3024 - 1, 4032]]
+
+
+# -- Faults ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "line"),
+    [
+        ("", "the file is no whole XML", 1),
+        ("hello there", "the file is no whole XML", 1),
+        (an_annotation(an_object())[:-20], "the file is no whole XML", 4),
+        (an_annotation(an_object()).replace("</bndbox>", ""), "the file is no whole XML", 4),
+        (an_annotation(an_object(box=("ten", 20, 40, 60))), "the box of 'rice' has xmin 'ten'", 4),
+        (an_annotation(an_object(box=("", 20, 40, 60))), "the box of 'rice' has xmin ''", 4),
+        (an_annotation(an_object(box=("nan", 20, 40, 60))), "the box of 'rice' has xmin 'nan'", 4),
+        (an_annotation("<object><name>rice</name></object>"), "the box of 'rice' has", 4),
+        (an_annotation(an_object(name="")), "an object has no name", 4),
+        (an_annotation(an_object(), an_object(name="  ")), "an object has no name", 5),
+        (an_annotation(an_object(box=(40, 20, 10, 60))), "the box has no area: x1 40, y1 20, x2 10, y2 60", 4),
+        (an_annotation(an_object(box=(10, 60, 40, 60))), "the box has no area", 4),
+        (an_annotation(an_object(box=(150, 20, 250, 60))), "lies outside the photo of 200 x 100 pixels", 4),
+        (an_annotation(an_object(box=(300, 200, 350, 260))), "lies outside the photo", 4),
+    ],
+)
+def test_a_faulty_file_is_found_with_its_line(text: str, words: str, line: int, tmp_path: Path) -> None:
+    finding = one_finding(folder_with(tmp_path, text))
+    assert words in finding.what
+    assert finding.todo
+    assert str(finding).startswith(f"{tmp_path / 'lunch.xml'}:{line}: ")
+
+
+@pytest.mark.parametrize("encoding", ["euc-kr", "no-such-encoding", "utf-32"])
+def test_an_encoding_that_cannot_be_read_is_a_finding(encoding: str, tmp_path: Path) -> None:
+    head = f'<?xml version="1.0" encoding="{encoding}"?>\n'
+    text = an_annotation(an_object("밥"), head=head).encode("utf-8" if encoding == "no-such-encoding" else encoding)
+    assert "the file is no whole XML" in one_finding(folder_with(tmp_path, text)).what
+
+
+def test_all_faults_of_a_file_are_found_at_once(tmp_path: Path) -> None:
+    text = an_annotation(an_object(name=""), an_object(box=("ten", 20, 40, 60)), an_object())
+    dataset, findings = voc.read(folder_with(tmp_path, text))
+    assert len(dataset) == 0
+    assert [f.source.line for f in findings] == [4, 5]
+
+
+def test_a_missing_photo_is_found_and_the_others_are_read(tmp_path: Path) -> None:
+    folder_with(tmp_path, an_annotation(an_object()))
+    (tmp_path / "gone.xml").write_text(an_annotation(an_object()))
+    dataset, findings = voc.read(tmp_path)
+    assert len(dataset) == 1
+    assert [(f.source.path.name, f.what) for f in findings] == [("gone.xml", "there is no photo named gone")]
+
+
+def test_a_broken_photo_is_found_and_named_once(tmp_path: Path) -> None:
+    folder_with(tmp_path, an_annotation(an_object()))
+    (tmp_path / "lunch.jpg").write_bytes(b"hello there")
+    assert str(one_finding(tmp_path)).count("lunch.jpg") == 1
+
+
+def test_a_box_that_sticks_out_by_a_pixel_is_cut_off_and_noted(tmp_path: Path) -> None:
+    """VOC's own files count from 1, so that a box may end a pixel behind the photo."""
+    dataset, findings = voc.read(folder_with(tmp_path, an_annotation(an_object(box=(1, 1, 201, 101)))))
+    assert dataset.photos[0].boxes.tolist() == [[1, 1, 200, 100]]
+    assert [f.harm for f in findings] == ["note"]
+
+
+# -- Writing --------------------------------------------------------------------------------------------------------
+
+
+def test_drawn_photos_come_back_as_they_were(drawn: Dataset, voc_folder: Path) -> None:
+    drawn.photos[3].labelled = True
+    dataset, findings = voc.read(voc_folder)
+    assert findings == []
+    assert dataset.names == NAMES
+    for mine, other in zip(dataset, drawn, strict=True):
+        assert mine.path.name == other.path.name
+        assert (mine.width, mine.height) == (other.width, other.height)
+        assert mine.boxes.tolist() == other.boxes.tolist()
+        assert mine.labels.tolist() == other.labels.tolist()
+        assert mine.labelled
+
+
+def test_difficult_boxes_and_unlabelled_photos_come_back_as_they_were(drawn: Dataset, tmp_path: Path) -> None:
+    drawn.photos[2].ignore[1] = True
+    drawn.photos[3].labelled = False
+    voc.write(drawn, tmp_path / "out")
+    found = voc.read(tmp_path / "out")[0].photos
+    assert [p.ignore.tolist() for p in found] == [p.ignore.tolist() for p in drawn]
+    assert [p.labelled for p in found] == [p.labelled for p in drawn]
+
+
+coordinate = st.floats(0, 1, width=32)
+
+
+@settings(max_examples=30)
+@given(
+    width=st.sampled_from([100, 4000, 16000]),
+    rows=st.lists(
+        st.tuples(coordinate, coordinate, coordinate, coordinate, st.sampled_from(["a", "b & <c>", "떡"])), max_size=4
+    ),
+)
+def test_what_is_written_is_read_to_a_hundredth_of_a_pixel(
+    width: int, rows: list[tuple[float, float, float, float, str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Also on a panorama, whose width has five digits."""
+    folder, height, names = tmp_path_factory.mktemp("voc"), 40, ["a", "b & <c>", "떡"]
+    boxes = []
+    for x, y, w, h, _ in rows:
+        x1, y1 = x * (width - 3), y * (height - 3)
+        boxes.append([x1, y1, x1 + 1 + w * (width - x1 - 1), y1 + 1 + h * (height - y1 - 1)])
+    labels = torch.tensor([names.index(row[4]) for row in rows], dtype=torch.int64)
+    Image.new("L", (width, height)).save(folder / "photo.png")
+    photo = Photo(folder / "photo.png", width, height, torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), labels)
+    voc.write(Dataset([photo], names), folder / "out")
+    dataset, findings = voc.read(folder / "out")
+    assert [f for f in findings if f.harm == "error"] == []
+    torch.testing.assert_close(dataset.photos[0].boxes, photo.boxes, rtol=0, atol=0.01)
+    assert [dataset.names[i] for i in dataset.photos[0].labels] == [row[4] for row in rows]
+
+
+def test_a_folder_can_be_labelled_where_its_photos_are(tmp_path: Path) -> None:
+    photo = draw_photo(tmp_path / "images" / "a.png", SIZE, [(0, 1, 2, 30, 40)])
+    voc.write(Dataset([photo], ["food"]), tmp_path)
+    assert voc.read(tmp_path)[0].photos[0].boxes.tolist() == [[1, 2, 30, 40]]
+
+
+def test_photos_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    """As two folders of one data set often have them."""
+    photos = [
+        draw_photo(tmp_path / part / "a.png", SIZE, [(0, x, 2, 90, 80)]) for part, x in (("one", 10), ("two", 40))
+    ]
+    voc.write(Dataset(photos, ["food"]), tmp_path / "out")
+    assert len(find_photos(tmp_path / "out")) == 2
+    found = voc.read(tmp_path / "out")[0]
+    assert sorted(float(p.boxes[0, 0]) for p in found) == [10, 40]

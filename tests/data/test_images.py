@@ -1,0 +1,259 @@
+"""Photos as a person sees them: EXIF turns, colours, reduced scales, and files that are no photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import ExifTags, Image, ImageDraw
+
+from foodbox.data.images import PhotoError, find_photos, open_photo, photo_size, prepare, resize, turn_boxes
+from foodbox.records import Preprocessing
+
+STORED = (64, 40)
+BOX = (8, 8, 32, 24)  # on the borders of JPEG's blocks
+
+
+def red_box(image: Image.Image) -> list[int]:
+    """Around all red pixels: x1 y1 x2 y2."""
+    pixels = np.asarray(image).astype(int)
+    rows, columns = np.nonzero((pixels[..., 0] > 150) & (pixels[..., 1] < 100) & (pixels[..., 2] < 100))
+    return [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
+
+
+def with_rectangle(size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+    image = Image.new("RGB", size, "#707070")
+    ImageDraw.Draw(image).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill="#E00000")
+    return image
+
+
+# -- EXIF -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_turned_photos_boxes_lie_on_what_they_are_of(turn: int, ending: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turn
+    path = tmp_path / f"turned.{ending}"
+    with_rectangle(STORED, BOX).save(path, exif=exif, quality=95)
+    width, height, found = photo_size(path)
+    image = open_photo(path)
+    assert found == turn
+    assert image.size == (width, height) == (STORED if turn < 5 else STORED[::-1])
+    turned = turn_boxes(torch.tensor([BOX], dtype=torch.float32), turn, *STORED)
+    # The lossy ones blur colours by a pixel.
+    assert turned[0].tolist() == pytest.approx(red_box(image), abs=1 if ending in ("jpg", "webp") else 0)
+
+
+@pytest.mark.parametrize(
+    ("turn", "corner"),
+    [
+        (1, "top left"),
+        (2, "top right"),
+        (3, "bottom right"),
+        (4, "bottom left"),
+        (5, "top left"),
+        (6, "top right"),
+        (7, "bottom right"),
+        (8, "bottom left"),
+    ],
+)
+def test_the_first_stored_pixel_goes_where_exif_says(turn: int, corner: str) -> None:
+    """EXIF 2.3, table 6: the corner in which a person sees the stored pixels' beginning."""
+    width, height = STORED if turn < 5 else STORED[::-1]
+    found = turn_boxes(torch.tensor([[0.0, 0.0, 4.0, 6.0]]), turn, *STORED)[0].tolist()
+    w, h = (4, 6) if turn < 5 else (6, 4)
+    x, y = width - w if "right" in corner else 0, height - h if "bottom" in corner else 0
+    assert found == [x, y, x + w, y + h]
+
+
+@given(st.integers(1, 8), st.lists(st.tuples(*[st.integers(0, 30)] * 4), max_size=5))
+def test_turned_boxes_are_boxes_inside_the_turned_photo(turn: int, raw: list[tuple[int, ...]]) -> None:
+    boxes = torch.tensor([(x, y, x + w + 1, y + h + 1) for x, y, w, h in raw], dtype=torch.float32).reshape(-1, 4)
+    turned = turn_boxes(boxes, turn, 70, 65)
+    width, height = (70, 65) if turn < 5 else (65, 70)
+    assert turned.shape == boxes.shape
+    assert (turned[:, 2:] > turned[:, :2]).all()
+    assert (turned >= 0).all()
+    assert (turned <= torch.tensor([width, height, width, height])).all()
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_a_damaged_exif_block_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.jpg"
+    with_rectangle(STORED, BOX).save(path, exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff\x00")
+    assert photo_size(path) == (*STORED, 1)
+    assert open_photo(path).size == STORED
+
+
+@pytest.mark.parametrize("value", [0, 9, 1000])
+def test_an_orientation_that_does_not_exist_is_none(value: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = value
+    path = tmp_path / "odd.jpg"
+    with_rectangle(STORED, BOX).save(path, exif=exif)
+    width, height, turn = photo_size(path)
+    assert open_photo(path).size == (width, height) == STORED
+    boxes = torch.tensor([BOX], dtype=torch.float32)
+    assert torch.equal(turn_boxes(boxes, turn, *STORED), boxes)
+
+
+# -- Colours --------------------------------------------------------------------------------------------------------
+
+
+def saved_and_opened(image: Image.Image, path: Path) -> list[list[int]]:
+    """The colours of the picture's first row, after a way over the disk."""
+    image.save(path)
+    opened = open_photo(path)
+    assert opened.mode == "RGB"
+    return np.asarray(opened)[0].tolist()
+
+
+def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (3, 1))
+    image.putdata([(200, 0, 0, 255), (200, 0, 0, 0), (200, 0, 0, 128)])
+    assert saved_and_opened(image, tmp_path / "a.png") == [[200, 0, 0], [255, 255, 255], [227, 127, 127]]
+
+
+def test_grey_with_alpha(tmp_path: Path) -> None:
+    image = Image.new("LA", (2, 1))
+    image.putdata([(90, 255), (90, 0)])
+    assert saved_and_opened(image, tmp_path / "a.png") == [[90, 90, 90], [255, 255, 255]]
+
+
+def test_grey(tmp_path: Path) -> None:
+    image = Image.new("L", (2, 1))
+    image.putdata([0, 77])
+    assert saved_and_opened(image, tmp_path / "a.png") == [[0, 0, 0], [77, 77, 77]]
+
+
+def test_one_bit(tmp_path: Path) -> None:
+    image = Image.new("1", (2, 1))
+    image.putdata([0, 255])
+    assert saved_and_opened(image, tmp_path / "a.png") == [[0, 0, 0], [255, 255, 255]]
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_grey_of_sixteen_bits_is_scaled_not_cut_off(ending: str, tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 257, 257 * 100, 257 * 200, 65535]], np.uint16))
+    found = [colour[0] for colour in saved_and_opened(image, tmp_path / f"a.{ending}")]
+    assert found == pytest.approx([0, 1, 100, 200, 255], abs=1)
+
+
+def test_a_palette(tmp_path: Path) -> None:
+    image = Image.new("P", (3, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    image.putdata([0, 1, 2])
+    assert saved_and_opened(image, tmp_path / "a.png") == [[10, 20, 30], [40, 50, 60], [70, 80, 90]]
+    image.info["transparency"] = 1
+    assert saved_and_opened(image, tmp_path / "b.png") == [[10, 20, 30], [255, 255, 255], [70, 80, 90]]
+
+
+def test_printers_colours(tmp_path: Path) -> None:
+    """Cyan, magenta, yellow, black in a JPEG: no ink is white, full cyan is no red."""
+    image = Image.new("CMYK", (16, 8), (0, 0, 0, 0))
+    image.paste((255, 0, 0, 0), (8, 0, 16, 8))
+    found = saved_and_opened(image, tmp_path / "a.jpg")
+    np.testing.assert_allclose([found[0], found[15]], [[255, 255, 255], [0, 255, 255]], atol=6)
+
+
+def test_the_first_picture_of_an_animation(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("#E00000", "#00E000")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    np.testing.assert_allclose(np.asarray(open_photo(tmp_path / "a.gif"))[0, 0], [224, 0, 0], atol=8)
+
+
+# -- What is no photo -----------------------------------------------------------------------------------------------
+
+
+def test_a_missing_photo(tmp_path: Path) -> None:
+    for look in (photo_size, open_photo):
+        with pytest.raises(PhotoError, match=r"There is no photo .*lunch\.jpg"):
+            look(tmp_path / "lunch.jpg")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello there\n" * 100, b"\xff\xd8\xff", bytes(1000)])
+def test_a_file_that_is_no_photo(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "lunch.jpg"
+    path.write_bytes(content)
+    for look in (photo_size, open_photo):
+        with pytest.raises(PhotoError, match=r"lunch\.jpg (is no photo|cannot be opened)"):
+            look(path)
+
+
+def test_a_folder_named_like_a_photo(tmp_path: Path) -> None:
+    (tmp_path / "lunch.jpg").mkdir()
+    with pytest.raises(PhotoError, match=r"lunch\.jpg cannot be opened"):
+        photo_size(tmp_path / "lunch.jpg")
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_a_photo_cut_short(ending: str, tmp_path: Path) -> None:
+    """Its size can still be read; its pixels cannot, and half a picture is not handed out."""
+    path = tmp_path / f"lunch.{ending}"
+    Image.effect_noise((200, 100), 80).convert("RGB").save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for at_least in (None, 32):
+        with pytest.raises(PhotoError, match=rf"lunch\.{ending} (is a broken photo|cannot be opened).*eave it out"):
+            open_photo(path, at_least)
+
+
+def test_photos_are_found_by_their_endings_below_a_folder(tmp_path: Path) -> None:
+    for name in ("b.JPG", "a/c.jpeg", "a/d.Png", "notes.txt", ".hidden.jpg", "a/e.webp", "jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "folder.jpg").mkdir()
+    assert [str(p.relative_to(tmp_path).as_posix()) for p in find_photos(tmp_path)] == [
+        "a/c.jpeg",
+        "a/d.Png",
+        "a/e.webp",
+        "b.JPG",
+    ]
+
+
+# -- Sizes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_least", [100, 200, 201, 320, 799, 800, 5000])
+@pytest.mark.parametrize("size", [(800, 600), (600, 800)])
+def test_a_large_jpeg_is_opened_smaller_but_never_too_small(
+    size: tuple[int, int], at_least: int, tmp_path: Path
+) -> None:
+    """In halves, as libjpeg does: 800, 400, 200, 100."""
+    path = tmp_path / "large.jpg"
+    with_rectangle(size, BOX).save(path)
+    expected = next((side for side in (100, 200, 400) if side >= at_least), 800)
+    assert max(open_photo(path, at_least).size) == expected
+
+
+@pytest.mark.parametrize("turn", [1, 6])
+def test_a_photo_opened_smaller_keeps_its_boxes_where_they_are(turn: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turn
+    path = tmp_path / "large.jpg"
+    with_rectangle((1600, 1200), (320, 240, 960, 720)).save(path, exif=exif)
+    width, height, _ = photo_size(path)
+    small = open_photo(path, at_least=320)
+    assert max(small.size) == 400
+    pixels, frame = prepare(small, Preprocessing(size=320), path, (width, height))
+    assert (frame.width, frame.height, frame.path) == (width, height, path)
+    assert pixels.shape == (3, frame.input_height, frame.input_width)
+    box = turn_boxes(torch.tensor([[320.0, 240.0, 960.0, 720.0]]), turn, 1600, 1200)
+    shown = red_box(Image.fromarray(pixels.permute(1, 2, 0).numpy()))
+    assert frame.to_input(box)[0].tolist() == pytest.approx(shown, abs=1)
+
+
+def test_a_photo_as_small_as_can_be() -> None:
+    pixels, frame = prepare(Image.new("RGB", (1, 1), (9, 8, 7)), Preprocessing(size=32))
+    assert pixels.shape == (3, 32, 32)
+    assert pixels[:, 5, 5].tolist() == [9, 8, 7]
+    assert (frame.width, frame.height, frame.input_width, frame.input_height) == (1, 1, 32, 32)
+
+
+def test_resizing_gives_width_and_height_in_this_order() -> None:
+    assert resize(Image.new("RGB", (10, 20)), (30, 40)).shape == (3, 40, 30)

@@ -1,0 +1,177 @@
+"""Batches: every photo once an epoch, the same whatever the number of processes, and padded without a trace."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from foodbox.data.augment import Augmentation
+from foodbox.data.images import open_photo, prepare
+from foodbox.data.loader import Collate, PreparedPhotos, Shuffled, fill, photo_loader, training_loader
+from foodbox.records import Batch, Dataset, Frame, Photo, Preprocessing, Target
+
+SMALL = Preprocessing(size=64)
+
+
+def some_photos(lying: int, upright: int) -> list[Photo]:
+    sizes = [(20, 10)] * lying + [(10, 20)] * upright
+    return [Photo(Path(f"{i}.jpg"), *size) for i, size in enumerate(sizes)]
+
+
+# -- Order ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 7), st.integers(0, 100))
+def test_every_photo_comes_once_an_epoch(lying: int, upright: int, size: int, seed: int) -> None:
+    sampler = Shuffled(some_photos(lying, upright), size, seed)
+    batches = list(sampler)
+    assert len(batches) == len(sampler) == math.ceil((lying + upright) / size)
+    assert sorted(i for batch in batches for _, i in batch) == list(range(lying + upright))
+    assert all(len(batch) <= size for batch in batches)
+    # At most what is left over of both kinds shares a batch.
+    mixed = [batch for batch in batches if len({i < lying for _, i in batch}) > 1]
+    assert len(mixed) <= 2
+
+
+def test_each_epoch_has_its_own_order_and_says_its_number() -> None:
+    sampler = Shuffled(some_photos(20, 20), 4, seed=3)
+    first, again = list(sampler), list(sampler)
+    sampler.epoch = 1
+    second = list(sampler)
+    assert first == again
+    assert [[i for _, i in batch] for batch in first] != [[i for _, i in batch] for batch in second]
+    assert {epoch for batch in first for epoch, _ in batch} == {0}
+    assert {epoch for batch in second for epoch, _ in batch} == {1}
+    assert list(Shuffled(some_photos(20, 20), 4, seed=4)) != first
+
+
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(2, 4))
+def test_processes_share_the_batches_in_equal_numbers(count: int, size: int, processes: int) -> None:
+    """Disjoint but for the last ones, which fill up so that nobody waits for a batch that never comes."""
+    photos = some_photos(count, 0)
+    parts = [list(Shuffled(photos, size, 0, (i, processes))) for i in range(processes)]
+    whole = list(Shuffled(photos, size, 0))
+    assert len({len(part) for part in parts}) == 1
+    dealt = [tuple(batch) for round_ in zip(*parts, strict=True) for batch in round_]
+    assert dealt[: len(whole)] == [tuple(batch) for batch in whole]
+    assert len(dealt) - len(whole) < processes
+    assert set(dealt) == {tuple(batch) for batch in whole}
+
+
+# -- One photo ------------------------------------------------------------------------------------------------------
+
+
+def test_a_photo_and_its_boxes_in_the_inputs_pixels(drawn: Dataset) -> None:
+    pixels, target, frame = PreparedPhotos(drawn.photos, SMALL, None)[0, 2]
+    assert pixels.shape == (3, 42, 64)
+    assert frame == Frame(96, 64, 64, 42, drawn.photos[2].path)
+    expected = torch.tensor([[4.0, 6, 30, 40], [50, 20, 90, 60]]) * torch.tensor([64 / 96, 42 / 64] * 2)
+    torch.testing.assert_close(target.boxes, expected)
+    assert target.labels.tolist() == [0, 2]
+    theirs, _ = prepare(open_photo(drawn.photos[2].path), SMALL)
+    assert torch.equal(pixels, theirs)
+
+
+@pytest.mark.parametrize("augmentation", [None, Augmentation(0, (1, 1), 0)])
+def test_boxes_to_ignore_are_not_trained_on(drawn: Dataset, augmentation: Augmentation | None) -> None:
+    drawn.photos[2].ignore[0] = True
+    target = PreparedPhotos(drawn.photos, SMALL, augmentation)[0, 2][1]
+    assert target.labels.tolist() == [2]
+    assert target.boxes.shape == (1, 4)
+    drawn.photos[2].ignore[1] = True
+    target = PreparedPhotos(drawn.photos, SMALL, augmentation)[0, 2][1]
+    assert target.boxes.shape == (0, 4)
+
+
+def test_without_changes_augmented_boxes_are_the_plain_ones(drawn: Dataset) -> None:
+    plain = PreparedPhotos(drawn.photos, SMALL, None)
+    still = PreparedPhotos(drawn.photos, SMALL, Augmentation(0, (1, 1), 0))
+    for i in range(len(drawn)):
+        (mine, one, _), (theirs, other, _) = plain[0, i], still[0, i]
+        assert mine.shape == theirs.shape
+        torch.testing.assert_close(one.boxes, other.boxes, rtol=0, atol=1e-3)
+
+
+def test_changes_depend_on_seed_epoch_and_photo_and_leave_torchs_numbers_alone(drawn: Dataset) -> None:
+    photos = PreparedPhotos(drawn.photos, SMALL, Augmentation(), seed=5)
+    torch.manual_seed(9)
+    one = photos[3, 0][0]
+    following = torch.rand(())
+    torch.manual_seed(10)
+    assert torch.equal(photos[3, 0][0], one)
+    torch.manual_seed(9)
+    assert torch.rand(()) == following
+    assert not torch.equal(photos[4, 0][0], one)
+    assert not torch.equal(PreparedPhotos(drawn.photos, SMALL, Augmentation(), seed=6)[3, 0][0], one)
+
+
+def test_each_photo_is_changed_in_its_own_way(drawn: Dataset) -> None:
+    """The same one twice, in one epoch."""
+    photos = PreparedPhotos([drawn.photos[0]] * 2, SMALL, Augmentation(), seed=5)
+    assert not torch.equal(photos[0, 0][0], photos[0, 1][0])
+
+
+# -- Batches --------------------------------------------------------------------------------------------------------
+
+
+def test_photos_are_padded_right_and_below_with_the_mean_colour() -> None:
+    preprocessing = Preprocessing(size=64, multiple=32, mean=(0.5, 0.25, 0.1))
+    photos = [torch.randint(256, (3, *shape), dtype=torch.uint8) for shape in ((40, 64), (64, 33), (1, 1))]
+    batch = Collate(preprocessing)([(photo, Target(), Frame(1, 1, 1, 1)) for photo in photos])
+    assert batch.images.shape == (3, 3, 64, 64)
+    assert batch.images.dtype == torch.uint8
+    mask = torch.ones(3, 64, 64, dtype=torch.bool)
+    for i, photo in enumerate(photos):
+        height, width = photo.shape[1:]
+        assert torch.equal(batch.images[i, :, :height, :width], photo)
+        mask[i, :height, :width] = False
+    assert batch.images.permute(0, 2, 3, 1)[mask].unique(dim=0).tolist() == [[128, 64, 26]]
+    assert fill(preprocessing) == pytest.approx([127.5, 63.75, 25.5])
+
+
+def test_a_batch_is_no_larger_than_it_must_be() -> None:
+    one = torch.zeros(3, 40, 70, dtype=torch.uint8)
+    frame = Frame(1, 1, 1, 1)
+    assert Collate(Preprocessing(multiple=32))([(one, Target(), frame)]).images.shape == (1, 3, 64, 96)
+    assert Collate(Preprocessing(multiple=1))([(one, Target(), frame)]).images.shape == (1, 3, 40, 70)
+
+
+def contents(batches: list[Batch]) -> list[tuple[Tensor, list[Tensor], list[Path | None]]]:
+    return [(b.images, [t.boxes for t in b.targets], [f.path for f in b.frames]) for b in batches]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_processes_changes_nothing(drawn: Dataset, workers: int) -> None:
+    """Over two epochs, with random changes."""
+    runs = []
+    for count in (0, workers):
+        loader = training_loader(drawn.photos, SMALL, Augmentation(), batch_size=2, workers=count, seed=1)
+        batches = []
+        for epoch in range(2):
+            loader.batch_sampler.epoch = epoch  # type: ignore[union-attr]
+            batches += list(loader)
+        runs.append(contents(batches))
+    assert len(runs[0]) == 2 * 3
+    for (images, boxes, paths), (images2, boxes2, paths2) in zip(*runs, strict=True):
+        assert torch.equal(images, images2)
+        assert all(torch.equal(a, b) for a, b in zip(boxes, boxes2, strict=True))
+        assert paths == paths2
+
+
+def test_photos_come_unchanged_and_in_their_order(drawn: Dataset) -> None:
+    batches = list(photo_loader(drawn.photos, SMALL, batch_size=4, workers=0))
+    assert [len(b) for b in batches] == [4, 2]
+    assert [f.path for b in batches for f in b.frames] == [p.path for p in drawn]
+    assert list(photo_loader([], SMALL, batch_size=4, workers=0)) == []
+
+
+def test_a_batch_moves_as_a_whole(drawn: Dataset) -> None:
+    batch = next(iter(photo_loader(drawn.photos, SMALL, batch_size=4, workers=0))).to("meta")
+    assert {batch.images.device.type, *(t.boxes.device.type for t in batch.targets)} == {"meta"}
+    assert {t.labels.device.type for t in batch.targets} == {"meta"}

@@ -1,0 +1,130 @@
+"""Boxes drawn where they are, and many pictures on one sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageColor
+
+from foodbox.drawing.boxes import COLOURS, TRUTH, draw_detections, draw_truth, font, sheet
+from foodbox.records import Detections, Photo, no_boxes, no_labels
+
+GREY = (112, 112, 112)
+
+
+def plain(width: int = 400, height: int = 300) -> Image.Image:
+    return Image.new("RGB", (width, height), GREY)
+
+
+def found(*rows: tuple[list[float], float, int], width: int = 400, height: int = 300) -> Detections:
+    boxes, scores, labels = zip(*rows, strict=True)
+    names = ["rice", "soup", "떡볶이"]
+    return Detections(torch.tensor(boxes), torch.tensor(scores), torch.tensor(labels), names, width, height)
+
+
+def changed(before: Image.Image, after: Image.Image) -> np.ndarray:
+    """[H, W]: where a pixel is another."""
+    result: np.ndarray = (np.asarray(before) != np.asarray(after)).any(-1)
+    return result
+
+
+def colour_at(image: Image.Image, x: int, y: int) -> tuple[int, ...]:
+    return tuple(np.asarray(image)[y, x].tolist())
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_detection_is_framed_in_its_class_colour_and_its_inside_left(label: int) -> None:
+    image = plain()
+    drawn = draw_detections(image, found(([100.0, 100.0, 300.0, 250.0], 0.9, label)))
+    colour = ImageColor.getrgb(COLOURS[label])
+    for x, y in [(100, 180), (299, 180), (200, 100), (200, 249)]:
+        assert colour_at(drawn, x, y) == colour
+    where = changed(image, drawn)
+    assert not where[110:240, 110:290].any()
+    assert not where[260:].any()
+    assert not where[:, 310:].any()
+    assert where[75:97, 100:140].any()  # the words above the box
+    assert not changed(image, plain()).any()  # the picture that was given is as it was
+
+
+def test_boxes_shrink_with_the_picture() -> None:
+    """A photo of 800 x 600 shown at half its size."""
+    drawn = draw_detections(plain(), found(([200.0, 200.0, 600.0, 500.0], 0.9, 0), width=800, height=600))
+    for x, y in [(100, 180), (299, 180), (200, 249)]:
+        assert colour_at(drawn, x, y) == ImageColor.getrgb(COLOURS[0])
+
+
+def test_the_best_lies_on_top() -> None:
+    box = [100.0, 100.0, 300.0, 250.0]
+    drawn = draw_detections(plain(), found((box, 0.9, 0), (box, 0.5, 1)))
+    assert colour_at(drawn, 100, 180) == ImageColor.getrgb(COLOURS[0])
+
+
+def test_true_boxes_are_white_and_without_words() -> None:
+    image = plain()
+    photo = Photo(Path("a.jpg"), 800, 600, torch.tensor([[200.0, 200.0, 600.0, 500.0]]), torch.tensor([0]))
+    drawn = draw_truth(image, photo)
+    assert colour_at(drawn, 100, 180) == ImageColor.getrgb(TRUTH)
+    assert not changed(image, drawn)[:95].any()
+
+
+@pytest.mark.parametrize(
+    "box", [[0.0, 0.0, 400.0, 300.0], [-50.0, 50.0, 500.0, 400.0], [5.0, 5.0, 5.5, 5.5], [390.0, 1.0, 400.0, 8.0]]
+)
+def test_boxes_at_the_border_beyond_it_and_of_no_size(box: list[float]) -> None:
+    image = plain()
+    drawn = draw_detections(image, found((box, 0.9, 2)))
+    assert drawn.size == image.size
+    assert changed(image, drawn).any()
+
+
+def test_words_stay_on_the_picture() -> None:
+    """At the upper right corner they move left and inside the box."""
+    image = plain()
+    where = changed(image, draw_detections(image, found(([380.0, 2.0, 399.0, 200.0], 0.9, 0))))
+    assert where[5:20, 340:375].any()
+
+
+def test_no_detections_leave_the_picture_as_it_is() -> None:
+    nothing = Detections(no_boxes(), torch.zeros(0), no_labels(), ["rice"], 400, 300)
+    assert not changed(plain(), draw_detections(plain(), nothing)).any()
+    assert not changed(plain(), draw_truth(plain(), Photo(Path("a.jpg"), 400, 300))).any()
+
+
+def test_a_photo_of_one_pixel() -> None:
+    drawn = draw_detections(plain(1, 1), found(([0.0, 0.0, 1.0, 1.0], 0.9, 0), width=1, height=1))
+    assert drawn.size == (1, 1)
+
+
+@pytest.mark.parametrize("words", ["rice 0.91", "떡볶이 0.91", "饭 0.91"])
+def test_any_letters_have_a_font(words: str) -> None:
+    assert font(words, 12).getbbox(words)[2] > 10
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "title", "size"),
+    [
+        (4, 2, "", (200, 160)),
+        (5, 2, "", (200, 240)),
+        (3, 5, "", (500, 80)),
+        (4, 2, "A title", (200, 160 + 28)),
+        (0, 3, "Nothing", (300, 28)),
+    ],
+)
+def test_a_sheet_has_rows_enough(count: int, columns: int, title: str, size: tuple[int, int]) -> None:
+    assert sheet([plain()] * count, columns, (100, 80), title).size == size
+
+
+def test_a_sheets_pictures_stand_in_their_tiles() -> None:
+    images = [
+        Image.new("RGB", size, colour) for size, colour in [((400, 100), "red"), ((100, 400), "lime"), ((9, 9), "blue")]
+    ]
+    result = sheet(images, 2, (100, 80))
+    assert colour_at(result, 50, 40) == (255, 0, 0)
+    assert colour_at(result, 50, 10) == colour_at(result, 120, 40) == (0x20, 0x20, 0x20)
+    assert colour_at(result, 150, 10) == (0, 255, 0)
+    assert colour_at(result, 50, 120) == (0, 0, 255)
+    assert images[0].size == (400, 100)

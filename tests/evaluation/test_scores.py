@@ -1,0 +1,90 @@
+"""All scores together, and the sentences on what pulls them down."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from foodbox.evaluation.coco import coco_scores
+from foodbox.evaluation.scores import score
+from foodbox.evaluation.starthon import mean_iou
+from foodbox.evaluation.voc import voc_ap50
+from foodbox.records import Dataset, Detections, Photo
+from tests.evaluation.random_detections import nothing, random_photos
+
+A, B = [0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 70.0, 70.0]
+NOWHERE = [80.0, 80.0, 90.0, 90.0]
+
+
+def one_photo(*boxes: list[float], ignore: bool = False) -> Dataset:
+    count = len(boxes)
+    labels = torch.zeros(count, dtype=torch.int64)
+    photo = Photo(Path("a.jpg"), 100, 100, torch.tensor(boxes), labels, ignore=torch.tensor([ignore] * count))
+    return Dataset([photo], ["rice", "soup"])
+
+
+def found(*rows: tuple[list[float], float, int]) -> list[Detections]:
+    boxes, scores, labels = zip(*rows, strict=True)
+    return [Detections(torch.tensor(boxes), torch.tensor(scores), torch.tensor(labels), ["rice", "soup"], 100, 100)]
+
+
+def test_every_score_is_its_own_files() -> None:
+    dataset, detections = random_photos(0)
+    scores = score(dataset, detections)
+    coco = coco_scores(dataset, detections)
+    assert (scores.ap, scores.ap50, scores.ap75, scores.recall) == (coco.ap, coco.ap50, coco.ap75, coco.recall)
+    assert (scores.ap_small, scores.ap_medium, scores.ap_large) == (coco.ap_small, coco.ap_medium, coco.ap_large)
+    assert scores.per_class == coco.per_class
+    assert scores.voc_ap50 == voc_ap50(dataset, detections)
+    assert scores.mean_iou == mean_iou(dataset, detections)
+    assert scores.photos == 12
+    assert scores.boxes == sum(int((~p.ignore).sum()) for p in dataset)
+    assert json.loads(json.dumps(scores.to_dict())) == scores.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "detections", "remarks"),
+    [
+        (one_photo(A), found((A, 0.9, 0)), []),
+        (
+            one_photo(A, B),
+            found((A, 0.1, 0)),
+            [
+                "1 of 1 photos have no detection over 0.3",
+                "2 of 2 boxes are met by no detection over 0.3 (at IoU 0.5)",
+            ],
+        ),
+        (
+            one_photo(A, B),
+            found((A, 0.9, 0), (NOWHERE, 0.8, 0), (NOWHERE, 0.1, 0)),
+            [
+                "1 of 2 boxes are met by no detection over 0.3 (at IoU 0.5)",
+                "1 of 2 detections over 0.3 lie on no box",
+            ],
+        ),
+        (one_photo(A), found((A, 0.9, 1)), ["1 of 1 detections over 0.3 lie on a box of another class"]),
+        (one_photo(A, ignore=True), found((A, 0.9, 0)), []),
+        (one_photo(A, ignore=True), found((A, 0.1, 0)), []),
+    ],
+)
+def test_remarks_by_hand(dataset: Dataset, detections: list[Detections], remarks: list[str]) -> None:
+    assert score(dataset, detections).remarks == remarks
+
+
+def test_no_detections_at_all() -> None:
+    dataset, _ = random_photos(0)
+    scores = score(dataset, nothing(dataset))
+    assert (scores.ap, scores.voc_ap50, scores.mean_iou) == (0, 0, 0)
+    with_boxes = sum(bool((~p.ignore).any()) for p in dataset)
+    assert scores.remarks[0] == f"{with_boxes} of 12 photos have no detection over 0.3"
+    assert scores.remarks[1] == f"{scores.boxes} of {scores.boxes} boxes are met by no detection over 0.3 (at IoU 0.5)"
+    assert len(scores.remarks) == 2
+
+
+def test_photos_without_boxes_and_detections() -> None:
+    dataset = Dataset([Photo(Path("a.jpg"), 10, 10)], ["rice"])
+    scores = score(dataset, nothing(dataset))
+    assert (scores.ap, scores.voc_ap50, scores.mean_iou, scores.boxes, scores.remarks) == (None, None, None, 0, [])

@@ -1,0 +1,195 @@
+"""Photos found by their names; pictures, tables and regions written."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image
+
+from foodbox.errors import FoodboxError, UsageError
+from foodbox.inference.output import DetectionWriter, find_all
+from foodbox.records import Dataset, Detections, Photo
+from tests.conftest import draw_photo
+
+# -- Photos in ------------------------------------------------------------------------------------------------------
+
+
+def names(photos: list[Photo]) -> list[str]:
+    return [photo.path.name for photo in photos]
+
+
+def test_a_single_photo(drawn: Dataset) -> None:
+    photos, findings = find_all([drawn.photos[1].path])
+    assert findings == []
+    assert [(p.path, p.width, p.height) for p in photos] == [(drawn.photos[1].path, 64, 96)]
+
+
+def test_a_folder_with_all_below_it_and_nothing_that_is_no_photo(tmp_path: Path) -> None:
+    for name in ("b.png", "a/c.png", ".hidden.png"):
+        draw_photo(tmp_path / name, (10, 10), [])
+    (tmp_path / "notes.txt").write_text("hello")
+    photos, findings = find_all([tmp_path])
+    assert names(photos) == ["c.png", "b.png"]
+    assert findings == []
+
+
+def test_patterns(tmp_path: Path) -> None:
+    for name in ("july1.png", "july2.png", "june.png", "below/july3.png"):
+        draw_photo(tmp_path / name, (10, 10), [])
+    assert names(find_all([f"{tmp_path}/july*.png"])[0]) == ["july1.png", "july2.png"]
+    assert names(find_all([f"{tmp_path}/**/july*.png"])[0]) == ["july3.png", "july1.png", "july2.png"]
+
+
+def test_a_name_with_brackets_is_a_name_before_it_is_a_pattern(tmp_path: Path) -> None:
+    for name in ("a[1].png", "a1.png"):
+        draw_photo(tmp_path / name, (10, 10), [])
+    assert names(find_all([tmp_path / "a[1].png"])[0]) == ["a[1].png"]
+
+
+def test_each_photo_comes_once_in_the_order_of_the_call(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        draw_photo(tmp_path / name, (10, 10), [])
+    photos, _ = find_all([tmp_path / "c.png", tmp_path, f"{tmp_path}/a*.png"])
+    assert names(photos) == ["c.png", "a.png", "b.png"]
+
+
+def test_sizes_are_as_a_person_sees_the_photo(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
+    photo = find_all([tmp_path])[0][0]
+    assert (photo.width, photo.height) == (20, 40)
+
+
+@pytest.mark.parametrize("given", ["nowhere.jpg", "nowhere/*.jpg", "nowhere"])
+def test_nothing_at_a_path(given: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"There is no photo, folder or match for .*nowhere"):
+        find_all([tmp_path / given])
+
+
+def test_a_folder_without_photos(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(UsageError, match="holds no photos"):
+        find_all([tmp_path])
+
+
+def test_what_is_no_photo_is_found_and_the_others_go_on(tmp_path: Path) -> None:
+    draw_photo(tmp_path / "good.png", (10, 10), [])
+    (tmp_path / "bad.jpg").write_text("hello")
+    photos, findings = find_all([tmp_path])
+    assert names(photos) == ["good.png"]
+    assert [(f.photo, f.harm) for f in findings] == [(tmp_path / "bad.jpg", "error")]
+
+
+# -- Pictures and tables out ----------------------------------------------------------------------------------------
+
+
+def found_on(photo: Photo, labels: list[str] | None = None) -> Detections:
+    """The photo's own boxes."""
+    known = labels or ["rice", "soup/stew", "떡"]
+    scores = torch.linspace(0.9, 0.5, len(photo.boxes))
+    return Detections(photo.boxes, scores, photo.labels, known, photo.width, photo.height, photo.path)
+
+
+def test_a_picture_for_each_photo_and_tables_for_all(drawn: Dataset, tmp_path: Path) -> None:
+    found = [found_on(photo) for photo in drawn]
+    writer = DetectionWriter(tmp_path / "new" / "out", crop=False)
+    for one in found:
+        writer.add(one)
+    writer.finish(found)
+    written = sorted(p.name for p in (tmp_path / "new" / "out").iterdir())
+    assert written == ["detections.csv", "detections.json", *(f"photo{i}.jpg" for i in range(6))]
+    for i, photo in enumerate(drawn):
+        with Image.open(tmp_path / "new" / "out" / f"photo{i}.jpg") as image:
+            assert image.size == (photo.width, photo.height)
+            assert image.format == "JPEG"
+
+
+def test_json_has_an_entry_for_each_photo(drawn: Dataset, tmp_path: Path) -> None:
+    found = [found_on(photo) for photo in drawn]
+    DetectionWriter(tmp_path / "out", crop=False).finish(found)
+    text = (tmp_path / "out" / "detections.json").read_text(encoding="utf-8")
+    entries = json.loads(text)
+    assert entries == [one.to_dict() for one in found]
+    assert entries[3]["detections"] == []
+    assert "떡" in text
+
+
+def test_csv_has_a_row_for_each_detection(drawn: Dataset, tmp_path: Path) -> None:
+    found = [found_on(photo, ["rice, fried", 'a "soup"', "떡"]) for photo in drawn]
+    DetectionWriter(tmp_path / "out", crop=False).finish(found)
+    with (tmp_path / "out" / "detections.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["path", "width", "height", "label", "score", "x1", "y1", "x2", "y2"]
+    assert len(rows) == 7
+    assert rows[0] == {
+        "path": str(drawn.photos[0].path),
+        "width": "96",
+        "height": "64",
+        "label": "rice, fried",
+        "score": "0.9",
+        "x1": "8.0",
+        "y1": "10.0",
+        "x2": "40.0",
+        "y2": "50.0",
+    }
+    assert [row["label"] for row in rows[1:4]] == ['a "soup"', "rice, fried", "떡"]
+
+
+def test_photos_of_the_same_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    """Also on file systems that do not tell capitals apart."""
+    places = ("one/lunch.png", "two/lunch.png", "three/LUNCH.png", "four/lunch-2.png")
+    photos = [draw_photo(tmp_path / place, (20, 10), []) for place in places]
+    writer = DetectionWriter(tmp_path / "out", crop=False)
+    for photo in photos:
+        writer.add(found_on(photo))
+    written = [p.stem for p in (tmp_path / "out").iterdir()]
+    assert len({name.casefold() for name in written}) == 4
+    assert {"lunch", "lunch-2"} <= set(written)
+
+
+def test_regions_show_what_is_in_the_boxes(drawn: Dataset, tmp_path: Path) -> None:
+    """Each region is the drawn rectangle, all of one colour, and its name says photo, place and class."""
+    writer = DetectionWriter(tmp_path / "out", crop=True)
+    for photo in drawn:
+        writer.add(found_on(photo))
+    regions = sorted(p.name for p in (tmp_path / "out" / "crops").iterdir())
+    assert regions == [
+        "photo0_1_rice.jpg",
+        "photo1_1_soup_stew.jpg",
+        "photo2_1_rice.jpg",
+        "photo2_2_떡.jpg",
+        "photo4_1_soup_stew.jpg",
+        "photo4_2_soup_stew.jpg",
+        "photo5_1_떡.jpg",
+    ]
+    with Image.open(tmp_path / "out" / "crops" / "photo2_2_떡.jpg") as region:
+        assert region.size == (40, 40)
+        np.testing.assert_allclose(np.asarray(region).reshape(-1, 3), [[0x20, 0x40, 0xD0]] * 1600, atol=12)
+
+
+def test_a_sliver_is_still_a_region(tmp_path: Path) -> None:
+    photo = draw_photo(tmp_path / "a.png", (20, 10), [])
+    sliver = Detections(
+        torch.tensor([[5.1, 2.0, 5.3, 8.0]]),
+        torch.ones(1),
+        torch.zeros(1, dtype=torch.int64),
+        ["x"],
+        20,
+        10,
+        photo.path,
+    )
+    DetectionWriter(tmp_path / "out", crop=True).add(sliver)
+    with Image.open(tmp_path / "out" / "crops" / "a_1_x.jpg") as region:
+        assert region.size == (1, 6)
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(FoodboxError, match=r"Cannot write .*taken"):
+        DetectionWriter(tmp_path / "taken" / "out", crop=False)

@@ -1,0 +1,113 @@
+"""A detector over many photos: each photo's detections, in their order, whatever the batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from foodbox.data.images import open_photo, prepare
+from foodbox.data.loader import Collate
+from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
+from foodbox.inference import predict as predict_file
+from foodbox.inference.predict import default_workers, predict, predict_photos
+from foodbox.records import Batch, Dataset, Detections, Preprocessing, Target
+from tests.conftest import NAMES
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def detector() -> RetinaNet:
+    """Untrained; a high prior makes it find something everywhere."""
+    torch.manual_seed(0)
+    settings = RetinaNetSettings(
+        preprocessing=Preprocessing(size=64),
+        backbone="resnet18",
+        pyramid_channels=8,
+        tower_init="kaiming",
+        scores="objectness",
+        prior=0.5,
+        max_detections=20,
+    )
+    return RetinaNet(NAMES, settings)
+
+
+def alone(detector: RetinaNet, dataset: Dataset, size: tuple[int, int]) -> list[Detections]:
+    """Photo by photo, by hand, on an input as large as the batch's."""
+    found = []
+    for photo in dataset:
+        pixels, frame = prepare(open_photo(photo.path), detector.preprocessing, photo.path)
+        batch = Collate(Preprocessing(size=64, multiple=64))([(pixels, Target(), frame)])
+        assert batch.images.shape[-2:] == size
+        with torch.no_grad():
+            found += detector.eval().decode(detector(batch.images), [frame], 0.0)
+    return found
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 8])
+def test_every_photo_has_its_own_detections_in_order(detector: RetinaNet, drawn: Dataset, batch_size: int) -> None:
+    square = Preprocessing(size=64, multiple=64)
+    detector.settings = detector.settings.model_copy(update={"preprocessing": square})
+    expected = alone(detector, drawn, (64, 64))
+    found = list(
+        predict_photos(detector, drawn.photos, CPU, half=False, min_score=0.0, batch_size=batch_size, workers=0)
+    )
+    assert [d.path for d in found] == [p.path for p in drawn]
+    assert [(d.width, d.height) for d in found] == [(p.width, p.height) for p in drawn]
+    for mine, other in zip(found, expected, strict=True):
+        assert len(mine) == len(other) > 0
+        torch.testing.assert_close(mine.scores, other.scores, rtol=0, atol=1e-4)
+
+
+def test_progress_is_told_batch_by_batch_and_photos_are_taken_as_they_are_needed(
+    detector: RetinaNet, drawn: Dataset
+) -> None:
+    taken, done = [], []
+
+    def batches() -> Iterator[Batch]:
+        for photo in drawn.photos[:3]:
+            taken.append(photo)
+            pixels, frame = prepare(open_photo(photo.path), detector.preprocessing, photo.path)
+            yield Collate(detector.preprocessing)([(pixels, Target(), frame)])
+
+    found = predict(detector, batches(), CPU, half=False, progress=done.append)
+    next(found)
+    assert len(taken) == 1
+    assert len(list(found)) == 2
+    assert done == [1, 1, 1]
+
+
+def test_predicting_puts_the_detector_in_evaluation_and_needs_no_gradient(detector: RetinaNet, drawn: Dataset) -> None:
+    detector.train()
+    found = next(predict_photos(detector, drawn.photos[:1], CPU, half=False, min_score=0.0))
+    assert not detector.training
+    assert not found.boxes.requires_grad
+    assert found.boxes.dtype == torch.float32
+
+
+def test_half_precision_gives_nearly_the_same_scores(detector: RetinaNet, drawn: Dataset) -> None:
+    one, half = (next(predict_photos(detector, drawn.photos[:1], CPU, half=h, min_score=0.0)) for h in (False, True))
+    assert half.scores.dtype == torch.float32
+    assert float(half.scores[0]) == pytest.approx(float(one.scores[0]), abs=0.05)
+    assert not torch.equal(half.scores[:5], one.scores[:5])
+
+
+def test_no_photos(detector: RetinaNet) -> None:
+    assert list(predict_photos(detector, [], CPU, half=False)) == []
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(None, 1), (1, 1), (2, 1), (8, 4), (64, 8)])
+def test_half_the_cores_open_photos(cores: int | None, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict_file.os, "cpu_count", lambda: cores)
+    assert default_workers() == workers
+
+
+def test_a_min_score_goes_before_the_settings_threshold(detector: RetinaNet, drawn: Dataset) -> None:
+    photos = drawn.photos[:1]
+    everything = next(predict_photos(detector, photos, CPU, half=False, min_score=0.0))
+    middle = float(everything.scores[len(everything) // 2])
+    some = next(predict_photos(detector, photos, CPU, half=False, min_score=middle))
+    assert 0 < len(some) < len(everything)
+    assert float(some.scores.min()) > middle

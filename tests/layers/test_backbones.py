@@ -1,0 +1,90 @@
+"""Which parameters are frozen, by their names; and what a backbone refuses to be."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from foodbox.errors import UsageError
+from foodbox.layers.backbones import Backbone
+
+# What each further stage freezes, worked out from the networks: the last layer of stride 2, 4, 8, 16 and 32.
+STAGES = {
+    "mobilenetv2_100": [
+        ["conv_stem.", "bn1.", "blocks.0."],
+        ["blocks.1."],
+        ["blocks.2."],
+        ["blocks.3.", "blocks.4."],
+        ["blocks.5.", "blocks.6."],
+    ],
+    "resnet18": [["conv1.", "bn1."], ["layer1."], ["layer2."], ["layer3."], ["layer4."]],
+}
+
+
+@pytest.mark.parametrize("stages", range(6))
+@pytest.mark.parametrize("name", STAGES)
+def test_stages_are_frozen_from_the_first_on(name: str, stages: int) -> None:
+    backbone = Backbone(name, frozen_stages=stages, frozen_batch_norm=False)
+    prefixes = tuple(prefix for stage in STAGES[name][:stages] for prefix in stage)
+    expected = {n for n, _ in backbone.body.named_parameters() if n.startswith(prefixes)} if prefixes else set()
+    assert {n for n, p in backbone.body.named_parameters() if not p.requires_grad} == expected
+    assert len(expected) == (sum(1 for _ in backbone.body.parameters()) if stages == 5 else len(expected))
+
+
+def test_a_frozen_batch_norm_freezes_scales_and_shifts_and_no_convolution() -> None:
+    backbone = Backbone("resnet18", frozen_stages=0, frozen_batch_norm=True)
+    frozen = {n for n, p in backbone.body.named_parameters() if not p.requires_grad}
+    # Two norms in each of eight blocks, three beside the shortcuts, one at the stem; a scale and a shift each.
+    assert len(frozen) == 2 * (16 + 3 + 1)
+    assert all(".bn" in n or n.startswith("bn1") or "downsample.1" in n for n in frozen)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_training_step_leaves_a_frozen_batch_norm_as_it_was(frozen: bool) -> None:
+    backbone = Backbone("resnet18", frozen_batch_norm=frozen).train()
+    shortcut, norm = backbone.body.layer2[0].downsample
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    convolution = shortcut.weight.clone()
+    parameters = [p for p in backbone.parameters() if p.requires_grad]
+    optimiser = torch.optim.SGD(parameters, lr=0.1)
+    sum(level.square().mean() for level in backbone(torch.randn(2, 3, 64, 64))).backward()
+    optimiser.step()
+    assert norm.training is not frozen
+    assert not torch.equal(shortcut.weight, convolution)
+    for name, value in norm.state_dict().items():
+        assert torch.equal(value, before[name]) is frozen, name
+
+
+def test_the_rest_of_a_backbone_does_train() -> None:
+    backbone = Backbone("resnet18", frozen_batch_norm=True)
+    assert backbone.train().body.layer1.training
+    assert not backbone.eval().body.layer1.training
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-3])
+def test_batch_norms_have_the_epsilon_that_is_asked_for(eps: float) -> None:
+    backbone = Backbone("mobilenetv2_100", batch_norm_eps=eps)
+    assert {m.eps for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {eps}
+
+
+@pytest.mark.parametrize(("name", "channels"), [("mobilenetv2_100", [32, 96, 320]), ("resnet18", [128, 256, 512])])
+def test_feature_maps_are_8_16_and_32_times_smaller(name: str, channels: list[int]) -> None:
+    backbone = Backbone(name).eval()
+    assert backbone.channels == channels
+    shapes = [tuple(level.shape) for level in backbone(torch.zeros(2, 3, 96, 64))]
+    assert shapes == [(2, width, 96 // s, 64 // s) for width, s in zip(channels, (8, 16, 32), strict=True)]
+
+
+def test_an_unknown_backbone_is_refused_with_names_that_exist() -> None:
+    with pytest.raises(UsageError, match=r"Unknown backbone 'resnet_19'.*resnet"):
+        Backbone("resnet_19")
+
+
+def test_a_backbone_without_feature_maps_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"vit_small_patch16_224.*strides 8, 16 and 32"):
+        Backbone("vit_small_patch16_224")
+
+
+def test_the_keras_layout_is_for_resnets() -> None:
+    with pytest.raises(UsageError, match="keras_layout is for ResNet"):
+        Backbone("mobilenetv2_100", keras_layout=True)

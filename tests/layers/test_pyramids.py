@@ -1,0 +1,50 @@
+"""The pyramid against torchvision's, and its shapes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Literal
+
+import pytest
+import torch
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from foodbox.layers.pyramids import FeaturePyramid
+
+WIDTHS = (8, 16, 24)
+
+
+def maps(height: int, width: int) -> list[torch.Tensor]:
+    """C3, C4, C5 of an input of height x width, rounded up as strided convolutions do."""
+    return [torch.randn(2, c, -(-height // s), -(-width // s)) for c, s in zip(WIDTHS, (8, 16, 32), strict=True)]
+
+
+@pytest.mark.parametrize("extra_from", ["C5", "P5"])
+def test_levels_are_torchvisions(extra_from: Literal["C5", "P5"]) -> None:
+    ours = FeaturePyramid(WIDTHS, 12, extra_from)
+    theirs = FeaturePyramidNetwork(list(WIDTHS), 12, LastLevelP6P7(24 if extra_from == "C5" else 12, 12))
+    state = {}
+    for i in range(3):
+        for part in ("weight", "bias"):
+            state[f"inner_blocks.{i}.0.{part}"] = getattr(ours.lateral[i], part)
+            state[f"layer_blocks.{i}.0.{part}"] = getattr(ours.output[i], part)
+    state |= {
+        f"extra_blocks.{p}.{part}": getattr(getattr(ours, p), part) for p in ("p6", "p7") for part in ("weight", "bias")
+    }
+    for tensor in state.values():
+        torch.nn.init.normal_(tensor, std=0.2)
+    theirs.load_state_dict(state)
+    features = maps(96, 64)
+    expected = theirs(OrderedDict(zip("345", features, strict=True))).values()
+    for level, (mine, other) in enumerate(zip(ours(features), expected, strict=True), start=3):
+        torch.testing.assert_close(mine, other, msg=f"P{level} differs")
+
+
+@pytest.mark.parametrize("keras_layout", [False, True])
+@pytest.mark.parametrize(("height", "width"), [(128, 256), (65, 97), (1, 1)])
+def test_each_level_is_half_the_one_before_rounded_up(height: int, width: int, keras_layout: bool) -> None:
+    levels = FeaturePyramid(WIDTHS, 12, keras_layout=keras_layout)(maps(height, width))
+    assert [tuple(level.shape) for level in levels] == [
+        (2, 12, -(-height // stride), -(-width // stride)) for stride in (8, 16, 32, 64, 128)
+    ]

@@ -1,0 +1,70 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from foodbox.errors import FoodboxError
+from foodbox.files import make_folder, write_whole
+
+
+@pytest.mark.parametrize("content", ["떡볶이\n", b"\x00\xff", "", b""])
+def test_what_is_written_is_there(content: str | bytes, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "file"
+    write_whole(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_older_file_gives_way(tmp_path: Path) -> None:
+    write_whole(tmp_path / "file", "a long older text")
+    write_whole(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_a_write_that_fails_leaves_the_older_file_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_whole(tmp_path / "file", "older")
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(FoodboxError, match=r"Cannot write .*file: No space left on device\. Choose a place"):
+        write_whole(tmp_path / "file", "newer")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("file", "older")]
+
+
+def test_being_stopped_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "file", "newer")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights.")
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_others_may_read_what_the_person_lets_them(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        write_whole(tmp_path / "file", "x")
+    finally:
+        found = os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~mask
+    assert found == mask
+
+
+def test_a_place_that_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(FoodboxError, match=r"Cannot write .*taken"):
+        make_folder(tmp_path / "taken" / "below")
+    with pytest.raises(FoodboxError, match=r"Cannot write .*taken"):
+        write_whole(tmp_path / "taken" / "file", "x")
+    assert make_folder(tmp_path / "new" / "folder").is_dir()
