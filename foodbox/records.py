@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -207,9 +208,9 @@ class Target:
 
 
 def stack_targets(targets: list[Target]) -> tuple[Tensor, Tensor]:
-    """B targets → boxes [B, M, 4] and labels [B, M], filled up with empty boxes of class 0; M may be 0."""
-    boxes = pad_sequence([target.boxes for target in targets], batch_first=True)
-    return boxes, pad_sequence([target.labels for target in targets], batch_first=True)
+    """B targets → boxes [B, M, 4] and labels [B, M], each photo's filled up with at least one empty box of class 0."""
+    boxes = pad_sequence([F.pad(target.boxes, (0, 0, 0, 1)) for target in targets], batch_first=True)
+    return boxes, pad_sequence([F.pad(target.labels, (0, 1)) for target in targets], batch_first=True)
 
 
 @dataclass

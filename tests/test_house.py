@@ -144,3 +144,9 @@ def test_a_training_step_is_few_files(tmp_path: Path) -> None:
     assert {"retinanet.py", "loader.py", "images.py", "losses.py", "optimiser.py"} <= {Path(n).name for n in seen}
     assert len(seen) < 20, sorted(seen)
     assert lines < 3000, f"{lines} lines in {sorted(seen)}"
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_is_one_short_file(name: str) -> None:
+    lines = (ROOT / "detectors" / f"{name}.py").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 300

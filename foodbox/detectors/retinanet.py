@@ -97,7 +97,6 @@ LIGHT = {
     "box_weight": 2.0,
 }
 PAPER_SIZE = Preprocessing(size=800, fit="shortest", max_size=1333, antialias=False)
-
 TORCHVISION_V1 = {
     "preprocessing": PAPER_SIZE,
     "extra_from": "P5",
@@ -214,7 +213,7 @@ class RetinaNet(Detector):
         return self.losses_of(self(images), targets)
 
     def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
-        """`losses`, from outputs that are there already."""
+        """The losses, from outputs that are there already."""
         s = self.settings
         logits, deltas, anchors = outputs["logits"], outputs["deltas"], outputs["anchors"]
         boxes, labels = stack_targets(targets)  # [B, M, 4], [B, M]
@@ -225,11 +224,8 @@ class RetinaNet(Detector):
         answer = matched.clamp(min=0)
 
         counted = (found | (matched == BACKGROUND)).float()
-        if boxes.shape[1]:
-            label = labels.gather(1, answer)  # [B, A]
-            box = boxes.gather(1, answer[..., None].expand(-1, -1, 4))[found]  # [P, 4], P matched anchors
-        else:
-            label, box = torch.zeros_like(answer), boxes.new_zeros((0, 4))
+        label = labels.gather(1, answer)  # [B, A]
+        box = boxes.gather(1, answer[..., None].expand(-1, -1, 4))[found]  # [P, 4], P matched anchors
         box_loss = self._box_loss(deltas[found], box, anchors.expand(len(targets), -1, -1)[found])
 
         positives = found.sum(1)  # [B]
