@@ -62,8 +62,8 @@ class TrainSettings(BaseModel):
 
 
 def batch_size_for(photos: int) -> int:
-    """Photos a step, so that an epoch has some sixty steps: few photos teach more in many small steps than in few."""
-    return min(8, max(2, photos // 60))
+    """Photos a step, so that an epoch has some hundred steps: few photos teach more in many small steps than in few."""
+    return min(8, max(2, photos // 100))
 
 
 def setting_names(settings: BaseModel) -> list[str]:
