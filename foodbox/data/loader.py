@@ -21,6 +21,10 @@ SPARE = 1.3
 # How many bytes of prepared photos a worker keeps, so that each is decoded once and not once an epoch.
 KEPT_BYTES = 2**30
 
+# Photos that detection takes at once. Scores during training and later are of the same batches: padding reaches into
+# the outputs a little, so that other batches would give slightly other numbers.
+PHOTOS_AT_ONCE = 8
+
 Item = tuple[Tensor, Target, Frame]
 
 

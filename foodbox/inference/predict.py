@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from foodbox.data.loader import photo_loader
+from foodbox.data.loader import PHOTOS_AT_ONCE, photo_loader
 from foodbox.detectors.base import Detector
 from foodbox.errors import UsageError
 from foodbox.records import Batch, Detections, Photo
@@ -79,7 +79,7 @@ def predict_photos(
     device: torch.device,
     half: bool,
     min_score: float | None = None,
-    batch_size: int = 8,
+    batch_size: int = PHOTOS_AT_ONCE,
     workers: int | None = None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Iterator[Detections]:

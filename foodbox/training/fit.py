@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from foodbox.config import TrainSettings, batch_size_for
 from foodbox.console import progress_bar, say
 from foodbox.data.augment import Augmentation
-from foodbox.data.loader import Shuffled, photo_loader, training_loader
+from foodbox.data.loader import PHOTOS_AT_ONCE, Shuffled, photo_loader, training_loader
 from foodbox.detectors.base import Detector
 from foodbox.errors import FoodboxError
 from foodbox.evaluation.scores import Scores, score
@@ -85,7 +85,7 @@ def fit(
     )  # fmt: skip
     order = batches.batch_sampler
     assert isinstance(order, Shuffled)  # which training_loader put there
-    checks = photo_loader(valid.photos, detector.preprocessing, batch_size, workers)
+    checks = photo_loader(valid.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers)
 
     detector.to(device).to(memory_format=torch.channels_last)
     optimiser = make_optimiser(detector, settings)
