@@ -18,7 +18,7 @@ from foodbox.records import Batch, Frame, Photo, Preprocessing, Target
 # Cutting out a part and enlarging it needs more pixels than the network sees. Photos are kept at this many times the
 # network's size: enough for the largest usual zoom.
 SPARE = 1.3
-# How many bytes of prepared photos a worker keeps, so that each is decoded once and not once an epoch.
+# Bytes of prepared photos that a loader keeps, its workers together, so that each is decoded once, not once an epoch.
 KEPT_BYTES = 2**30
 
 # Photos that detection takes at once. Scores during training and later are of the same batches: padding reaches into
@@ -40,6 +40,7 @@ class PreparedPhotos(TorchDataset[Item]):
         self.seed = seed
         self._kept: dict[int, Tensor] = {}
         self._kept_bytes = 0
+        self.keep_bytes = KEPT_BYTES
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -71,7 +72,7 @@ class PreparedPhotos(TorchDataset[Item]):
         else:
             shrink = min(spare, photo.width / size[0])
             pixels = resize(image, (max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink))))
-        if self._kept_bytes + pixels.nbytes <= KEPT_BYTES:
+        if self._kept_bytes + pixels.nbytes <= self.keep_bytes:
             self._kept[index] = pixels
             self._kept_bytes += pixels.nbytes
         return pixels
@@ -142,6 +143,7 @@ def photo_loader(
 def _loader(
     items: PreparedPhotos, batches: Sampler[list[tuple[int, int]]] | list[list[tuple[int, int]]], workers: int
 ) -> DataLoader[Item]:
+    items.keep_bytes = KEPT_BYTES // max(1, workers)
     return DataLoader(
         items,
         batch_sampler=batches,  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foodbox.evaluation.coco import coco_scores
+from foodbox.evaluation.coco import CocoScores, coco_scores
 from foodbox.evaluation.starthon import mean_iou
 from foodbox.evaluation.voc import voc_ap50
 from foodbox.ops.boxes import iou
@@ -18,29 +18,20 @@ SURE = 0.3
 
 
 @dataclass
-class Scores:
-    """Scores from 0 to 1, or None where there was nothing to count.
+class Scores(CocoScores):
+    """COCO's scores and the others, from 0 to 1, or None where there was nothing to count.
 
     Attributes:
-        photos, boxes: how many were scored and counted.
-        ap ... recall, per_class: as in `evaluation.coco.CocoScores`.
         voc_ap50: as Pascal VOC counts it.
         mean_iou: the AI Starthon's score.
+        photos, boxes: how many were scored and counted.
         remarks: sentences on what pulls the scores down.
     """
 
-    photos: int
-    boxes: int
-    ap: float | None
-    ap50: float | None
-    ap75: float | None
-    ap_small: float | None
-    ap_medium: float | None
-    ap_large: float | None
-    recall: float | None
     voc_ap50: float | None
     mean_iou: float | None
-    per_class: dict[str, dict[str, float | int | None]]
+    photos: int
+    boxes: int
     remarks: list[str]
 
     def to_dict(self) -> dict[str, Any]:
