@@ -182,9 +182,8 @@ def detect(
     if json:
         _print_json([detections.to_dict() for detections in found])
     else:
-        empty = sum(len(detections) == 0 for detections in found)
-        count = sum(map(len, found))
-        print(f"{count} detections on {len(found)} photos ({empty} without any) over {min_score:g}: see {out}")
+        hits = sum(len(detections) > 0 for detections in found)
+        print(f"{sum(map(len, found))} found on {hits} of {len(found)} photos over {min_score:g}: see {out}")
     return 1 if findings else 0
 
 

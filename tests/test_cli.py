@@ -95,7 +95,7 @@ def test_words_without_json(model: Path, photos: Path, tmp_path: Path, capfd: py
     assert "AI Starthon" in out
     assert "boxes are met by no detection over 0.3" in out
     assert call("detect", model, photos, "--out", tmp_path, "--min-score", "1") == 0
-    assert "0 detections on 6 photos (6 without any) over 1" in capfd.readouterr().out
+    assert "0 found on 0 of 6 photos over 1" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["evaluate"], ["detect"]])
