@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from tyro.conf import Positional, arg
 
 from foodbox.config import TrainSettings
-from foodbox.console import say
+from foodbox.console import is_speaker, say
 from foodbox.errors import FoodboxError, UsageError
 
 DESCRIPTION = """foodbox finds the food in your own photos: photos and boxes in, a trained detector out.
@@ -195,6 +195,8 @@ def _print_json(value: Any) -> None:
 
 
 def _print_run(run: Any, as_json: bool) -> None:
+    if not is_speaker():
+        return
     if as_json:
         _print_json(run.to_dict())
         return

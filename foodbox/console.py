@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,9 +11,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
+def is_speaker() -> bool:
+    """Whether this process talks to the person: of many that train together (torchrun, accelerate) the first does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(words: str) -> None:
     """A line for the person; nothing in it is taken for markup."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(escape(words))
+    if is_speaker():
+        Console(stderr=True, highlight=False, soft_wrap=True).print(escape(words))
 
 
 class Bar:
@@ -46,5 +53,7 @@ def progress_bar(title: str, total: int) -> Iterator[Bar]:
         TextColumn("{task.fields[note]}"),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, transient=True, disable=not (console.is_terminal and is_speaker())
+    ) as progress:
         yield Bar(progress, title, total)

@@ -156,7 +156,8 @@ def fit(
             save_model(folder.last_model, detector, config | {"epoch": 0})
         say(f"Stopped. The model so far is {folder.best_model}.")
         return Fitted(best, progress.best_epoch, seconds(), interrupted=True)
-    folder.write_report(config, best)
+    if main:
+        folder.write_report(config, best)
     return Fitted(best, progress.best_epoch, seconds())
 
 

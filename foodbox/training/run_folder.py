@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from foodbox.console import is_speaker
 from foodbox.data.images import open_photo
 from foodbox.drawing.boxes import draw_detections, draw_truth, sheet
 from foodbox.drawing.curves import curves
@@ -59,9 +61,11 @@ class RunFolder:
             FoodboxError: the place cannot be written to.
         """
         make_folder(runs)
+        if name is None and os.environ.get("WORLD_SIZE", "1") != "1":
+            raise UsageError("Processes that train together must know their run's folder: give it a --name.")
         if name is not None:
             path = runs / name
-            if path.exists() and any(path.iterdir()):
+            if is_speaker() and path.exists() and any(path.iterdir()):
                 raise UsageError(
                     f"The run folder {path} is there already: choose another --name, or go on with --resume {path}."
                 )
