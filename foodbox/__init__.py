@@ -14,15 +14,19 @@ from typing import TYPE_CHECKING, Any
 from foodbox.errors import FoodboxError, UsageError
 
 if TYPE_CHECKING:
-    from foodbox.api import Model, Run, demo, detect, evaluate, load, resume, train
+    from foodbox.api import Model, Run, check, convert, demo, detect, evaluate, load, resume, train
+    from foodbox.data.report import Report
     from foodbox.evaluation.scores import Scores
     from foodbox.records import Dataset, Detections, Photo
 
 __version__ = "0.1.0"
 
 _WHERE = {
-    **dict.fromkeys(("Model", "Run", "demo", "detect", "evaluate", "load", "resume", "train"), "foodbox.api"),
+    **dict.fromkeys(
+        ("Model", "Run", "check", "convert", "demo", "detect", "evaluate", "load", "resume", "train"), "foodbox.api"
+    ),
     **dict.fromkeys(("Dataset", "Detections", "Photo"), "foodbox.records"),
+    "Report": "foodbox.data.report",
     "Scores": "foodbox.evaluation.scores",
 }
 
@@ -32,10 +36,13 @@ __all__ = [
     "FoodboxError",
     "Model",
     "Photo",
+    "Report",
     "Run",
     "Scores",
     "UsageError",
     "__version__",
+    "check",
+    "convert",
     "demo",
     "detect",
     "evaluate",

@@ -1,4 +1,4 @@
-"""The verbs: train, load, evaluate, detect, demo. Each puts the parts of the house together."""
+"""The verbs: check, convert, train, load, evaluate, detect, demo. Each puts the parts of the house together."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ from foodbox import config
 from foodbox.config import TrainSettings
 from foodbox.console import progress_bar, say
 from foodbox.data import formats, splits, tables
-from foodbox.data.check import broken_photos, healthy
+from foodbox.data.check import examine, healthy, look_whole, sound
 from foodbox.data.images import open_photo, photo_size, prepare
 from foodbox.data.loader import Collate
+from foodbox.data.mend import changes as list_of_changes
+from foodbox.data.mend import mend
+from foodbox.data.page import page
+from foodbox.data.parts import part_of, read_labels, read_parts, saved_parts
+from foodbox.data.report import AnchorReach, Report, anchor_reach, boxes_in_input
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector, DetectorSettings
-from foodbox.errors import FoodboxError, UsageError
+from foodbox.errors import UsageError
 from foodbox.evaluation.scores import SURE, Scores, score
 from foodbox.evaluation.starthon import prediction_file
-from foodbox.files import write_whole
+from foodbox.files import new_folder, write_whole
 from foodbox.inference.output import DetectionWriter, find_all
 from foodbox.inference.predict import half_precision_pays, pick_device, predict, predict_photos
 from foodbox.records import Dataset, Detections, Finding, Photo, Target
@@ -81,8 +86,14 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     config.apply(preset, changes)
     pick_device(chosen.device)
 
-    train_part, valid_part = _read_parts(Path(photos), chosen)
+    train_part, valid_part = read_parts(Path(photos), chosen)
     say(f"Training on {train_part}; validating on {len(valid_part)} photos.")
+    if chosen.fit_anchors:
+        reach = _reach(kind, config.apply(preset, changes), train_part, chosen.detector)
+        if reach is None:
+            raise UsageError(f"{chosen.detector} has no anchors to fit: leave --fit-anchors out.")
+        say(f"{reach}: {', '.join(reach.settings) or 'none'} changed.")
+        changes = reach.settings | changes
     torch.manual_seed(chosen.seed)
     detector = _start(kind, preset, changes, chosen, train_part.names)
     folder = RunFolder.new(Path(runs), name, chosen.detector)
@@ -110,7 +121,8 @@ def resume(run: PathLike) -> Run:
     saved = folder.read_config()
     folder.read_state()  # says so at once where there is nothing to go on with
     chosen = config.build(TrainSettings, saved["train"])
-    train_part, valid_part = _split_as_saved(folder, Path(saved["photos"]), chosen)
+    photos, names = Path(saved["photos"]), saved["names"]
+    train_part, valid_part = saved_parts(folder.read_split(), photos, chosen, names, folder.path)
     detector = build(pretrained.read(folder.last_model))
     say(f"Going on with {folder.path}.")
     return _fit(detector, train_part, valid_part, chosen, folder, start, resume=True)
@@ -167,70 +179,83 @@ def _start(
     return detector
 
 
-# -- Photos in ------------------------------------------------------------------------------------------------------
+# -- Photos ---------------------------------------------------------------------------------------------------------
 
 
-def _read_parts(photos: Path, chosen: TrainSettings) -> tuple[Dataset, Dataset]:
-    """The photos to train on and those to validate on, checked, with one list of names."""
-    dataset, findings = _read(photos, chosen.format)
-    given = None
-    if chosen.valid is not None:
-        given, more = _read(chosen.valid, chosen.format)
-        findings += more
-        names = sorted({*dataset.names, *given.names})
-        dataset, given = splits.with_names(dataset, names), splits.with_names(given, names)
-    if chosen.one_class:
-        dataset = splits.one_class(dataset, chosen.one_class)
-        given = splits.one_class(given, chosen.one_class) if given is not None else None
-    if chosen.sample is not None and given is not None:
-        dataset = splits.sample(dataset, chosen.sample, chosen.seed)
-    elif chosen.sample is not None:
-        # Validation photos are set apart besides the sample, so that as many are trained on as were asked for.
-        apart = max(1, round(chosen.sample * chosen.valid_share))
-        dataset = splits.sample(dataset, chosen.sample + apart, chosen.seed)
-    paths = [p.path for part in (dataset, given) if part is not None for p in part]
-    with progress_bar("opening photos", len(paths)) as bar:
-        findings += broken_photos(paths, bar.to)
-    if given is not None:
-        both, words = healthy(dataset.with_photos(dataset.photos + given.photos), findings, chosen.skip_bad)
-        kept = {id(photo) for photo in both}
-        parts = [part.with_photos([p for p in part if id(p) in kept]) for part in (dataset, given)]
-    else:
-        both, words = healthy(dataset, findings, chosen.skip_bad)
-        share = chosen.valid_share
-        if chosen.sample is not None:
-            share = max(1, len(both) - chosen.sample) / len(both)
-        parts = list(splits.split(both, share, chosen.seed))
-    for line in words:
+def check(
+    photos: PathLike,
+    *,
+    valid: PathLike | None = None,
+    format: str | None = None,
+    detector: str = "retinanet",
+    preset: str | None = None,
+    out: PathLike | None = None,
+    fix: PathLike | None = None,
+) -> Report:
+    """Everything that is wrong or strange about a folder of photos with boxes.
+
+    Args:
+        photos: the folder; its label format is found out by looking.
+        valid: a folder of validation photos, none of which should be in `photos`.
+        detector, preset: whose anchors the boxes are held against.
+        out: write report.html with pictures into this folder.
+        fix: write a mended copy into this new folder, and changes.md, which says what was done.
+
+    Raises:
+        UsageError: a folder is missing, or `fix` is there already.
+    """
+    kind, settings = detector_and_settings(detector, preset)
+    if fix is not None:
+        new_folder(Path(fix))
+    dataset, findings = read_labels(Path(photos), format, whole=True)
+    others = read_labels(Path(valid), format, whole=True)[0] if valid is not None else None
+    findings += examine(dataset, findings, others)
+    report = Report(
+        dataset, findings, _reach(kind, settings, dataset, f"{detector} ({preset or next(iter(kind.presets))})")
+    )
+    if out is not None:
+        write_whole(Path(out) / "report.html", page(report, str(photos)))
+    if fix is not None:
+        mended, lost = formats.prune(mend(dataset, report.findings), dataset.format)
+        formats.FORMATS[dataset.format].write(mended, Path(fix))
+        write_whole(Path(fix) / "changes.md", list_of_changes(report.findings, lost))
+        say(f"Wrote {fix}: {mended}. What was changed stands in {Path(fix) / 'changes.md'}.")
+    return report
+
+
+def _reach(kind: type[Detector], settings: DetectorSettings, dataset: Dataset, name: str) -> AnchorReach | None:
+    boxes, height, width = boxes_in_input(dataset, settings.preprocessing)
+    better = kind.fit_anchors(settings, boxes, height, width) if len(boxes) else {}
+    anchors, fitted = (kind.anchors_of(s, height, width) for s in (settings, settings.model_copy(update=better)))
+    return anchor_reach(name, boxes, anchors, fitted, better)
+
+
+def convert(
+    source: PathLike, dest: PathLike, *, to: str, format: str | None = None, skip_bad: bool = False
+) -> tuple[Dataset, list[str]]:
+    """Copies photos into a new folder, with their labels in another format.
+
+    Args:
+        to: the format that is written, a name in `foodbox.data.formats.FORMATS`.
+        format: the format of `source`, where looking is not enough.
+
+    Returns:
+        What was written, and sentences on what the format cannot hold.
+
+    Raises:
+        UsageError: a folder is missing or there already, or there is no such format.
+        FoodboxError: photos or labels are at fault and `skip_bad` is not set.
+    """
+    if to not in formats.FORMATS:
+        raise UsageError(f"Unknown format {to!r}: expected one of {', '.join(formats.FORMATS)}.")
+    new_folder(Path(dest))
+    dataset, findings = read_labels(Path(source), format)
+    dataset, words = sound(dataset, findings, skip_bad)
+    dataset, lost = formats.prune(dataset, to)
+    for line in [*words, *(f"{formats.FORMATS[to].title}: {words}." for words in lost)]:
         say(line)
-    for part, role in zip(parts, ("train", "validate"), strict=True):
-        if not part.box_count:
-            raise FoodboxError(f"None of the {len(part)} photos to {role} on has a box: add labelled photos.")
-    return parts[0], parts[1]
-
-
-def _read(folder: Path, format: str | None) -> tuple[Dataset, list[Finding]]:
-    dataset, findings = formats.read(folder, format)
-    say(f"{folder}: read as {formats.FORMATS[dataset.format].title}: {dataset}.")
-    return dataset, findings
-
-
-def _split_as_saved(folder: RunFolder, photos: Path, chosen: TrainSettings) -> tuple[Dataset, Dataset]:
-    """The very photos that a run began with."""
-    names: list[str] = folder.read_config()["names"]
-    sources = [_read(place, chosen.format)[0] for place in (photos, chosen.valid) if place is not None]
-    if chosen.one_class:
-        sources = [splits.one_class(part, chosen.one_class) for part in sources]
-    by_path = {str(photo.path): photo for part in sources for photo in splits.with_names(part, names)}
-    parts = folder.read_split()
-    gone = [path for paths in parts.values() for path in paths if path not in by_path]
-    if gone:
-        raise FoodboxError(
-            f"{len(gone)} photos of the run {folder.path} are gone or no longer readable, such as {gone[0]}. "
-            "Bring them back, or start a new run."
-        )
-    train_part, valid_part = ([by_path[path] for path in parts[part]] for part in ("train", "valid"))
-    return Dataset(train_part, names), Dataset(valid_part, names)
+    formats.FORMATS[to].write(dataset, Path(dest))
+    return dataset, lost
 
 
 # -- A trained model ------------------------------------------------------------------------------------------------
@@ -303,6 +328,7 @@ def evaluate(
     *,
     one_class: str | None = None,
     format: str | None = None,
+    part: str | None = None,
     skip_bad: bool = False,
     starthon_file: PathLike | None = None,
 ) -> Scores:
@@ -311,6 +337,7 @@ def evaluate(
     Args:
         one_class: fold all classes of the photos into one of this name; done without asking where the model was
             trained so.
+        part: "train", "valid", "test" or "all" of photos whose labels name parts; "valid" if not said.
         starthon_file: write the contest's prediction file here: a line for every photo, labelled or not.
 
     Raises:
@@ -319,12 +346,14 @@ def evaluate(
     """
     if not isinstance(model, Model):
         model = load(model)
-    dataset, findings = _read(Path(photos), format)
+    dataset, findings = read_labels(Path(photos), format)
+    whole, dataset = dataset, part_of(dataset, part)
+    left_out = {photo.path for photo in whole} - {photo.path for photo in dataset}
+    findings = [f for f in findings if f.photo not in left_out]
     folded = one_class or (model.run.get("train") or {}).get("one_class")
     if folded:
         dataset = splits.one_class(dataset, folded)
-    with progress_bar("opening photos", len(dataset)) as bar:
-        findings += broken_photos([photo.path for photo in dataset], bar.to)
+    findings += look_whole(dataset.photos)
     labelled, words = healthy(dataset, findings, skip_bad)
     for line in words:
         say(line)
@@ -383,8 +412,7 @@ def detect(
         model = load(model)
     photos, findings = find_all(paths)
     writer = DetectionWriter(Path(out), crop) if out is not None else None
-    with progress_bar("opening photos", len(photos)) as bar:
-        findings += broken_photos([photo.path for photo in photos], bar.to)
+    findings += look_whole(photos)
     bad = {f.photo for f in findings}
     photos = [photo for photo in photos if photo.path not in bad]
     found = []

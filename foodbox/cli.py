@@ -18,6 +18,7 @@ from foodbox.errors import FoodboxError, UsageError
 DESCRIPTION = """foodbox finds the food in your own photos: photos and boxes in, a trained detector out.
 
   foodbox demo                                          see it learn on drawn tables
+  foodbox check PHOTOS                                  what is wrong with your photos and labels
   foodbox train PHOTOS --epochs 10                      train on your photos
   foodbox evaluate runs/retinanet-1/best.safetensors PHOTOS
   foodbox detect runs/retinanet-1/best.safetensors lunch.jpg
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _commands(words: list[str]) -> tyro.extras.SubcommandApp:
     app = tyro.extras.SubcommandApp()
-    for command in (demo, _train_command(words), evaluate, detect):
+    for command in (demo, check, convert, _train_command(words), evaluate, detect):
         app.command(command)
     return app
 
@@ -76,6 +77,69 @@ def demo(
 
     run = foodbox.demo(folder, photos=photos, unseen=unseen, epochs=epochs)
     _print_run(run, json)
+
+
+def check(
+    photos: Positional[Path],
+    *,
+    valid: Path | None = None,
+    format: str | None = None,
+    detector: str = "retinanet",
+    preset: str | None = None,
+    out: Path = Path("check"),
+    fix: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Find everything that is wrong or strange about photos and labels; exit code 1 if some cannot be trained on.
+
+    Args:
+        photos: Folder with photos and labels, or a label file such as annotations.csv.
+        valid: Folder of validation photos, none of which should be in PHOTOS.
+        format: The label format, where looking is not enough.
+        detector: The detector whose anchors the boxes are held against.
+        preset: The detector's preset; the first one if not given.
+        out: Folder for report.html, which shows it with pictures.
+        fix: New folder for a mended copy, with a list of what was changed.
+        json: Print one JSON object and nothing else on standard output.
+    """
+    import foodbox
+
+    report = foodbox.check(photos, valid=valid, format=format, detector=detector, preset=preset, out=out, fix=fix)
+    if json:
+        _print_json(report.to_dict())
+    else:
+        _print_report(report)
+        print(f"report  {out / 'report.html'}")
+    return 1 if report.errors else 0
+
+
+def convert(
+    source: Positional[Path],
+    dest: Positional[Path],
+    *,
+    to: str,
+    format: str | None = None,
+    skip_bad: bool = False,
+    json: bool = False,
+) -> None:
+    """Copy photos into a new folder, with their labels in another format; says what the format cannot hold.
+
+    Args:
+        source: Folder with photos and labels, or a label file.
+        dest: New folder.
+        to: The format to write: starthon, kfood, csv, voc, coco, yolo, labelme or uecfood.
+        format: The format of SOURCE, where looking is not enough.
+        skip_bad: Leave faulty photos out instead of stopping.
+        json: Print one JSON object and nothing else on standard output.
+    """
+    import foodbox
+
+    dataset, lost = foodbox.convert(source, dest, to=to, format=format, skip_bad=skip_bad)
+    if json:
+        about = {"folder": str(dest), "format": to, "photos": len(dataset), "boxes": dataset.box_count}
+        _print_json(about | {"classes": dataset.names, "lost": lost})
+    else:
+        print(f"{dest}: {dataset}")
 
 
 def _train_command(words: list[str]) -> Any:
@@ -125,6 +189,7 @@ def evaluate(
     *,
     one_class: str | None = None,
     format: str | None = None,
+    part: Literal["train", "valid", "test", "all"] | None = None,
     skip_bad: bool = False,
     starthon_file: Path | None = None,
     json: bool = False,
@@ -136,6 +201,7 @@ def evaluate(
         photos: Folder with photos and labels.
         one_class: Fold all classes of the photos into one of this name.
         format: The label format, where looking is not enough.
+        part: Which part of the photos, where their labels name parts; valid if not said.
         skip_bad: Leave faulty photos out instead of stopping.
         starthon_file: Write the contest's prediction file: x,y,w,h as fractions, a line a photo by file name.
         json: Print one JSON object and nothing else on standard output.
@@ -143,7 +209,7 @@ def evaluate(
     import foodbox
 
     scores = foodbox.evaluate(
-        model, photos, one_class=one_class, format=format, skip_bad=skip_bad, starthon_file=starthon_file
+        model, photos, one_class=one_class, format=format, part=part, skip_bad=skip_bad, starthon_file=starthon_file
     )
     if json:
         _print_json(scores.to_dict())
@@ -192,6 +258,28 @@ def detect(
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+LINES = 5
+"""Findings of a kind that are printed; the report has more."""
+
+
+def _print_report(report: Any) -> None:
+    print(f"{report.dataset}")
+    for (harm, kind), findings in report.kinds().items():
+        print(f"{harm}: {kind} ({len(findings):,})")
+        for finding in findings[:LINES]:
+            print(f"  {finding}")
+        if len(findings) > LINES:
+            print(f"  ... and {len(findings) - LINES:,} more")
+    if not report.findings:
+        print("Nothing is wrong.")
+    width = max([len("class"), *map(len, report.classes())])
+    print(f"{'class':<{width}}  boxes  photos")
+    for name, (boxes, photos) in report.classes().items():
+        print(f"{name:<{width}}  {boxes:>5}  {photos:>6}")
+    if report.anchors is not None:
+        print(f"{report.anchors}.")
 
 
 def _print_run(run: Any, as_json: bool) -> None:

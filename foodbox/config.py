@@ -30,6 +30,7 @@ class TrainSettings(BaseModel):
     # What is trained on.
     valid: Path | None = Field(None, description="Folder of validation photos; else a part of PHOTOS is set apart.")
     valid_share: float = Field(0.2, gt=0, lt=1, description="The share of PHOTOS set apart where --valid is not given.")
+    split: Path | None = Field(None, description="Another run's split.json: train and validate on its very photos.")
     sample: int | None = Field(None, ge=1, description="Train on this many photos, drawn by the seed.")
     one_class: str | None = Field(None, min_length=1, description="Fold all classes into one of this name.")
     format: str | None = Field(None, description="The label format, where looking is not enough.")
@@ -39,6 +40,8 @@ class TrainSettings(BaseModel):
     detector: str = Field("retinanet", description="The detector.")
     preset: str | None = Field(None, description="The detector's preset; the first one if not given.")
     weights: str = Field("coco", description="Where to start: coco, imagenet, none, or a weight file.")
+
+    fit_anchors: bool = Field(False, description="Take the anchors that fit the boxes of PHOTOS best.")
 
     # How.
     epochs: int = Field(10, ge=1, description="How often each photo is seen.")
@@ -58,6 +61,9 @@ class TrainSettings(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Numbers in the network.")
     seed: int = Field(0, ge=0, description="The same seed gives the same run.")
     workers: int | None = Field(None, ge=0, description="Processes that open photos; else by the number of cores.")
+    cache: Literal["memory", "disk", "none"] = Field(
+        "memory", description="Where decoded training photos are kept: memory (1 GB at most), disk (used again), none."
+    )
     device: str | None = Field(None, description="cpu, cuda, mps; the best there is if not given.")
 
 

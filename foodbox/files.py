@@ -4,7 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from foodbox.errors import FoodboxError
+import platformdirs
+
+from foodbox.errors import FoodboxError, UsageError
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -41,6 +43,23 @@ def make_folder(path: Path) -> Path:
     except OSError as fault:
         raise cannot_write(path, fault) from fault
     return path
+
+
+def cache_folder() -> Path:
+    """Where is kept what saves time and may be deleted: FOODBOX_CACHE, or the system's place for it."""
+    return Path(os.environ.get("FOODBOX_CACHE") or platformdirs.user_cache_path("foodbox"))
+
+
+def new_folder(path: Path) -> Path:
+    """Makes a folder that nothing is in yet.
+
+    Raises:
+        UsageError: there is something in it.
+        FoodboxError: the place cannot be written to.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"{path} is there already and not empty: name a new folder, so that nothing is overwritten.")
+    return make_folder(path)
 
 
 def free_name(stem: str, taken: set[str]) -> str:

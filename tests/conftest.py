@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,6 +45,14 @@ DRAWN: list[tuple[tuple[int, int], list[tuple[int, int, int, int, int]]]] = [
 def seeded() -> None:
     torch.manual_seed(0)
     random.seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests neither see nor change what the user's own runs keep."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FOODBOX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

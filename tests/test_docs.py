@@ -93,7 +93,7 @@ def test_worked_numbers_are_what_the_code_gives() -> None:
     detector = RetinaNet(["food"], RetinaNetSettings(backbone="mobilenetv2_100", pyramid_channels=8))
     for height, width in ((256, 320), (800, 1088)):
         grids = [torch.Size((-(-height // 2**level), -(-width // 2**level))) for level in range(3, 8)]
-        anchors = detector.anchors(torch.Size((height, width)), grids, torch.device("cpu"))
+        anchors = RetinaNet.anchors_of(detector.settings, height, width, grids)
         says(*(f"| {h} × {w} | {9 * h * w:,} |" for h, w in grids), f"A = {len(anchors):,}")
         if height == 256:
             overlap = iou(box, anchors)

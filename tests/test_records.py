@@ -11,7 +11,10 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.transforms.v2 import functional as transforms
+from torchvision.tv_tensors import BoundingBoxes
 
+from foodbox.ops.boxes import clip
 from foodbox.records import Dataset, Detections, Finding, Frame, Photo, Preprocessing, Source, no_boxes, no_labels
 
 side = st.integers(10, 6000)
@@ -64,10 +67,76 @@ def test_the_way_to_the_input_and_back_ends_where_it_began(
     torch.testing.assert_close(frame.to_photo(there), box, rtol=0, atol=0.01)
 
 
+@st.composite
+def frames(draw: st.DrawFn) -> Frame:
+    """Any photo of up to 8000 px and any window of whole pixels, from a twentieth of the photo to twice as large."""
+    width, height = draw(st.integers(1, 8000)), draw(st.integers(1, 8000))
+    left, top = (round(draw(st.floats(-1, 0.95)) * side) for side in (width, height))
+    wide, high = (max(1, round(draw(st.floats(0.05, 2)) * side)) for side in (width, height))
+    size = draw(st.integers(1, 4096)), draw(st.integers(1, 4096))
+    return Frame(width, height, *size, None, left, top, left + wide, top + high, draw(st.booleans()))
+
+
+@st.composite
+def frames_and_boxes(draw: st.DrawFn) -> tuple[Frame, torch.Tensor]:
+    """A frame and boxes float32 [N, 4] within its photo."""
+    frame = draw(frames())
+    count = draw(st.integers(0, 5))
+    x = draw(st.lists(st.floats(0, frame.width, width=32), min_size=2 * count, max_size=2 * count))
+    y = draw(st.lists(st.floats(0, frame.height, width=32), min_size=2 * count, max_size=2 * count))
+    boxes = torch.tensor([x, y], dtype=torch.float32).view(2, count, 2).sort(-1).values  # [x or y, N, low or high]
+    return frame, boxes.permute(1, 2, 0).reshape(count, 4)
+
+
+@given(frames_and_boxes())
+def test_any_way_and_back_ends_where_it_began(drawn: tuple[Frame, torch.Tensor]) -> None:
+    """Resized, mirrored, cut out or laid on a larger ground: to 0.01 px in the float32 that boxes have."""
+    frame, boxes = drawn
+    there = frame.to_input(boxes)
+    assert there.dtype == torch.float32
+    assert (there[:, 2:] >= there[:, :2]).all()
+    torch.testing.assert_close(frame.to_photo(there), boxes, rtol=0, atol=0.01)
+    exact = boxes.double()
+    torch.testing.assert_close(frame.to_photo(frame.to_input(exact)), exact, rtol=0, atol=1e-9)
+
+
+@given(frames_and_boxes())
+def test_the_way_to_the_input_is_torchvisions(drawn: tuple[Frame, torch.Tensor]) -> None:
+    """Their crop, resize and horizontal_flip move boxes to the same place, cut off at the input's border."""
+    frame, boxes = drawn
+    left, top = int(frame.left), int(frame.top)
+    theirs = BoundingBoxes(boxes, format="XYXY", canvas_size=(frame.height, frame.width))  # type: ignore[call-arg]
+    theirs = transforms.crop(theirs, top, left, int(frame.bottom) - top, int(frame.right) - left)
+    theirs = transforms.resize(theirs, [frame.input_height, frame.input_width])
+    if frame.mirror:
+        theirs = transforms.horizontal_flip(theirs)
+    mine = clip(frame.to_input(boxes), frame.input_width, frame.input_height)
+    torch.testing.assert_close(mine, theirs.as_subclass(torch.Tensor), rtol=0, atol=0.01)
+
+
 def test_the_way_to_the_input_by_hand() -> None:
     frame = Frame(640, 480, 320, 160)
     assert frame.to_input(torch.tensor([[64.0, 48.0, 640.0, 480.0]])).tolist() == [[32.0, 16.0, 320.0, 160.0]]
     assert frame.to_photo(torch.zeros(2, 0, 4)).shape == (2, 0, 4)
+
+
+def test_a_window_and_its_mirror_image_by_hand() -> None:
+    """The window 100 -60 300 340, 200 x 400 pixels, on 50 x 200 of the input: a quarter and a half."""
+    window = {"left": 100, "top": -60, "right": 300, "bottom": 340}
+    box = torch.tensor([[120.0, 40.0, 200.0, 140.0]])
+    frame = Frame(640, 480, 50, 200, **window)  # type: ignore[arg-type]
+    assert (frame.scale_x, frame.scale_y) == (0.25, 0.5)
+    assert frame.to_input(box).tolist() == [[5.0, 50.0, 25.0, 100.0]]
+    mirrored = Frame(640, 480, 50, 200, **window, mirror=True)  # type: ignore[arg-type]
+    assert (mirrored.scale_x, mirrored.scale_y) == (0.25, 0.5)
+    assert mirrored.to_input(box).tolist() == [[25.0, 50.0, 45.0, 100.0]]
+    assert mirrored.to_photo(mirrored.to_input(box)).tolist() == box.tolist()
+
+
+def test_the_window_is_the_photo_unless_said_otherwise() -> None:
+    frame = Frame(640, 480, 320, 160)
+    assert (frame.left, frame.top, frame.right, frame.bottom, frame.mirror) == (0, 0, 640, 480, False)
+    assert frame == Frame(640, 480, 320, 160, None, 0, 0, 640, 480)
 
 
 # -- Photos and findings --------------------------------------------------------------------------------------------

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
-from foodbox.ops import boxes as box_ops
+from foodbox.ops.boxes import area, clip
+from foodbox.records import Frame, Target
 
-# A box that a crop leaves less than this share of is taken away: what is left of it no longer shows what it is.
+# A box of which the input shows no more than this share is taken away: what is left no longer shows what it is.
 VISIBLE = 0.4
 
 
 class Augmentation:
-    """Random mirror image, cut and zoom, light and colour, in this order, by torchvision's transforms v2.
+    """Random cut and zoom, mirror image, light and colour, drawn in this order; pixels by torchvision's transforms v2.
 
     Args:
         mirror: chance of a mirror image, left and right exchanged.
@@ -30,46 +32,48 @@ class Augmentation:
         self.colour = colour
         self._light = v2.RandomApply([v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.02)], p=colour)
 
-    def __call__(
-        self, pixels: Tensor, boxes: Tensor, labels: Tensor, size: tuple[int, int], fill: list[float]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, pixels: Tensor, frame: Frame, fill: list[float]) -> tuple[Tensor, Frame]:
         """One photo, changed by torch's random numbers.
 
         Args:
-            pixels: uint8 [3, H, W].
-            boxes: [N, 4] in these pixels.
-            labels: [N].
-            size: width and height of what comes out.
+            pixels: uint8 [3, H, W], the whole photo at any scale.
+            frame: the way to the input without changes.
             fill: the colour of the ground, 0 to 255.
 
         Returns:
-            uint8 [3, size[1], size[0]], boxes [M, 4] and labels [M] of what is still to be seen.
+            uint8 [3, frame.input_height, frame.input_width], and the way to these.
         """
-        top, left, height, width = self._window(pixels.shape[-2], pixels.shape[-1])
-        before = box_ops.area(boxes)
-        image = tv_tensors.Image(pixels)
-        moved = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=pixels.shape[-2:])  # type: ignore[call-arg]
-        pad = [
-            max(0, -left),
-            max(0, -top),
-            max(0, left + width - pixels.shape[-1]),
-            max(0, top + height - pixels.shape[-2]),
-        ]
-        if any(pad):
-            image, moved = (transforms.pad(x, pad, fill=fill) for x in (image, moved))
-        image, moved = (transforms.crop(x, top + pad[1], left + pad[0], height, width) for x in (image, moved))
-        kept = box_ops.area(moved.as_subclass(Tensor)) >= VISIBLE * before
-        image, moved = (transforms.resize(x, [size[1], size[0]], antialias=True) for x in (image, moved))
-        if torch.rand(()) < self.mirror:
-            image, moved = transforms.horizontal_flip(image), transforms.horizontal_flip(moved)
-        image = self._light(image)
-        return image.as_subclass(Tensor), moved.as_subclass(Tensor)[kept], labels[kept]
+        height, width = pixels.shape[-2:]
+        left, top, right, bottom = self._window(width, height)
+        # Where a margin is negative, that much is cut off.
+        image = transforms.pad(pixels, [-left, -top, right - width, bottom - height], fill=fill)
+        image = transforms.resize(image, [frame.input_height, frame.input_width], antialias=True)
+        mirror = bool(torch.rand(()) < self.mirror)
+        if mirror:
+            image = transforms.horizontal_flip(image)
+        moved = dataclasses.replace(
+            frame,
+            left=left * frame.width / width,
+            top=top * frame.height / height,
+            right=right * frame.width / width,
+            bottom=bottom * frame.height / height,
+            mirror=mirror,
+        )
+        return self._light(image), moved
 
-    def _window(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """The part of the photo that is shown: top, left, height, width in pixels; it may reach beyond the photo."""
+    def _window(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """The part that is shown of width x height pixels: left, top, right, bottom; it may reach beyond them."""
         low, high = (torch.tensor(z).log() for z in self.zoom)
         scale = float(torch.exp(low + (high - low) * torch.rand(())))
         h, w = max(1, round(height / scale)), max(1, round(width / scale))
         top = round((height - h) * float(torch.rand(())))
         left = round((width - w) * float(torch.rand(())))
-        return top, left, h, w
+        return left, top, left + w, top + h
+
+
+def visible(frame: Frame, boxes: Tensor, labels: Tensor) -> Target:
+    """Boxes [N, 4] in the photo's pixels and labels [N] → what the input shows of them, cut off at its border."""
+    moved = frame.to_input(boxes)
+    shown = clip(moved, frame.input_width, frame.input_height)
+    kept = area(shown) > VISIBLE * area(moved)
+    return Target(shown[kept], labels[kept])

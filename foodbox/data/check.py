@@ -1,71 +1,272 @@
-"""The data doctor: what is wrong with the photos, found before training starts and all at once."""
+"""The data doctor: what is wrong with the photos and their labels, found before training and all at once."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import hashlib
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from foodbox.data.images import PhotoError, open_photo
+import numpy as np
+import torch
+
+from foodbox.console import progress_bar
+from foodbox.data.duplicates import groups
+from foodbox.data.facts import look
+from foodbox.data.formats.common import LEFT_OUT, REMOVED, broken, right_ending
 from foodbox.errors import FoodboxError
-from foodbox.records import Dataset, Finding, Source
+from foodbox.ops.boxes import iou
+from foodbox.records import Dataset, Finding, Photo, Source
 
 SHOWN = 20
 """How many findings an error message lists; the rest is counted."""
 
+TINY = 3.0
+"""Pixels. A box with a shorter side is a slip of the mouse: no dish is so small, and no detector finds it."""
+WHOLE = 0.99
+"""Share of both sides from which a box is the whole photo."""
+SAME = 0.95
+"""IoU from which two boxes of a photo are one, drawn twice."""
+RARE = 50
+"""A class with this many times fewer boxes than the most frequent one is hardly learnt beside it."""
+FEW = 3
+"""A class with fewer boxes cannot be learnt and tested."""
+SMALL_PHOTO = 32
+"""Pixels. A photo whose longer side is shorter is an icon."""
 
-def broken_photos(paths: Sequence[Path], progress: Callable[[int], None] = lambda count: None) -> list[Finding]:
-    """Opens every photo to its end and returns the broken ones.
-
-    Args:
-        progress: called after each photo with the number of photos done.
-    """
-
-    def look(path: Path) -> Finding | None:
-        try:
-            open_photo(path, at_least=32)  # a JPEG is read whole, but decoded at an eighth of its size
-        except PhotoError as fault:
-            return Finding(Source(path), str(fault).rstrip("."), photo=path)
-        return None
-
-    found = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding runs outside Python's lock
-        for count, finding in enumerate(pool.map(look, paths), start=1):
-            progress(count)
-            if finding is not None:
-                found.append(finding)
-    return found
+ORDER = {"error": 0, "warning": 1, "note": 2}
 
 
-def healthy(dataset: Dataset, findings: Sequence[Finding], skip_bad: bool) -> tuple[Dataset, list[str]]:
-    """The photos that can be trained on, and what should be said about the rest.
+def look_whole(photos: Sequence[Photo]) -> list[Finding]:
+    """Reads photos to their end, gives each its perceptual hash, and returns the broken ones."""
+    with progress_bar("opening photos", len(photos)) as bar:
+        facts = look([photo.path for photo in photos], whole=True, progress=bar.to)
+    for photo in photos:
+        photo.hash = facts[photo.path].hash
+    return [broken(path, about.fault) for path, about in facts.items() if about.fault]
+
+
+def sound(dataset: Dataset, findings: Sequence[Finding], skip_bad: bool) -> tuple[Dataset, list[str]]:
+    """The photos without an error, and what should be said about the rest.
 
     Raises:
-        FoodboxError: there are errors and `skip_bad` is not set, or no photo is left.
+        FoodboxError: there are errors and `skip_bad` is not set.
     """
     errors = [f for f in findings if f.harm == "error"]
     if errors and not skip_bad:
         raise FoodboxError(
             f"{_faults(errors)} in the photos or their labels:\n{_listed(errors)}\n"
-            "Mend them, or add --skip-bad to leave these photos out."
+            "Mend them (foodbox check PHOTOS --fix MENDED), or add --skip-bad to leave these photos out."
         )
-    bad = {f.photo for f in errors if f.photo}
-    left = [photo for photo in dataset if photo.path not in bad and photo.labelled]
-    unlabelled = sum(not photo.labelled for photo in dataset)
-    words = [str(f) for f in findings if f.harm == "note"][:SHOWN]
-    if errors:
-        words.append(f"Left out because of {_faults(errors)}:\n{_listed(errors)}")
-    if unlabelled:
+    words = [f"Left out because of {_faults(errors)}:\n{_listed(errors)}"] if errors else []
+    if rest := Counter(f.kind for f in findings if f.harm != "error"):
+        kinds = ", ".join(f"{kind} ({count:,})" for kind, count in rest.most_common())
+        words.append(f"Also found: {kinds}. `foodbox check` says where.")
+    bad = {f.photo for f in errors}
+    return dataset.with_photos([photo for photo in dataset if photo.path not in bad]), words
+
+
+def healthy(dataset: Dataset, findings: Sequence[Finding], skip_bad: bool) -> tuple[Dataset, list[str]]:
+    """The photos that can be trained on: `sound`, and labelled.
+
+    Raises:
+        FoodboxError: there are errors and `skip_bad` is not set, or no photo with a box is left.
+    """
+    left, words = sound(dataset, findings, skip_bad)
+    labelled = [photo for photo in left if photo.labelled]
+    if unlabelled := len(left) - len(labelled):
         words.append(
             f"{unlabelled} photos have no label file and are left out; an empty one says that they show nothing."
         )
-    if not any(len(photo.boxes) for photo in left):
+    if not any(len(photo.boxes) for photo in labelled):
+        errors = [f for f in findings if f.harm == "error"]
+        count = len({photo.path for photo in dataset} | {f.photo for f in errors if f.photo})
         raise FoodboxError(
-            f"No photo with a box is left of {len({photo.path for photo in dataset} | bad)}"
+            f"No photo with a box is left of {count}"
             + (f": {_faults(errors)}:\n{_listed(errors)}" if errors else "; label some photos first.")
         )
-    return dataset.with_photos(left), words
+    return dataset.with_photos(labelled), words
+
+
+# -- All that can be seen without a detector ------------------------------------------------------------------------
+
+
+def examine(dataset: Dataset, findings: Sequence[Finding], valid: Dataset | None = None) -> list[Finding]:
+    """What is suspicious about photos and boxes that could be read.
+
+    Args:
+        dataset: photos with their hashes, as `formats.read(..., whole=True)` gives them.
+        findings: what was found on reading them.
+        valid: photos that a model will be validated on, of which none should be like those of `dataset`. Where the
+            dataset has parts of its own, those are held against each other.
+    """
+    faulty = {f.photo for f in findings if f.harm == "error"}
+    found = [finding for photo in dataset for finding in _of_photo(photo, photo.path in faulty)]
+    return [*found, *_of_boxes(dataset), *_of_classes(dataset), *look_alikes(dataset, valid)]
+
+
+def by_harm(findings: Sequence[Finding]) -> list[Finding]:
+    """The worst first, those of a kind together, the most frequent kind first."""
+    count = Counter(f.kind for f in findings)
+    return sorted(findings, key=lambda f: (ORDER[f.harm], -count[f.kind], f.kind))
+
+
+def merged_names(names: Sequence[str], counts: Sequence[int]) -> list[str]:
+    """For each class the name that it should have: of those that differ by case or space only, the commonest.
+
+    Args:
+        counts: the number of boxes of each.
+    """
+    alike = defaultdict(list)
+    for name, count in zip(names, counts, strict=True):
+        alike[_plain_name(name)].append((count, name))
+    best = {plain: max(found, key=lambda item: item[0])[1] for plain, found in alike.items()}
+    return [best[_plain_name(name)] for name in names]
+
+
+def class_counts(dataset: Dataset) -> list[int]:
+    """The number of boxes of each class."""
+    labels = torch.cat([photo.labels for photo in dataset] or [torch.zeros(0, dtype=torch.int64)])
+    return torch.bincount(labels, minlength=len(dataset.names)).tolist()
+
+
+def _of_photo(photo: Photo, faulty: bool) -> Iterator[Finding]:
+    def found(what: str, kind: str, todo: str = "", harm: str = "warning", mend: str = "") -> Finding:
+        return Finding(Source(photo.path), what, todo, harm, photo.path, kind, mend)  # type: ignore[arg-type]
+
+    ending = right_ending(photo.path, photo.kind)
+    if ending != photo.path.suffix:
+        what = f"the file is a {photo.kind}, whatever its name says"
+        yield found(what, "wrong ending", f"Name it {photo.path.stem}{ending}", mend=f"the copy ends in {ending}")
+    if max(photo.width, photo.height) < SMALL_PHOTO:
+        yield found(f"the photo has {photo.width} x {photo.height} pixels", "tiny photo", "Take the original photo")
+    if not photo.labelled:
+        todo = "Label it, or give it an empty label if it shows nothing"
+        yield found("nobody said what is on the photo: it is not trained on", "photo without label", todo)
+    elif not len(photo.boxes) and not faulty:
+        yield found("the photo has no box: it teaches what is not to be found", "photo without box", harm="note")
+
+
+def _of_boxes(dataset: Dataset) -> Iterator[Finding]:
+    """Tiny boxes, boxes as large as their photo, boxes drawn twice."""
+    with_boxes = [photo for photo in dataset if len(photo.boxes)]
+    if not with_boxes:
+        return
+    counts = torch.tensor([len(photo.boxes) for photo in with_boxes])
+    owner = torch.repeat_interleave(torch.arange(len(with_boxes)), counts).tolist()  # [N]
+    place = torch.cat([torch.arange(count) for count in counts.tolist()]).tolist()  # [N], which of its photo's boxes
+    boxes = torch.cat([photo.boxes for photo in with_boxes])  # [N, 4]
+    sizes = torch.tensor([[photo.width, photo.height] for photo in with_boxes])[owner]  # [N, 2]
+    sides = boxes[:, 2:] - boxes[:, :2]
+    for n in torch.nonzero(sides.amin(1) < TINY).flatten().tolist():
+        width, height = sides[n].tolist()
+        what = f"the box is {width:.3g} x {height:.3g} pixels: a slip of the mouse?"
+        yield _about_box(with_boxes[owner[n]], place[n], what, "tiny box", "Draw it anew or remove it", REMOVED)
+    for n in torch.nonzero((sides >= WHOLE * sizes).all(1)).flatten().tolist():
+        what = "the box is the whole photo, which teaches little about where things are"
+        yield _about_box(with_boxes[owner[n]], place[n], what, "box equal to the photo", "Look whether that is meant")
+    for photo in with_boxes:
+        if len(photo.boxes) > 1:
+            yield from _drawn_twice(photo, dataset.names)
+
+
+def _drawn_twice(photo: Photo, names: Sequence[str]) -> Iterator[Finding]:
+    same = torch.nonzero(torch.triu(iou(photo.boxes, photo.boxes) >= SAME, diagonal=1))
+    told = set()
+    for first, second in same.tolist():
+        if second in told:
+            continue
+        told.add(second)
+        where = f"the box at {photo.sources[first]}"
+        if photo.labels[first] == photo.labels[second]:
+            what = f"the box is {where} once more"
+            yield _about_box(photo, second, what, "box drawn twice", "Remove one of them", REMOVED)
+        else:
+            one, other = names[int(photo.labels[second])], names[int(photo.labels[first])]
+            what = f"the box is called {one!r}, and {where} {other!r}"
+            yield _about_box(photo, second, what, "one box, two classes", "Remove the wrong one")
+
+
+def _about_box(photo: Photo, box: int, what: str, kind: str, todo: str, mend: str = "") -> Finding:
+    source = photo.sources[box] if photo.sources else Source(photo.path)
+    return Finding(source, what, todo, "warning", photo.path, kind, mend, box)
+
+
+def _of_classes(dataset: Dataset) -> Iterator[Finding]:
+    counts = class_counts(dataset)
+    better = merged_names(dataset.names, counts)
+    merged: Counter[str] = Counter()
+    for name, count in zip(better, counts, strict=True):
+        merged[name] += count
+    for i, name in enumerate(dataset.names):
+        source = _first_of_class(dataset, i)
+        if name != better[i]:
+            what = f"the class {name!r} is {better[i]!r} but for case or spaces"
+            todo, mend = "Give both one name", f"it becomes {better[i]!r}"
+            yield Finding(source, what, todo, "warning", kind="class name twice", mend=mend)
+        elif merged[name] == 0:
+            yield Finding(source, f"the class {name!r} has no box", harm="note", kind="class without box")
+        elif merged[name] < FEW or merged[name] * RARE <= max(merged.values()):
+            what = f"the class {name!r} has {merged[name]} of {sum(counts):,} boxes: too few to learn it from"
+            yield Finding(source, what, "Label more photos of it", "warning", kind="rare class")
+
+
+def _first_of_class(dataset: Dataset, label: int) -> Source:
+    """Where the first box of a class stands; the photos' folder where it has none."""
+    for photo in dataset:
+        if len(where := torch.nonzero(photo.labels == label)) and photo.sources:
+            return photo.sources[int(where[0])]
+    return Source(dataset.photos[0].path.parent if dataset.photos else Path())
+
+
+def _plain_name(name: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").replace("-", " ").split())
+
+
+# -- Photos that look alike -----------------------------------------------------------------------------------------
+
+
+def look_alikes(dataset: Dataset, valid: Dataset | None) -> Iterator[Finding]:
+    """Copies and near-copies, among the photos to train on and across parts."""
+    photos = [photo for photo in dataset if photo.hash is not None]
+    own = len(photos)
+    photos += [photo for photo in valid or () if photo.hash is not None]
+    alike = defaultdict(list)
+    for i, group in enumerate(groups(np.array([photo.hash for photo in photos], np.int64)).tolist()):
+        alike[group].append(i)
+    for members in alike.values():
+        held = [photos[i] for i in members if i >= own or photos[i].part in ("valid", "test")]
+        trained = [photos[i] for i in members if i < own and photos[i].part not in ("valid", "test")]
+        if held:
+            # The validation photos stay what they are.
+            what = f"the photo looks like {held[0].path}, which is validated or tested on: scores will flatter"
+            for photo in trained:
+                yield _alike(photo, what, "same photo in two parts", LEFT_OUT)
+        else:
+            for photo in trained[1:]:
+                if _same_file(photo.path, trained[0].path):
+                    yield _alike(photo, f"the file is the same as {trained[0].path}", "photo twice", LEFT_OUT)
+                else:
+                    yield _alike(photo, f"the photo looks like {trained[0].path}", "look-alike")
+
+
+def _alike(photo: Photo, what: str, kind: str, mend: str = "") -> Finding:
+    todo, harm = ("Leave it out", "warning") if mend else ("", "note")
+    return Finding(Source(photo.path), what, todo, harm, photo.path, kind, mend)  # type: ignore[arg-type]
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        if one.stat().st_size != other.stat().st_size:
+            return False
+        digests = [hashlib.file_digest(path.open("rb"), "sha256").digest() for path in (one, other)]
+    except OSError:
+        return False
+    return digests[0] == digests[1]
+
+
+# -- Words ----------------------------------------------------------------------------------------------------------
 
 
 def _faults(errors: Sequence[Finding]) -> str:

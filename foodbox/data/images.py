@@ -13,7 +13,8 @@ from torchvision.transforms.v2 import functional as transforms
 from foodbox.errors import FoodboxError
 from foodbox.records import Frame, Preprocessing
 
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+HEIF = frozenset({".heic", ".heif"})
+ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}) | HEIF
 """File endings that are taken for photos, in lower case."""
 
 TURNED = frozenset({5, 6, 7, 8})
@@ -24,27 +25,14 @@ class PhotoError(FoodboxError):
     """A file that is no photo, or not a whole one."""
 
 
-def find_photos(folder: Path) -> list[Path]:
-    """All photos below a folder, hidden files left out, in the order of their paths."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()
-    )
-
-
 def photo_size(path: Path) -> tuple[int, int, int]:
     """Width and height in pixels as a person sees the photo, and its EXIF orientation, without decoding its pixels.
 
     Raises:
         PhotoError: the file cannot be opened as a photo.
     """
-    with _open(path) as image:
-        turn = _orientation(image)
-        width, height = image.size
-        # Pillow turns TIFFs by itself, and gives their size turned from the start.
-        turned = turn in TURNED and image.format != "TIFF"
-    return (height, width, turn) if turned else (width, height, turn)
+    with open_header(path) as image:
+        return seen_size(image)
 
 
 def open_photo(path: Path, at_least: int | None = None) -> Image.Image:
@@ -57,17 +45,55 @@ def open_photo(path: Path, at_least: int | None = None) -> Image.Image:
     Raises:
         PhotoError: the file is no photo, or is cut short.
     """
-    with _open(path) as image:
-        try:
-            if at_least is not None:
-                image.draft("RGB", _no_smaller(image.size, at_least))
-            image.load()
-            return _as_rgb(ImageOps.exif_transpose(image))
-        except (OSError, SyntaxError, ValueError, MemoryError) as fault:
-            raise PhotoError(
-                f"{path} is a broken photo ({fault}): expected a whole {image.format} file. "
-                "Copy it again or leave it out."
-            ) from fault
+    with open_header(path) as image:
+        return decode(image, path, at_least)
+
+
+def open_header(path: Path) -> Image.Image:
+    """A file opened as a photo, its pixels not yet decoded. To be closed.
+
+    Raises:
+        PhotoError: it is no photo, or holds more pixels than Pillow opens (179 million, against decompression bombs).
+    """
+    if path.suffix.lower() in HEIF:
+        _teach_pillow_heif(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(path)
+    except FileNotFoundError as fault:
+        raise PhotoError(f"There is no photo {path}. Check the name.") from fault
+    except UnidentifiedImageError as fault:
+        raise PhotoError(f"{path} is no photo, whatever its name says. Replace it or leave it out.") from fault
+    except Image.DecompressionBombError as fault:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise PhotoError(
+            f"{path} says that it has more than {limit} million pixels, which are not opened. Make it smaller."
+        ) from fault
+    except (OSError, SyntaxError, ValueError) as fault:
+        raise PhotoError(f"{path} cannot be opened as a photo ({fault}). Replace it or leave it out.") from fault
+
+
+def seen_size(image: Image.Image) -> tuple[int, int, int]:
+    """Width and height of an opened photo in pixels as a person sees it, and its EXIF orientation, 1 to 8."""
+    turn = _orientation(image)
+    width, height = image.size
+    # Pillow turns TIFFs by itself, and gives their size turned from the start.
+    turned = turn in TURNED and image.format != "TIFF"
+    return (height, width, turn) if turned else (width, height, turn)
+
+
+def decode(image: Image.Image, path: Path, at_least: int | None = None) -> Image.Image:
+    """The pixels of a photo that `open_header` gave; as `open_photo`."""
+    try:
+        if at_least is not None:
+            image.draft("RGB", _no_smaller(image.size, at_least))
+        image.load()
+        return _as_rgb(ImageOps.exif_transpose(image))
+    except (OSError, SyntaxError, ValueError, MemoryError) as fault:
+        raise PhotoError(
+            f"{path} is a broken photo ({fault}): expected a whole {image.format} file. Copy it again or leave it out."
+        ) from fault
 
 
 def resize(image: Image.Image, size: tuple[int, int], antialias: bool = True) -> Tensor:
@@ -90,39 +116,42 @@ def prepare(
     return resize(image, wanted, preprocessing.antialias), Frame(width, height, *wanted, path)
 
 
-def turn_boxes(boxes: Tensor, orientation: int, width: int, height: int) -> Tensor:
-    """Boxes [N, 4] in the stored pixels → [N, 4] in the pixels as a person sees them.
+def turn_points(points: Tensor, orientation: int, width: float, height: float) -> Tensor:
+    """Points [..., 2] in the stored pixels → [..., 2] in the pixels as a person sees them.
 
     Args:
         orientation: the EXIF value, 1 to 8 (EXIF 2.3, table 6).
         width, height: of the stored pixels, before the turn.
     """
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    right, bottom = (width - x2, width - x1), (height - y2, height - y1)
-    left, top = (x1, x2), (y1, y2)
-    x, y = {
-        2: (right, top),
+    x, y = points.unbind(-1)
+    right, bottom = width - x, height - y
+    seen = {
+        2: (right, y),
         3: (right, bottom),
-        4: (left, bottom),
-        5: (top, left),
-        6: (bottom, left),
+        4: (x, bottom),
+        5: (y, x),
+        6: (bottom, x),
         7: (bottom, right),
-        8: (top, right),
-    }.get(orientation, (left, top))
-    return torch.stack((x[0], y[0], x[1], y[1]), dim=-1)
+        8: (y, right),
+    }.get(orientation, (x, y))
+    return torch.stack(seen, dim=-1)
 
 
-def _open(path: Path) -> Image.Image:
+def turn_boxes(boxes: Tensor, orientation: int, width: float, height: float) -> Tensor:
+    """Boxes [N, 4] in the stored pixels → [N, 4] in the pixels as a person sees them; as `turn_points`."""
+    corners = turn_points(boxes.reshape(-1, 2, 2), orientation, width, height)
+    return torch.cat((corners.amin(1), corners.amax(1)), dim=-1)
+
+
+def _teach_pillow_heif(path: Path) -> None:
+    """Lets Pillow read what iPhones write. pi-heif and not pillow-heif, whose wheels hold the GPL's x265."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path)
-    except FileNotFoundError as fault:
-        raise PhotoError(f"There is no photo {path}. Check the name.") from fault
-    except UnidentifiedImageError as fault:
-        raise PhotoError(f"{path} is no photo, whatever its name says. Replace it or leave it out.") from fault
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
-        raise PhotoError(f"{path} cannot be opened as a photo ({fault}). Replace it or leave it out.") from fault
+        import pi_heif
+    except ImportError as fault:
+        raise PhotoError(
+            f'{path} is a HEIC photo: pip install "foodbox[heif]" to open it, or save it as JPEG.'
+        ) from fault
+    pi_heif.register_heif_opener()
 
 
 def _orientation(image: Image.Image) -> int:
@@ -144,5 +173,10 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _no_smaller(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    scale = min(1.0, longest / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    for reduction in (8, 4, 2):
+        # libjpeg rounds a side that does not divide up to a whole pixel, which stretches the picture: a quarter of a
+        # pixel is as much as boxes can bear.
+        stretched = max(-side % reduction / side for side in size) * longest
+        if max(size) >= longest * reduction and stretched <= 0.25:
+            return size[0] // reduction, size[1] // reduction
+    return size

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from foodbox.data.augment import Augmentation
-from foodbox.data.images import open_photo, prepare, resize
+from foodbox.data.augment import Augmentation, visible
+from foodbox.data.images import open_photo, resize
+from foodbox.data.pixel_cache import DiskCache, MemoryCache, PixelCache
 from foodbox.records import Batch, Frame, Photo, Preprocessing, Target
 
 # Cutting out a part and enlarging it needs more pixels than the network sees. Photos are kept at this many times the
@@ -29,7 +31,13 @@ Item = tuple[Tensor, Target, Frame]
 
 
 class PreparedPhotos(TorchDataset[Item]):
-    """Photos as the network sees them, asked for by (epoch, index): each epoch's changes have their own seed."""
+    """Photos as the network sees them, asked for by (epoch, index): each epoch's changes have their own seed.
+
+    Attributes:
+        sizes: width and height at which each photo's pixels are held: the network's, or larger by SPARE where
+            augmentation will cut.
+        cache: where they are kept.
+    """
 
     def __init__(
         self, photos: Sequence[Photo], preprocessing: Preprocessing, augmentation: Augmentation | None, seed: int = 0
@@ -38,9 +46,9 @@ class PreparedPhotos(TorchDataset[Item]):
         self.preprocessing = preprocessing
         self.augmentation = augmentation
         self.seed = seed
-        self._kept: dict[int, Tensor] = {}
-        self._kept_bytes = 0
-        self.keep_bytes = KEPT_BYTES
+        self.sizes = [self._held(photo) for photo in photos]
+        self.antialias = preprocessing.antialias or augmentation is not None
+        self.cache: PixelCache = MemoryCache(KEPT_BYTES)
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -48,34 +56,32 @@ class PreparedPhotos(TorchDataset[Item]):
     def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, index = key
         photo = self.photos[index]
-        size = self.preprocessing.resized(photo.width, photo.height)
-        frame = Frame(photo.width, photo.height, *size, photo.path)
+        frame = Frame(
+            photo.width, photo.height, *self.preprocessing.resized(photo.width, photo.height), path=photo.path
+        )
+        pixels = self._pixels(index)
+        if self.augmentation is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(hash((self.seed, epoch, index)))
+                pixels, frame = self.augmentation(pixels, frame, fill(self.preprocessing))
         counted = ~photo.ignore
-        boxes, labels = photo.boxes[counted], photo.labels[counted]
-        pixels = self._pixels(index, photo, size)
-        if self.augmentation is None:
-            return pixels, Target(frame.to_input(boxes), labels), frame
-        scale = boxes.new_tensor([pixels.shape[-1] / photo.width, pixels.shape[-2] / photo.height] * 2)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(hash((self.seed, epoch, index)))
-            pixels, boxes, labels = self.augmentation(pixels, boxes * scale, labels, size, fill(self.preprocessing))
-        return pixels, Target(boxes, labels), frame
+        return pixels, visible(frame, photo.boxes[counted], photo.labels[counted]), frame
 
-    def _pixels(self, index: int, photo: Photo, size: tuple[int, int]) -> Tensor:
-        """uint8 [3, h, w]: at the network's size, or larger by SPARE where augmentation will cut."""
-        if index in self._kept:
-            return self._kept[index]
-        spare = SPARE if self.augmentation else 1.0
-        image = open_photo(photo.path, at_least=math.ceil(max(size) * spare))
-        if self.augmentation is None:
-            pixels, _ = prepare(image, self.preprocessing, photo.path, (photo.width, photo.height))
-        else:
-            shrink = min(spare, photo.width / size[0])
-            pixels = resize(image, (max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink))))
-        if self._kept_bytes + pixels.nbytes <= self.keep_bytes:
-            self._kept[index] = pixels
-            self._kept_bytes += pixels.nbytes
+    def _pixels(self, index: int) -> Tensor:
+        """uint8 [3, h, w], the whole photo at the size at which it is held."""
+        pixels = self.cache.get(index)
+        if pixels is None:
+            size = self.sizes[index]
+            pixels = resize(open_photo(self.photos[index].path, at_least=max(size)), size, self.antialias)
+            self.cache.put(index, pixels)
         return pixels
+
+    def _held(self, photo: Photo) -> tuple[int, int]:
+        width, height = self.preprocessing.resized(photo.width, photo.height)
+        if self.augmentation is None:
+            return width, height
+        spare = min(SPARE, photo.width / width)
+        return max(1, round(width * spare)), max(1, round(height * spare))
 
 
 class Shuffled(Sampler[list[tuple[int, int]]]):
@@ -123,9 +129,21 @@ def training_loader(
     workers: int,
     seed: int,
     part: tuple[int, int] = (0, 1),
+    cache: Literal["memory", "disk", "none"] = "memory",
 ) -> DataLoader[Item]:
-    """One epoch's batches each time it is iterated over; say which by `loader.batch_sampler.epoch`."""
+    """One epoch's batches each time it is iterated over; say which by `loader.batch_sampler.epoch`.
+
+    Args:
+        cache: where decoded photos are kept from one epoch to the next; on the disk from one run to the next, too.
+
+    Raises:
+        FoodboxError: the disk has not enough room for them.
+    """
     items = PreparedPhotos(photos, preprocessing, augmentation, seed)
+    if cache == "disk":
+        items.cache = DiskCache([photo.path for photo in photos], items.sizes, items.antialias)
+    else:
+        items.cache = MemoryCache(KEPT_BYTES // max(1, workers) if cache == "memory" else 0)
     return _loader(items, Shuffled(photos, batch_size, seed, part), workers)
 
 
@@ -137,13 +155,14 @@ def photo_loader(
         [(0, i) for i in range(start, min(start + batch_size, len(photos)))]
         for start in range(0, len(photos), batch_size)
     ]
-    return _loader(PreparedPhotos(photos, preprocessing, None), order, workers)
+    items = PreparedPhotos(photos, preprocessing, None)
+    items.cache = MemoryCache(KEPT_BYTES // max(1, workers))
+    return _loader(items, order, workers)
 
 
 def _loader(
     items: PreparedPhotos, batches: Sampler[list[tuple[int, int]]] | list[list[tuple[int, int]]], workers: int
 ) -> DataLoader[Item]:
-    items.keep_bytes = KEPT_BYTES // max(1, workers)
     return DataLoader(
         items,
         batch_sampler=batches,  # type: ignore[arg-type]

@@ -9,9 +9,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from foodbox.ops.anchors import best_overlap
 from foodbox.ops.boxes import area, clip
 from foodbox.ops.nms import nms_by_group
-from foodbox.records import Detections, Frame, Preprocessing, Target
+from foodbox.records import Detections, Frame, Preprocessing, Target, no_boxes
 
 Outputs = dict[str, Tensor]
 """What `forward` gives: plain tensors by name, so that a detector exports and compiles."""
@@ -111,6 +112,29 @@ class Detector(nn.Module, ABC):
             )
             found.append(detections.keep(area(detections.boxes) > 0))
         return found
+
+    @classmethod
+    def anchors_of(cls, settings: Any, height: int, width: int) -> Tensor:
+        """The anchors [A, 4] on an input of height x width pixels; [0, 4] for a detector without any."""
+        return no_boxes()
+
+    @classmethod
+    def anchor_choices(cls, settings: Any, boxes: Tensor) -> list[dict[str, Any]]:
+        """Changes of the settings whose anchors may fit boxes [N, 4] of inputs better."""
+        return []
+
+    @classmethod
+    def fit_anchors(cls, settings: Any, boxes: Tensor, height: int, width: int) -> dict[str, Any]:
+        """Of `anchor_choices`, the one whose anchors on inputs of height x width overlap boxes [N, 4] best on average.
+
+        Nothing for a detector without anchors.
+        """
+
+        def overlap(choice: dict[str, Any]) -> float:
+            anchors = cls.anchors_of(settings.model_copy(update=choice), height, width)
+            return float(best_overlap(boxes, anchors).mean())
+
+        return max(cls.anchor_choices(settings, boxes), key=overlap, default={})
 
     @property
     def backbone_prefix(self) -> str:

@@ -19,7 +19,7 @@ from foodbox.layers.backbones import Backbone
 from foodbox.layers.heads import Tower, TowerInit, TowerNorm, per_anchor
 from foodbox.layers.pyramids import FeaturePyramid
 from foodbox.ops import boxes as box_ops
-from foodbox.ops.anchors import cell_anchors, grid_anchors
+from foodbox.ops.anchors import cell_anchors, grid_anchors, ratios_of
 from foodbox.ops.coding import decode_centre, decode_corner, encode_centre, encode_corner
 from foodbox.ops.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
 from foodbox.ops.matching import BACKGROUND, match
@@ -106,18 +106,11 @@ TORCHVISION_V1 = {
     "batch_norm_eps": 0.0,
     "frozen_stages": 2,
 }
-TORCHVISION_V2 = TORCHVISION_V1 | {
-    "extra_from": "C5",
-    "tower_norm": "group",
-    "box_loss": "giou",
-    "batch_norm_eps": 1e-5,
-}
+V2 = {"extra_from": "C5", "tower_norm": "group", "box_loss": "giou", "batch_norm_eps": 1e-5}
+# ImageNet's mean without a spread. Caffe's order blue, green, red is undone in the first convolution on import.
+CAFFE = {"mean": (123.68 / 255, 116.779 / 255, 103.939 / 255), "std": (1 / 255, 1 / 255, 1 / 255)}
 KERAS = {
-    # ImageNet's mean in 0 to 255, without a spread: the "caffe" preprocessing. Its blue-green-red order is undone in
-    # the first convolution when weights are imported.
-    "preprocessing": PAPER_SIZE.model_copy(
-        update={"mean": (123.68 / 255, 116.779 / 255, 103.939 / 255), "std": (1 / 255, 1 / 255, 1 / 255)}
-    ),
+    "preprocessing": PAPER_SIZE.model_copy(update=CAFFE),
     "keras_layout": True,
     "box_coding": "corner",
     "match_best": False,
@@ -144,7 +137,7 @@ class RetinaNet(Detector):
         "light": LIGHT,
         "resnet50": {"preprocessing": PAPER_SIZE, "frozen_stages": 2},
         "torchvision": TORCHVISION_V1,
-        "torchvision_v2": TORCHVISION_V2,
+        "torchvision_v2": TORCHVISION_V1 | V2,
         "keras": KERAS,
     }
     settings: RetinaNetSettings
@@ -184,23 +177,31 @@ class RetinaNet(Detector):
         levels = self.pyramid(self.backbone(self.normalise(images)))  # 5 x [B, channels, H / 2^l, W / 2^l]
         logits = [per_anchor(self.class_tower(level), self.values) for level in levels]
         deltas = [per_anchor(self.box_tower(level), 4) for level in levels]
+        anchors = self.anchors_of(self.settings, images.shape[2], images.shape[3], [x.shape[2:] for x in levels])
         return {
             "logits": torch.cat(logits, dim=1).float(),  # [B, A, K]
             "deltas": torch.cat(deltas, dim=1).float(),  # [B, A, 4]
-            "anchors": self.anchors(images.shape[-2:], [level.shape[-2:] for level in levels], images.device),
+            "anchors": anchors.to(images.device),
             "levels": torch.tensor([level.shape[1] for level in logits]),
         }
 
-    def anchors(self, image: torch.Size, grids: list[torch.Size], device: torch.device) -> Tensor:
+    @classmethod
+    def anchors_of(cls, settings: RetinaNetSettings, height: int, width: int, grids: list[Any] | None = None) -> Tensor:
         """Section 4, "Anchors": sizes 32² to 512² on P3 to P7, three ratios and three scales. → [A, 4] in pixels."""
-        s = self.settings
-        whole = s.anchor_places == "torchvision"
-        found = []
-        for level, (size, grid) in enumerate(zip(s.anchor_sizes, grids, strict=True), start=3):
-            cell = cell_anchors(size, s.anchor_scales, s.anchor_ratios, whole_pixels=whole).to(device)
-            stride = (image[0] // grid[0], image[1] // grid[1]) if whole else (2**level, 2**level)
-            found.append(grid_anchors(cell, grid[0], grid[1], stride, offset=0.0 if whole else 0.5))
+        s, whole, found = settings, settings.anchor_places == "torchvision", []
+        for level, size in enumerate(s.anchor_sizes, start=3):
+            rows, columns = grids[level - 3] if grids else (math.ceil(side / 2**level) for side in (height, width))
+            cell = cell_anchors(size, s.anchor_scales, s.anchor_ratios, whole_pixels=whole)
+            stride = (height // rows, width // columns) if whole else (2**level, 2**level)
+            found.append(grid_anchors(cell, rows, columns, stride, offset=0.0 if whole else 0.5))
         return torch.cat(found)
+
+    @classmethod
+    def anchor_choices(cls, settings: RetinaNetSettings, boxes: Tensor) -> list[dict[str, Any]]:
+        """All sizes times one factor, the ratios as they are or as the boxes'."""
+        sizes = [tuple(factor * size for size in settings.anchor_sizes) for factor in (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)]
+        ratios = settings.anchor_ratios, ratios_of(boxes, len(settings.anchor_ratios))
+        return [{"anchor_sizes": size, "anchor_ratios": ratio} for size in sizes for ratio in ratios]
 
     # -- Training: sections 3 and 4.1 -------------------------------------------------------------------------------
 

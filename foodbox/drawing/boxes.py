@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -43,13 +43,15 @@ def draw_detections(image: Image.Image, detections: Detections) -> Image.Image:
     return result
 
 
-def draw_truth(image: Image.Image, photo: Photo) -> Image.Image:
-    """A copy of the picture with the photo's true boxes in white, without words."""
+def draw_truth(
+    image: Image.Image, photo: Photo, marked: Collection[int] = (), colour: str = COLOURS[0]
+) -> Image.Image:
+    """A copy of the picture with the photo's true boxes in white, without words; the marked ones in colour, on top."""
     result = image.copy()
     pen = ImageDraw.Draw(result)
     scale = image.width / photo.width, image.height / photo.height
-    for box in photo.boxes.tolist():
-        _box(pen, result.size, _scaled(box, scale), TRUTH, "")
+    for i, box in sorted(enumerate(photo.boxes.tolist()), key=lambda item: item[0] in marked):
+        _box(pen, result.size, _scaled(box, scale), colour if i in marked else TRUTH, "")
     return result
 
 

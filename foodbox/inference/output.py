@@ -11,7 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from foodbox.data.images import PhotoError, find_photos, open_photo, photo_size
+from foodbox.data.images import PhotoError, open_photo, photo_size
+from foodbox.data.listing import find_photos
 from foodbox.drawing.boxes import draw_detections
 from foodbox.errors import UsageError
 from foodbox.files import free_name, make_folder, write_whole

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from foodbox.ops.boxes import iou
+
 
 def cell_anchors(size: float, scales: Sequence[float], ratios: Sequence[float], whole_pixels: bool = False) -> Tensor:
     """The anchors of one place, centred at 0, ratio by ratio and in each scale by scale.
@@ -48,3 +50,49 @@ def grid_anchors(cell: Tensor, height: int, width: int, stride: tuple[float, flo
     y, x = torch.meshgrid(y, x, indexing="ij")
     places = torch.stack((x, y, x, y), dim=-1).reshape(-1, 1, 4)  # [height x width, 1, 4]
     return (places + cell[None]).reshape(-1, 4)
+
+
+def best_overlap(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """The IoU of each box [N, 4] with the anchor [A, 4] that fits it best: [N]."""
+    # In pieces: all pairs at once would not fit into memory.
+    return torch.cat([iou(part, anchors).amax(1) for part in torch.split(boxes, 256)] or [boxes.new_zeros(0)])
+
+
+def kmeans_shapes(shapes: Tensor, k: int, rounds: int = 100) -> Tensor:
+    """The k widths and heights that stand best for many: k-means with 1 - IoU as the distance.
+
+    YOLO9000 (Redmon and Farhadi 2017) section 2, "Dimension Clusters". Begins with evenly spread shapes instead of
+    random ones, so that the same shapes give the same result.
+
+    Args:
+        shapes: [N, 2], above 0.
+
+    Returns:
+        [k, 2], by area; fewer where there are fewer shapes.
+    """
+    shapes = shapes.double()
+    k = min(k, len(shapes))
+    # From small to large, or from flat to tall where all areas are the same.
+    order = shapes[:, 0].log().mul(0.5).add(shapes[:, 1].log()).argsort()
+    centres = shapes[order[((torch.arange(k) + 0.5) / max(k, 1) * len(shapes)).long()]]
+    nearest = torch.full((len(shapes),), -1)
+    for _ in range(rounds):
+        before, nearest = nearest, iou(_at_origin(shapes), _at_origin(centres)).argmax(1)
+        if torch.equal(before, nearest):
+            break
+        means = [shapes[nearest == i].mean(0) if (nearest == i).any() else centres[i] for i in range(k)]
+        centres = torch.stack(means)
+    return centres[centres.prod(1).argsort()].float()
+
+
+def ratios_of(boxes: Tensor, k: int) -> tuple[float, ...]:
+    """The k heights over widths that stand best for those of boxes [N, 4], by k-means on IoU."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    stretch = (sides[:, 1] / sides[:, 0]).sqrt()
+    centres = kmeans_shapes(torch.stack((1 / stretch, stretch), dim=1), k)  # all of one area
+    return tuple((centres[:, 1] / centres[:, 0]).sort().values.tolist())
+
+
+def _at_origin(shapes: Tensor) -> Tensor:
+    """Widths and heights [N, 2] → boxes [N, 4] with one corner in common, whose IoU is that of the shapes."""
+    return torch.cat((torch.zeros_like(shapes), shapes), dim=1)

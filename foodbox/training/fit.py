@@ -81,7 +81,7 @@ def fit(
     augmentation = Augmentation(settings.mirror, settings.zoom, settings.colour)
     batches = training_loader(
         train.photos, detector.preprocessing, augmentation, batch_size, workers, settings.seed,
-        (accelerator.process_index, accelerator.num_processes),
+        (accelerator.process_index, accelerator.num_processes), settings.cache,
     )  # fmt: skip
     order = batches.batch_sampler
     assert isinstance(order, Shuffled)  # which training_loader put there

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 import json
 import os
@@ -21,6 +19,8 @@ from torch import Tensor
 
 from foodbox.console import is_speaker
 from foodbox.data.images import open_photo
+from foodbox.data.parts import read_split
+from foodbox.drawing import html
 from foodbox.drawing.boxes import draw_detections, draw_truth, sheet
 from foodbox.drawing.curves import curves
 from foodbox.errors import UsageError
@@ -105,8 +105,7 @@ class RunFolder:
 
     def read_split(self) -> dict[str, list[str]]:
         """What `write_split` wrote: part → the photos' paths."""
-        result: dict[str, list[str]] = json.loads((self.path / "split.json").read_text(encoding="utf-8"))
-        return result
+        return read_split(self.path / "split.json")
 
     # -- What came of it --------------------------------------------------------------------------------------------
 
@@ -193,32 +192,16 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor])
 
 
 def _report(folder: Path, config: dict[str, Any], log: Sequence[dict[str, Any]], scores: Scores | None) -> str:
-    def picture(name: str) -> str:
-        path = folder / name
-        if not path.exists():
-            return ""
-        kind = "png" if path.suffix == ".png" else "jpeg"
-        return f'<img src="data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}" alt="{name}">'
-
-    def table(rows: Sequence[Sequence[object]]) -> str:
-        cells = ("".join(f"<td>{html.escape(_figure(value))}</td>" for value in row) for row in rows)
-        return "<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
-
-    parts = [f"<h1>{html.escape(folder.name)}</h1>"]
+    parts = [f"<h1>{html.text(folder.name)}</h1><p>{len(log)} epochs.</p>"]
     if scores is not None:
         named = {k: v for k, v in scores.to_dict().items() if isinstance(v, int | float)}
-        parts.append("<h2>Scores on the validation photos</h2>" + table(list(named.items())))
-        parts.append("".join(f"<p>{html.escape(remark)}.</p>" for remark in scores.remarks))
-        rows = [("class", "AP", "AP50", "boxes")] + [(n, *row.values()) for n, row in scores.per_class.items()]
-        parts.append("<h2>By class</h2>" + table(rows))
-    parts.append("<h2>Curves</h2>" + picture("curves.png"))
-    parts.append("<h2>Samples</h2>" + picture("samples.jpg"))
-    parts.append("<h2>Settings</h2><pre>" + html.escape(yaml.safe_dump(config, sort_keys=False, allow_unicode=True)))
-    parts.append(f"</pre><p>{len(log)} epochs.</p>")
-    style = "body{font:16px sans-serif;max-width:1200px;margin:2em auto}img{max-width:100%}td{padding:2px 14px 2px 0}"
-    head = f'<meta charset="utf-8"><title>{html.escape(folder.name)}</title><style>{style}</style>'
-    return f"<!doctype html><html><head>{head}</head><body>{''.join(parts)}</body></html>"
-
-
-def _figure(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
+        parts.append("<h2>Scores on the validation photos</h2>" + html.table(list(named.items())))
+        parts += [f"<p>{html.text(remark)}.</p>" for remark in scores.remarks]
+        rows = [(name, *row.values()) for name, row in scores.per_class.items()]
+        parts.append("<h2>By class</h2>" + html.table(rows, ("class", "AP", "AP50", "boxes")))
+    for title, name in (("Curves", "curves.png"), ("Samples", "samples.jpg")):
+        if (path := folder / name).exists():
+            parts.append(f"<h2>{title}</h2>" + html.picture(path.read_bytes(), name))
+    settings = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    parts.append(f"<h2>Settings</h2><pre>{html.text(settings)}</pre>")
+    return html.document(folder.name, parts)

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
+from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as transforms
 
-from foodbox.data.augment import VISIBLE, Augmentation
+from foodbox.data.augment import VISIBLE, Augmentation, visible
 from foodbox.ops.boxes import area
+from foodbox.records import Frame
 
 STILL = Augmentation(mirror=0, zoom=(1, 1), colour=0)
 FILL = [10.0, 20.0, 30.0]
@@ -27,6 +29,15 @@ def a_photo(width: int = 96, height: int = 64) -> tuple[Tensor, Tensor, Tensor]:
     return pixels, boxes, torch.tensor([0, 1])
 
 
+def change(
+    augmentation: Augmentation, pixels: Tensor, boxes: Tensor, labels: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels, boxes and labels after a random change; the photo is held at its own size."""
+    found, frame = augmentation(pixels, Frame(pixels.shape[-1], pixels.shape[-2], *size), FILL)
+    target = visible(frame, boxes, labels)
+    return found, target.boxes, target.labels
+
+
 def seen(pixels: Tensor, channel: int) -> list[float] | None:
     """Around all that is mainly red (0) or blue (2): x1 y1 x2 y2."""
     others = [c for c in range(3) if c != channel]
@@ -39,18 +50,18 @@ def seen(pixels: Tensor, channel: int) -> list[float] | None:
 
 def test_without_any_change_a_photo_is_only_resized() -> None:
     pixels, boxes, labels = a_photo()
-    found, moved, kept = STILL(pixels, boxes, labels, (48, 32), FILL)
+    found, moved, kept = change(STILL, pixels, boxes, labels, (48, 32))
     assert torch.equal(found, transforms.resize(pixels, [32, 48], antialias=True))
     torch.testing.assert_close(moved, boxes / 2)
     assert torch.equal(kept, labels)
-    same, moved, _ = STILL(pixels, boxes, labels, (96, 64), FILL)
+    same, moved, _ = change(STILL, pixels, boxes, labels, (96, 64))
     assert torch.equal(same, pixels)
     assert torch.equal(moved, boxes)
 
 
 def test_a_mirror_image_turns_pixels_and_boxes_round() -> None:
     pixels, boxes, labels = a_photo()
-    found, moved, kept = Augmentation(mirror=1, zoom=(1, 1), colour=0)(pixels, boxes, labels, (96, 64), FILL)
+    found, moved, kept = change(Augmentation(mirror=1, zoom=(1, 1), colour=0), pixels, boxes, labels, (96, 64))
     assert torch.equal(found, pixels.flip(-1))
     assert moved.tolist() == [[96 - 40, 8, 96 - 8, 40], [96 - 88, 24, 96 - 56, 56]]
     assert torch.equal(kept, labels)
@@ -62,7 +73,7 @@ def test_boxes_stay_on_what_they_are_of(seed: int, zoom: float) -> None:
     """Whatever is cut out or laid on a larger ground."""
     pixels, boxes, labels = a_photo()
     torch.manual_seed(seed)
-    found, moved, kept = Augmentation(mirror=0.5, zoom=(zoom, zoom), colour=0)(pixels, boxes, labels, (96, 64), FILL)
+    found, moved, kept = change(Augmentation(mirror=0.5, zoom=(zoom, zoom), colour=0), pixels, boxes, labels, (96, 64))
     assert len(moved) > 0
     for box, label in zip(moved.tolist(), kept.tolist(), strict=True):
         assert box == pytest.approx(seen(found, 2 * label), abs=1.5)
@@ -70,7 +81,7 @@ def test_boxes_stay_on_what_they_are_of(seed: int, zoom: float) -> None:
 
 def test_the_ground_around_a_smaller_photo_has_the_colour_that_is_asked_for() -> None:
     pixels, boxes, labels = a_photo()
-    found, moved, _ = Augmentation(mirror=0, zoom=(0.5, 0.5), colour=0)(pixels, boxes, labels, (96, 64), FILL)
+    found, moved, _ = change(Augmentation(mirror=0, zoom=(0.5, 0.5), colour=0), pixels, boxes, labels, (96, 64))
     corners = found[:, [0, 0, -1, -1], [0, -1, 0, -1]].T.tolist()
     assert [10, 20, 30] in corners
     torch.testing.assert_close(area(moved), area(boxes) / 4, rtol=0.05, atol=0)
@@ -79,7 +90,7 @@ def test_the_ground_around_a_smaller_photo_has_the_colour_that_is_asked_for() ->
 def test_a_box_that_is_mostly_cut_away_goes_with_its_label() -> None:
     """Zoomed in ten times, no rectangle of a third of the photo's side can be seen by 40 %."""
     pixels, boxes, labels = a_photo()
-    _, moved, kept = Augmentation(mirror=0, zoom=(10, 10), colour=0)(pixels, boxes, labels, (96, 64), FILL)
+    _, moved, kept = change(Augmentation(mirror=0, zoom=(10, 10), colour=0), pixels, boxes, labels, (96, 64))
     assert moved.shape == (0, 4)
     assert kept.shape == (0,)
 
@@ -104,12 +115,12 @@ def test_boxes_stay_inside_and_whole_enough(
     rows = [(x, y, x + (0.05 + 0.95 * w) * (width - x), y + (0.05 + 0.95 * h) * (height - y)) for x, y, w, h in corners]
     boxes = torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)
     torch.manual_seed(seed)
-    pixels, moved, kept = Augmentation(0.5, zoom, 0.5)(
+    pixels, moved, kept = change(
+        Augmentation(0.5, zoom, 0.5),
         torch.randint(256, (3, height, width), dtype=torch.uint8),
         boxes,
         torch.arange(len(boxes)),
         (size[0], size[1]),
-        FILL,
     )
     assert pixels.shape == (3, size[1], size[0])
     assert pixels.dtype == torch.uint8
@@ -118,8 +129,8 @@ def test_boxes_stay_inside_and_whole_enough(
     assert len(moved) == len(kept) <= len(boxes)
     assert kept.tolist() == sorted(set(kept.tolist()))
     assert (moved[:, 2:] > moved[:, :2]).all()
-    assert (moved >= -1e-3).all()
-    assert (moved <= torch.tensor([size[0], size[1]] * 2) + 1e-3).all()
+    assert (moved >= 0).all()
+    assert (moved <= torch.tensor([size[0], size[1]] * 2)).all()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -127,7 +138,7 @@ def test_what_is_kept_is_what_is_still_to_be_seen(seed: int) -> None:
     """A box is kept if the share of it inside the photo's part is 40 % or more: counted in pixels."""
     pixels, boxes, labels = a_photo()
     torch.manual_seed(seed)
-    found, _, kept = Augmentation(0, (1.7, 1.7), 0)(pixels, boxes, labels, (960, 640), FILL)
+    found, _, kept = change(Augmentation(0, (1.7, 1.7), 0), pixels, boxes, labels, (960, 640))
     whole = area(boxes) * 100 * 1.7**2
     for label in (0, 1):
         box = seen(found, 2 * label)
@@ -137,25 +148,88 @@ def test_what_is_kept_is_what_is_still_to_be_seen(seed: int) -> None:
 
 
 def test_the_same_seed_changes_the_same_and_another_seed_else() -> None:
-    change = Augmentation()
+    augmentation = Augmentation()
     results = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        results.append(change(*a_photo(), (96, 64), FILL))
+        results.append(change(augmentation, *a_photo(), (96, 64)))
     assert all(torch.equal(a, b) for a, b in zip(results[0], results[1], strict=True))
     assert not torch.equal(results[0][0], results[2][0])
 
 
 def test_light_and_colour_leave_boxes_alone() -> None:
     pixels, boxes, labels = a_photo()
-    found, moved, _ = Augmentation(mirror=0, zoom=(1, 1), colour=1)(pixels, boxes, labels, (96, 64), FILL)
+    found, moved, _ = change(Augmentation(mirror=0, zoom=(1, 1), colour=1), pixels, boxes, labels, (96, 64))
     assert not torch.equal(found, pixels)
     assert torch.equal(moved, boxes)
 
 
 def test_a_photo_without_boxes() -> None:
     pixels = torch.from_numpy(np.array(Image.new("RGB", (1, 1)))).permute(2, 0, 1)
-    found, moved, kept = Augmentation()(pixels, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), (32, 32), FILL)
+    found, moved, kept = change(Augmentation(), pixels, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), (32, 32))
     assert found.shape == (3, 32, 32)
     assert moved.shape == (0, 4)
     assert kept.dtype == torch.int64
+
+
+# -- The frame that goes with a changed photo -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_frame_leads_back_to_the_photos_own_pixels(seed: int) -> None:
+    """Of a photo ten times as large as the pixels that are held of it; all of it is shown."""
+    pixels, boxes, labels = a_photo()
+    torch.manual_seed(seed)
+    found, frame = Augmentation(0.5, (0.6, 1.0), 0)(pixels, Frame(960, 640, 192, 128), FILL)
+    assert (frame.width, frame.height, frame.input_width, frame.input_height) == (960, 640, 192, 128)
+    for label in labels.tolist():
+        back = frame.to_photo(torch.tensor(seen(found, 2 * label), dtype=torch.float32))
+        torch.testing.assert_close(back, boxes[label] * 10, rtol=0, atol=15)  # 1.5 pixels of those held
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    zoom=st.tuples(st.floats(0.4, 3), st.floats(0.4, 3)).map(lambda z: (min(z), max(z))),
+    side=st.tuples(*[st.integers(1, 8000)] * 2),
+    held=st.tuples(*[st.integers(1, 40)] * 2),
+    shares=st.lists(st.tuples(*[st.floats(0, 1, width=32)] * 4), max_size=4),
+)
+def test_boxes_come_back_from_any_change(
+    seed: int,
+    zoom: tuple[float, float],
+    side: tuple[int, int],
+    held: tuple[int, int],
+    shares: list[tuple[float, float, float, float]],
+) -> None:
+    """To 0.01 px in float32, and what is shown of those that are kept is what torchvision would show."""
+    torch.manual_seed(seed)
+    plain = Frame(*side, 320, 240)
+    _, frame = Augmentation(0.5, zoom, 0)(torch.zeros(3, *held, dtype=torch.uint8), plain, FILL)
+    rows = torch.tensor(shares, dtype=torch.float32).reshape(-1, 2, 2).sort(1).values.flatten(1)  # [N, 4]
+    boxes = rows * torch.tensor([*side, *side])
+    torch.testing.assert_close(frame.to_photo(frame.to_input(boxes)), boxes, rtol=0, atol=0.01)
+
+    height, width = held
+    scale = torch.tensor([width / side[0], height / side[1]] * 2)
+    left, top, right, bottom = (torch.tensor([frame.left, frame.top, frame.right, frame.bottom]) * scale).round().int()
+    theirs = tv_tensors.BoundingBoxes(boxes * scale, format="XYXY", canvas_size=held)  # type: ignore[call-arg]
+    theirs = transforms.crop(theirs, int(top), int(left), int(bottom - top), int(right - left))
+    theirs = transforms.resize(theirs, [240, 320])
+    theirs = transforms.horizontal_flip(theirs) if frame.mirror else theirs
+    target = visible(frame, boxes, torch.arange(len(boxes)))
+    torch.testing.assert_close(target.boxes, theirs.as_subclass(Tensor)[target.labels], rtol=0, atol=0.02)
+
+
+def test_no_change_is_the_plain_frame() -> None:
+    pixels, _, _ = a_photo(49, 31)
+    plain = Frame(1234, 777, 49, 31)
+    assert STILL(pixels, plain, FILL)[1] == plain
+
+
+def test_a_box_too_thin_for_the_input_goes() -> None:
+    """In float32 its sides would lie on one another, and boxes have a width."""
+    x = 4095.99853515625
+    boxes = torch.tensor([[x - 2**-12, 0.0, x, 100.0], [0.0, 0.0, 100.0, 100.0]])
+    assert boxes[0, 2] > boxes[0, 0]
+    target = visible(Frame(8000, 6000, 320, 240), boxes, torch.tensor([0, 1]))
+    assert target.labels.tolist() == [1]

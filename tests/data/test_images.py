@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import struct
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageDraw
 
-from foodbox.data.images import PhotoError, find_photos, open_photo, photo_size, prepare, resize, turn_boxes
+from foodbox.data.images import PhotoError, open_photo, photo_size, prepare, resize, turn_boxes
 from foodbox.records import Preprocessing
 
 STORED = (64, 40)
@@ -168,6 +172,94 @@ def test_the_first_picture_of_an_animation(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.asarray(open_photo(tmp_path / "a.gif"))[0, 0], [224, 0, 0], atol=8)
 
 
+# -- Kinds of files -------------------------------------------------------------------------------------------------
+
+HEIC = zlib.decompress(
+    base64.b64decode(
+        "eNpjYGCQSCupLMhIzUxmAILczDRDCJuxPDe1JJEBAhQzUnKKoGyGgszkEgY0wFeQWZILZjECsU5mTj7YOBcGBiawCBAzTmdgYOYF8sE8liVA"
+        "Wg6ILTIz89LAOkEyokBOKhPUnIyyZEMGFEEg4VqRCVYulVmUmgazPTmlOBlsE8iufZkFRQVAen5mQXI+kE4HmuPMyAwS2gBWLveB4c/fHz8Y"
+        "GPiZFwB1iDsw8jD+/w9SwAxSwQxCch9UFgLlpJ0YGdEkFjgJ1kcfvVvgsAgoz+7CeKCwYUkD0FSRzOKCVKiDFIBYAIiFk/NzivKScyqASnkZ"
+        "2EDKODOL8sHBJ55ZkAsLX6DDWRqZmFuAFhjnpiQC5Zk5NRjXtzUEjXCQQSG4QiHobnAZ4eAChSCVQvAPlGkYfH0ZtIAUBwMjoxAoH0KzOhAA"
+        "AIgyfbA="
+    )
+)
+"""32 x 16 pixels, left red, right blue: one HEVC picture whose blocks are stored as they are (PCM), without a turn."""
+
+
+def heic(path: Path, quarters: int = 0) -> Path:
+    """Writes the HEIC file, its pixels to be turned by quarters clockwise, as an iPhone says it: twice."""
+    content = bytearray(HEIC)
+    content[content.index(b"irot") + 4] = -quarters % 4  # HEIF counts against the clock
+    orientation = content.index(struct.pack(">HHIH", ExifTags.Base.Orientation, 3, 1, 1)) + 9
+    content[orientation] = {0: 1, 1: 6, 2: 3, 3: 8}[quarters]
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["heic", "HEIC", "heif"])
+def test_what_iphones_write(ending: str, tmp_path: Path) -> None:
+    pytest.importorskip("pi_heif")
+    path = heic(tmp_path / f"lunch.{ending}")
+    assert photo_size(path) == (32, 16, 1)
+    image = open_photo(path)
+    assert (image.mode, image.size) == ("RGB", (32, 16))
+    np.testing.assert_allclose(np.asarray(image)[8, [2, 30]], [[200, 30, 40], [30, 60, 210]], atol=3)
+
+
+@pytest.mark.parametrize(("quarters", "red"), [(1, (8, 2)), (2, (30, 8)), (3, (8, 30))])
+def test_an_iphones_turn_is_applied_once(quarters: int, red: tuple[int, int], tmp_path: Path) -> None:
+    """It stands in the file twice: HEIF's own turn, and EXIF's."""
+    pytest.importorskip("pi_heif")
+    path = heic(tmp_path / "lunch.heic", quarters)
+    image = open_photo(path)
+    assert photo_size(path) == (*image.size, 1)
+    assert image.size == ((32, 16) if quarters == 2 else (16, 32))
+    assert image.getpixel(red) == pytest.approx((200, 30, 40), abs=3)
+
+
+@pytest.mark.parametrize("kept", [0, 20, 300, 1000])
+def test_a_heic_photo_cut_short(kept: int, tmp_path: Path) -> None:
+    pytest.importorskip("pi_heif")
+    path = tmp_path / "lunch.heic"
+    path.write_bytes(HEIC[:kept])
+    with pytest.raises(PhotoError, match=r"lunch\.heic (is a broken photo|is no photo|cannot be opened)"):
+        open_photo(path)
+
+
+def test_without_the_library_for_heic_its_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    path = heic(tmp_path / "lunch.heic")
+    for look in (photo_size, open_photo):
+        with pytest.raises(PhotoError, match=r'lunch\.heic is a HEIC photo: pip install "foodbox\[heif\]" to open it'):
+            look(path)
+
+
+@pytest.mark.parametrize("ending", ["avif", "webp"])
+def test_newer_kinds_that_pillow_opens_by_itself(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"lunch.{ending}"
+    with_rectangle(STORED, BOX).save(path, quality=95)
+    assert photo_size(path) == (*STORED, 1)
+    image = open_photo(path)
+    assert (image.mode, image.size) == ("RGB", STORED)
+    assert red_box(image) == pytest.approx(list(BOX), abs=1)
+
+
+def test_a_photo_that_says_it_is_huge_is_not_opened(tmp_path: Path) -> None:
+    """1600 million pixels in a file of 100 bytes: all memory, once it is decoded."""
+    path = tmp_path / "lunch.png"
+    Image.new("L", (1, 1)).save(path)
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", 40_000, 40_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+    for look in (photo_size, open_photo):
+        with pytest.raises(PhotoError) as told:
+            look(path)
+        assert str(told.value) == (
+            f"{path} says that it has more than 178 million pixels, which are not opened. Make it smaller."
+        )
+
+
 # -- What is no photo -----------------------------------------------------------------------------------------------
 
 
@@ -201,19 +293,6 @@ def test_a_photo_cut_short(ending: str, tmp_path: Path) -> None:
     for at_least in (None, 32):
         with pytest.raises(PhotoError, match=rf"lunch\.{ending} (is a broken photo|cannot be opened).*eave it out"):
             open_photo(path, at_least)
-
-
-def test_photos_are_found_by_their_endings_below_a_folder(tmp_path: Path) -> None:
-    for name in ("b.JPG", "a/c.jpeg", "a/d.Png", "notes.txt", ".hidden.jpg", "a/e.webp", "jpg"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
-    (tmp_path / "folder.jpg").mkdir()
-    assert [str(p.relative_to(tmp_path).as_posix()) for p in find_photos(tmp_path)] == [
-        "a/c.jpeg",
-        "a/d.Png",
-        "a/e.webp",
-        "b.JPG",
-    ]
 
 
 # -- Sizes ----------------------------------------------------------------------------------------------------------

@@ -48,3 +48,20 @@ def test_each_level_is_half_the_one_before_rounded_up(height: int, width: int, k
     assert [tuple(level.shape) for level in levels] == [
         (2, 12, -(-height // stride), -(-width // stride)) for stride in (8, 16, 32, 64, 128)
     ]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (5, 1), (1, 5), (2, 2)])
+def test_gradients_in_bfloat16_over_the_smallest_maps_are_those_of_float32(size: tuple[int, int]) -> None:
+    """oneDNN's are NaN where a strided convolution runs over maps of width 1."""
+    pyramid = FeaturePyramid([8, 8, 64], 64)
+    features = [torch.randn(2, width, size[0] * s, size[1] * s) for width, s in ((8, 4), (8, 2), (64, 1))]
+
+    def gradients(half: bool) -> torch.Tensor:
+        pyramid.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            levels = pyramid(features)
+        sum(level.float().square().sum() for level in levels).backward()
+        return torch.cat([p.grad.flatten() for p in pyramid.parameters()])
+
+    exact = gradients(half=False)
+    assert (gradients(half=True) - exact).norm() < 0.03 * exact.norm()

@@ -49,6 +49,19 @@ def test_the_same_seed_gives_the_same_run(photos: Path, tmp_path: Path) -> None:
     assert all(torch.equal(last[0][name], last[1][name]) for name in last[0])
 
 
+def test_where_decoded_photos_are_kept_changes_nothing(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FOODBOX_CACHE", str(tmp_path / "cache"))
+    runs = [
+        foodbox.train(photos, runs=tmp_path, epochs=2, cache=cache, **QUICK) for cache in ("memory", "disk", "disk")
+    ]
+    assert "Keeping 6 decoded photos on disk" in capfd.readouterr().err
+    assert len(list((tmp_path / "cache").glob("*.pixels"))) == 1
+    first, *others = (losses(run.folder) for run in runs)
+    assert others == [first, first]
+
+
 def test_resume_goes_on_where_it_was(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run stopped by Ctrl-C in its second epoch and gone on with ends as one that was never stopped."""
     whole = foodbox.train(photos, runs=tmp_path, name="whole", epochs=3, **QUICK)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from foodbox.data.formats import starthon, voc
-from foodbox.data.images import find_photos
+import torch
+
+from foodbox.console import progress_bar
+from foodbox.data.facts import look
+from foodbox.data.formats import coco, csv_table, kfood, labelme, starthon, uecfood, voc, yolo
+from foodbox.data.formats.common import Labels, assemble
+from foodbox.data.listing import Listing, scan
 from foodbox.errors import UsageError
-from foodbox.records import Dataset, Finding
+from foodbox.ops.boxes import area
+from foodbox.records import Dataset, Finding, Photo
 
 
 @dataclass(frozen=True)
@@ -20,47 +28,125 @@ class Format:
         title: its name for people.
         looks: what a folder of this format holds, in words.
         fits: whether a folder looks like it.
-        read: a folder → its photos, boxes and class names, and everything that was found on the way.
-        write: a dataset into a folder.
+        read: a folder's labels, and everything that was found on the way; opens no photo.
+        write: a dataset, pruned to what the format can hold, into a folder.
+        classes, many, masks, ignore, empty, unlabelled: what it can hold besides one box a photo: the names of classes,
+            several boxes a photo, outlines, a mark for boxes that do not count, photos that show nothing, and photos of
+            which nobody said what they show.
     """
 
     title: str
     looks: str
-    fits: Callable[[Path], bool]
-    read: Callable[[Path], tuple[Dataset, list[Finding]]]
+    fits: Callable[[Listing], bool]
+    read: Callable[[Listing], Labels]
     write: Callable[[Dataset, Path], None]
+    classes: bool = True
+    many: bool = True
+    masks: bool = False
+    ignore: bool = False
+    empty: bool = True
+    unlabelled: bool = False
 
 
 FORMATS: dict[str, Format] = {
-    "starthon": Format("AI Starthon", "NAME.txt beside NAME.jpg", starthon.fits, starthon.read, starthon.write),
-    "voc": Format("Pascal VOC", ".xml files", voc.fits, voc.read, voc.write),
-}
+    "starthon": Format(
+        "AI Starthon", "NAME.txt beside NAME.jpg", starthon.fits, starthon.read, starthon.write,
+        classes=False, many=False, unlabelled=True,
+    ),
+    "kfood": Format(
+        "AI Hub kfood", "a crop_area.properties in each class's folder", kfood.fits, kfood.read, kfood.write,
+        many=False, empty=False, unlabelled=True,
+    ),
+    "kfood_corners": Format(
+        "AI Hub kfood with corners", "the same with x1,y1,x2,y2, only where --format says so",
+        kfood.fits_by_name_only, kfood.read_corners, kfood.write_corners, many=False, empty=False, unlabelled=True,
+    ),
+    "csv": Format(
+        "CSV", ".csv tables of path,x1,y1,x2,y2,class", csv_table.fits, csv_table.read, csv_table.write,
+        unlabelled=True,
+    ),
+    "voc": Format("Pascal VOC", ".xml files", voc.fits, voc.read, voc.write, ignore=True, unlabelled=True),
+    "coco": Format(
+        "COCO", "a .json of images, annotations and categories", coco.fits, coco.read, coco.write,
+        masks=True, ignore=True, unlabelled=True,
+    ),
+    "yolo": Format(
+        "YOLO", "data.yaml, or NAME.txt of class cx cy w h", yolo.fits, yolo.read, yolo.write, masks=True,
+    ),
+    "labelme": Format(
+        "labelme", "NAME.json for NAME.jpg, with shapes in it", labelme.fits, labelme.read, labelme.write,
+        masks=True, ignore=True, unlabelled=True,
+    ),
+    "uecfood": Format(
+        "UECFOOD", "numbered folders with a bb_info.txt", uecfood.fits, uecfood.read, uecfood.write,
+        empty=False, unlabelled=True,
+    ),
+}  # fmt: skip
 
 
-def read(folder: Path, format: str | None = None) -> tuple[Dataset, list[Finding]]:
+def read(place: Path, format: str | None = None, whole: bool = False) -> tuple[Dataset, list[Finding]]:
     """Photos and boxes of a folder, in the format that it looks like.
 
     Args:
+        place: the folder, or one label file in it.
         format: a name in FORMATS, where looking is not enough.
+        whole: read each photo to its end instead of its head alone, and find those that are cut short.
 
     Raises:
         UsageError: the folder is missing or holds no labels that are known, or two formats fit.
     """
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "is not there"
-        raise UsageError(f"The folder {folder} {what}: expected a folder with photos and their boxes. Check its name.")
-    if format is None:
-        fitting = [name for name, kind in FORMATS.items() if kind.fits(folder)]
-    elif format in FORMATS:
-        fitting = [format]
-    else:
+    if format is not None and format not in FORMATS:
         raise UsageError(f"Unknown format {format!r}: expected one of {', '.join(FORMATS)}.")
+    listing = scan(place)
+    fitting = [format] if format else [name for name, kind in FORMATS.items() if kind.fits(listing)]
     if len(fitting) > 1:
-        raise UsageError(f"{folder} could be read as {' or as '.join(fitting)}: say which with --format.")
+        raise UsageError(f"{place} could be read as {' or as '.join(fitting)}: say which with --format.")
     if not fitting:
-        count = len(find_photos(folder))
         known = "; ".join(f"{kind.title} ({kind.looks})" for kind in FORMATS.values())
-        raise UsageError(f"{folder} holds {count} photos and no labels of a known format: expected one of {known}.")
-    dataset, findings = FORMATS[fitting[0]].read(folder)
+        count = len(listing.photos)
+        raise UsageError(f"{place} holds {count} photos and no labels of a known format: expected one of {known}.")
+    labels = FORMATS[fitting[0]].read(listing)
+    paths = [raw.path for raw in labels.photos]
+    with progress_bar("opening photos", len(paths)) as bar:
+        facts = look(paths, whole, listing.files, bar.to)
+    dataset, findings = assemble(labels, facts)
     dataset.format = fitting[0]
     return dataset, findings
+
+
+def prune(dataset: Dataset, format: str) -> tuple[Dataset, list[str]]:
+    """What of the photos and boxes a format can hold, and sentences on what it cannot."""
+    kind = FORMATS[format]
+    lost: Counter[str] = Counter()
+    photos = []
+    for photo in dataset:
+        if photo.ignore.any() and not kind.ignore:
+            lost["boxes that do not count (difficult, crowd) are left out: it has no mark for them"] += int(
+                photo.ignore.sum()
+            )
+            photo = photo.keep(~photo.ignore)
+        if not photo.labelled and not kind.unlabelled:
+            lost["photos that nobody labelled are left out: it cannot tell them from those that show nothing"] += 1
+        elif photo.labelled and not len(photo.boxes) and not kind.empty:
+            lost["photos that show nothing are left out: it holds photos with a box only"] += 1
+        else:
+            if photo.masks is not None and not kind.masks:
+                lost["outlines are left out, their boxes stay"] += sum(map(bool, photo.masks))
+                photo = dataclasses.replace(photo, masks=None)
+            if len(photo.boxes) > 1 and not kind.many:
+                lost["photos with several boxes keep one, the smallest around all of them"] += 1
+                photo = _one_box(photo)
+            photos.append(photo)
+    names = dataset.names
+    if not kind.classes and len(names) > 1:
+        lost["classes become one: it has no names"] += len(names)
+        photos = [dataclasses.replace(photo, labels=torch.zeros_like(photo.labels)) for photo in photos]
+        names = names[:1]
+    return Dataset(photos, names, format), [f"{count:,} {words}" for words, count in lost.items()]
+
+
+def _one_box(photo: Photo) -> Photo:
+    """A photo with the one box around all of its boxes, which has the class of the largest."""
+    around = torch.cat((photo.boxes[:, :2].amin(0), photo.boxes[:, 2:].amax(0)))
+    largest = torch.arange(len(photo.boxes)) == area(photo.boxes).argmax()
+    return dataclasses.replace(photo.keep(largest), boxes=around[None], masks=None)

@@ -1,88 +1,275 @@
-"""What all readers share: photos with their sizes, and boxes that are checked and brought into the one convention."""
+"""What all formats share: labels as they were read, which become photos with checked boxes in the one convention."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shutil
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
-from foodbox.data.images import PhotoError, photo_size, turn_boxes
-from foodbox.ops.boxes import clip
-from foodbox.records import Finding, Photo, Source
+from foodbox.data.facts import Facts, look
+from foodbox.data.images import turn_boxes, turn_points
+from foodbox.files import cannot_write, free_name, make_folder
+from foodbox.records import Dataset, Finding, Photo, Polygon, Source
 
 OVERHANG = 0.01
 """How far a box may stick out of its photo, as a share of the side, before it is an error: rounding and counting from 1
 make a pixel or two; more means that the box is another photo's or in another unit."""
+ROUNDING = 0.05
+"""Pixels that a box may stick out without a word: what x + width, or a share of five decimals, leaves at the border."""
+WORTH_CUTTING = 0.5
+"""A box that sticks out further is cut off by mending if this share of it lies inside. Else it is of another photo."""
+LEFT_OUT = "the photo is left out"
+REMOVED = "the box is removed"
+"""What mending does. A photo of which not all is known is left out: an object without a box would be taught as none."""
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(slots=True)
+class RawBox:
+    """A box as it stands in a label file.
+
+    Attributes:
+        corners: x1 y1 x2 y2, finite numbers.
+        label: the class's name.
+        source: where it stands.
+        ignore: neither trained on nor counted (VOC "difficult", COCO "iscrowd").
+        polygons: outlines of the object, each x y x y ..., at least three points, or None.
+    """
+
+    corners: tuple[float, float, float, float]
+    label: str
+    source: Source
+    ignore: bool = False
+    polygons: list[list[float]] | None = None
+
+
+@dataclass(slots=True)
+class RawPhoto:
+    """A photo and what a label file says of it.
+
+    Attributes:
+        path: the photo's file, which is there.
+        boxes: all that could be read.
+        labelled: whether anything says what is on it, be it nothing.
+        stored_size: width and height that the label file gives; where they are the pixels' before their EXIF turn, the
+            boxes are turned with them.
+        fractions: coordinates are shares of width and height instead of pixels.
+        part: "train", "valid" or "test" where the labels say so.
+    """
+
+    path: Path
+    boxes: list[RawBox] = field(default_factory=list)
+    labelled: bool = True
+    stored_size: tuple[int, int] | None = None
+    fractions: bool = False
+    part: str = ""
 
 
 @dataclass
-class RawBox:
-    """A box as it stands in a label file: x1 y1 x2 y2 in pixels."""
+class Labels:
+    """What a format's reader gives; it has opened no photo.
 
-    corners: tuple[float, float, float, float]
-    label: int
-    source: Source
-    ignore: bool = False
+    Attributes:
+        photos: each once.
+        findings: faults of the label files. A photo that one of harm "error" names is not trained on.
+        names: the classes in the format's own order, or None: those that boxes have, by the alphabet.
+    """
+
+    photos: list[RawPhoto] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    names: list[str] | None = None
 
 
-def make_photo(
-    path: Path, raw: Sequence[RawBox], findings: list[Finding], stored_size: tuple[int, int] | None = None
-) -> Photo | None:
-    """A photo with its boxes; faults go to `findings`, and a photo with an error comes back as None.
+def assemble(labels: Labels, facts: Mapping[Path, Facts]) -> tuple[Dataset, list[Finding]]:
+    """Photos with boxes in the one convention, and all that was found on the way.
 
-    Args:
-        stored_size: width and height that the label file gives for the photo; where they are the pixels' before their
-            EXIF turn, the boxes are turned with them.
+    Boxes are in it as mending would leave them: cut off, or left out. That a box was at fault, an error says, and names
+    its photo; who trains leaves those photos out.
+    """
+    findings = list(labels.findings)
+    kept = []
+    for raw in labels.photos:
+        if fault := facts[raw.path].fault:
+            findings.append(broken(raw.path, fault))
+        else:
+            kept.append(raw)
+    names = labels.names
+    if names is None:
+        names = sorted({box.label for raw in labels.photos for box in raw.boxes})
+    place = {name: i for i, name in enumerate(names)}
+
+    boxes = [box for raw in kept for box in raw.boxes]
+    sides = np.array([facts[raw.path][:2] for raw in kept], np.float64).reshape(-1, 2)  # [P, 2]
+    counts = np.array([len(raw.boxes) for raw in kept], np.int64)  # [P]
+    owner = np.repeat(np.arange(len(kept)), counts)  # [N], the photo of each box
+    corners = np.array([box.corners for box in boxes], np.float64).reshape(-1, 4)
+    scale = np.where(np.array([raw.fractions for raw in kept], bool)[:, None], sides, 1.0)  # [P, 2]
+    corners *= np.tile(scale[owner], 2)
+
+    exchanged = (corners[:, 2:] < corners[:, :2]).any(1)
+    corners = np.concatenate(
+        (np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])), 1
+    )
+    turned = {}
+    ends = np.cumsum(counts)
+    for i, raw in enumerate(kept):
+        if (turn := facts[raw.path].turn) > 1:
+            mine = slice(ends[i] - counts[i], ends[i])
+            if _before_turn(corners[mine], raw.stored_size, sides[i], turn):
+                turned[i] = turn
+                corners[mine] = turn_boxes(torch.from_numpy(corners[mine]), turn, *_stored(sides[i], turn)).numpy()
+            how = "boxes are turned with the pixels" if i in turned else "boxes are taken as a person sees the photo"
+            findings.append(_note(raw, f"EXIF orientation {turn}: {how}", "EXIF turn"))
+        if _other_size(raw.stored_size, sides[i]):
+            findings.append(_size_differs(raw, sides[i]))
+
+    limit = np.tile(sides[owner], 2)  # [N, 4]
+    inside = np.clip(corners, 0, limit)
+    over = (np.abs(inside - corners) / np.maximum(limit, 1)).max(1, initial=0)  # [N], as a share of the side
+    area, left = _area(corners), _area(inside)
+    empty = area <= 0
+    outside = ~empty & ((over > OVERHANG) | (left <= 0))
+    gone = empty | (outside & (left < WORTH_CUTTING * area))
+    for n in np.nonzero(exchanged & ~empty)[0]:
+        findings.append(_exchanged(boxes[n], kept[owner[n]]))
+    for n in np.nonzero(empty)[0]:
+        findings.append(_empty(boxes[n], kept[owner[n]]))
+    for n in np.nonzero(outside)[0]:
+        findings.append(_outside(corners[n], boxes[n], kept[owner[n]], sides[owner[n]], bool(gone[n])))
+    by = np.abs(inside - corners).max(1, initial=0)  # [N], in pixels
+    for n in np.nonzero(~empty & ~outside & (by > ROUNDING))[0]:
+        what = f"a box stuck out of the photo by {by[n]:.1f} pixels and was cut off"
+        findings.append(_note(kept[owner[n]], what, "box cut off", boxes[n].source))
+
+    good = np.nonzero(~gone)[0]
+    sizes = np.bincount(owner[good], minlength=len(kept)).tolist()
+    parts = zip(
+        kept,
+        torch.split(torch.from_numpy(inside[good].astype(np.float32)), sizes),
+        torch.split(torch.tensor([place[boxes[n].label] for n in good], dtype=torch.int64), sizes),
+        torch.split(torch.tensor([boxes[n].ignore for n in good], dtype=torch.bool), sizes),
+        _portions([boxes[n] for n in good], sizes),
+        strict=True,
+    )
+    photos = []
+    for i, (raw, corner, label, ignore, own) in enumerate(parts):
+        width, height, _, kind, _, look_alike = facts[raw.path]
+        masks = None
+        if any(box.polygons for box in own):
+            masks = [_polygons(box, scale[i], sides[i], turned.get(i, 1)) for box in own]
+        sources = [box.source for box in own]
+        about = (raw.labelled, raw.part, kind, look_alike)
+        photos.append(Photo(raw.path, width, height, corner, label, masks, ignore, sources, *about))
+    return Dataset(sorted(photos, key=lambda photo: photo.path), names), findings
+
+
+def broken(path: Path, fault: str) -> Finding:
+    """The finding for a photo that cannot be opened, without the path that stands before it anyway."""
+    what = (
+        fault.replace(str(path), "the file").rstrip(".").replace("There is no photo the file", "the photo is missing")
+    )
+    return Finding(Source(path), what, photo=path, kind="broken photo", mend=LEFT_OUT)
+
+
+def copy_photos(dataset: Dataset, folder: Path) -> Iterator[tuple[Photo, Path]]:
+    """Copies the photos into a folder, under names that are free there and endings that say what the files are.
+
+    Yields:
+        Each photo with its copy's path.
+
+    Raises:
+        FoodboxError: the place cannot be written to.
+    """
+    make_folder(folder)
+    taken: set[str] = set()
+    facts = look([photo.path for photo in dataset])
+    for photo in dataset:
+        target = folder / (free_name(photo.path.stem, taken) + right_ending(photo.path, facts[photo.path].kind))
+        copy_file(photo.path, target)
+        yield photo, target
+
+
+def copy_file(path: Path, target: Path) -> None:
+    """Copies a file, unless it is there already.
+
+    Raises:
+        FoodboxError: the place cannot be written to.
     """
     try:
-        width, height, turn = photo_size(path)
-    except PhotoError as fault:
-        findings.append(Finding(Source(path), _without_path(str(fault), path), photo=path))
+        if path.resolve() != target.resolve():
+            shutil.copyfile(path, target)
+    except OSError as fault:
+        raise cannot_write(target, fault) from fault
+
+
+class PhotoFinder:
+    """Finds photos by the names that label files give, which may have been written on another computer.
+
+    Attributes:
+        folders: the folders that hold photos, themselves or below them.
+    """
+
+    def __init__(self, photos: Sequence[Path]) -> None:
+        self._by_path = {_spelled(path): path for path in photos}
+        self._by_name = defaultdict(list)
+        for path in photos:
+            self._by_name[_spelled(path.name).casefold()].append(path)
+        self.folders = {folder for near in {path.parent for path in photos} for folder in (near, *near.parents)}
+
+    def find(self, name: str, folders: Sequence[Path]) -> Path | None:
+        """The photo of this path below the first of the folders that has it.
+
+        Folders at the front of the path, such as /home/somebody/ or ../, are taken off one by one.
+        """
+        parts = [part for part in _spelled(name).replace("\\", "/").split("/") if part not in ("", ".", "..")]
+        places = [_spelled(folder / "_")[:-1] for folder in folders]  # with a slash behind, and nothing for "."
+        for first in range(len(parts)):
+            tail = "/".join(parts[first:])
+            for place in places:
+                if path := self._by_path.get(place + tail):
+                    return path
         return None
-    errors = [Finding(b.source, what, todo, photo=path) for b in raw for what, todo in _faults(b.corners)]
-    if errors:
-        findings.extend(errors)
-        return None
-    boxes = torch.tensor([b.corners for b in raw], dtype=torch.float32).reshape(-1, 4)
-    if turn > 1 and _before_turn(boxes, stored_size, width, height, turn):
-        boxes = turn_boxes(boxes, turn, *((height, width) if turn >= 5 else (width, height)))
-        findings.append(
-            Finding(Source(path), f"EXIF orientation {turn}: boxes turned with the pixels", harm="note", photo=path)
-        )
-    inside = clip(boxes, width, height)
-    over = ((inside - boxes).abs() / torch.tensor([width, height] * 2)).amax(1)  # [N]
-    empty = (inside[:, 2:] - inside[:, :2]).amin(1) <= 0
-    for i, box in enumerate(raw):
-        if over[i] > OVERHANG or empty[i]:
-            corners = ", ".join(f"{v:g}" for v in box.corners)
-            findings.append(
-                Finding(
-                    box.source,
-                    f"the box {corners} (x1, y1, x2, y2) lies outside the photo of {width} x {height} pixels",
-                    "Correct the numbers, or check that the label belongs to this photo",
-                    photo=path,
-                )
-            )
-            errors.append(findings[-1])
-        elif over[i] > 0:
-            what = (
-                f"a box stuck out of the photo by {float((inside - boxes)[i].abs().max()):.1f} pixels and was cut off"
-            )
-            findings.append(Finding(box.source, what, harm="note", photo=path))
-    if errors:
-        return None
-    return Photo(
-        path,
-        width,
-        height,
-        inside,
-        torch.tensor([b.label for b in raw], dtype=torch.int64),
-        ignore=torch.tensor([b.ignore for b in raw], dtype=torch.bool),
-        sources=[b.source for b in raw],
-    )
+
+    def anywhere(self, name: str) -> list[Path]:
+        """All photos of the name at the end of this path, whatever its capitals."""
+        return self._by_name.get(_spelled(name).replace("\\", "/").rsplit("/", 1)[-1].casefold(), [])
+
+
+def _spelled(path: Path | str) -> str:
+    """A path as text: slashes, and letters in one piece, which macOS writes in pieces (Korean ones above all)."""
+    return unicodedata.normalize("NFC", path if isinstance(path, str) else path.as_posix())
+
+
+def right_ending(path: Path, kind: str) -> str:
+    """The ending that a photo's file should have: its own, unless that is another kind's.
+
+    Args:
+        kind: what the file is, in Pillow's word.
+    """
+    known = Image.registered_extensions()  # ".jpg" → "JPEG"
+    own = known.get(path.suffix.lower())
+    # MPO is a JPEG with further pictures behind it, as phones write it.
+    if not kind or own == kind or {own, kind} == {"JPEG", "MPO"}:
+        return path.suffix
+    common = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "HEIF": ".heic"}
+    return common.get(kind) or next((ending for ending, name in known.items() if name == kind), path.suffix)
+
+
+def box_around(polygons: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
+    """The smallest box x1 y1 x2 y2 around outlines x y x y ..."""
+    xs = [x for outline in polygons for x in outline[0::2]]
+    ys = [y for outline in polygons for y in outline[1::2]]
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def plain(value: float) -> str:
@@ -93,37 +280,128 @@ def plain(value: float) -> str:
 def numbers(words: Sequence[str]) -> tuple[float, ...] | None:
     """The words as finite numbers, or None where one is not."""
     try:
-        values = tuple(float(word) for word in words)
+        values = tuple(map(float, words))
     except ValueError:
         return None
-    return values if all(math.isfinite(v) for v in values) else None
+    return values if all(map(math.isfinite, values)) else None
 
 
-def _faults(corners: tuple[float, float, float, float]) -> list[tuple[str, str]]:
-    x1, y1, x2, y2 = corners
-    if x2 <= x1 or y2 <= y1:
-        what = f"the box has no area: x1 {x1:g}, y1 {y1:g}, x2 {x2:g}, y2 {y2:g}, expected x2 > x1 and y2 > y1"
-        return [(what, "Draw it anew or remove it")]
-    return []
+def read_text(path: Path | str, findings: list[Finding], photo: Path | None = None) -> str | None:
+    """A label file's text: UTF-8, with or without its mark, or Korean as older Windows writes it (CP949).
+
+    None, and an error among the findings, where the file cannot be read or is neither.
+    """
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - a Path for each of 40,000 labels takes longer than reading them
+            data = file.read()
+    except OSError as fault:
+        findings.append(_unreadable(path, f"the file cannot be read ({fault.strerror})", photo))
+        return None
+    for encoding in ("utf-8", "cp949"):
+        try:
+            return data.decode(encoding).removeprefix("\ufeff")
+        except UnicodeDecodeError:
+            continue
+    findings.append(_unreadable(path, "the file is no text in UTF-8 or CP949", photo))
+    return None
 
 
-def _before_turn(boxes: torch.Tensor, stored_size: tuple[int, int] | None, width: int, height: int, turn: int) -> bool:
-    """Whether boxes were measured on the pixels before their EXIF turn.
+def without_photo(source: Source, name: str) -> Finding:
+    """The finding for a label whose photo is not there."""
+    todo = "Bring the photo back or remove the label"
+    return Finding(source, f"there is no photo {name}", todo, kind="label without photo", mend="the label is left out")
+
+
+def bad_label(source: Source, what: str, photo: Path | None, todo: str = "Correct the line") -> Finding:
+    """The finding for a line or entry that cannot be read as what the format says it is."""
+    return Finding(source, what, todo, photo=photo, kind="unreadable label", mend=LEFT_OUT)
+
+
+def _unreadable(path: Path | str, what: str, photo: Path | None) -> Finding:
+    return bad_label(Source(path), what, photo, "Save it as UTF-8 text")
+
+
+def _portions(items: list[RawBox], sizes: Sequence[int]) -> Iterator[list[RawBox]]:
+    start = 0
+    for size in sizes:
+        yield items[start : start + size]
+        start += size
+
+
+def _area(corners: Array) -> Array:
+    result: Array = (corners[:, 2:] - corners[:, :2]).clip(0).prod(1)
+    return result
+
+
+def _before_turn(corners: Array, stored_size: tuple[int, int] | None, sides: Array, turn: int) -> bool:
+    """Whether boxes [N, 4] were measured on the pixels before their EXIF turn.
 
     The label file's own size tells, where sides change places. Without one, boxes are as a person sees the photo,
     unless they only fit inside the unturned pixels.
     """
-    if turn < 5 or width == height:
+    width, height = sides
+    if turn < 5 or width == height or not len(corners):
         return False
     if stored_size is not None and stored_size != (0, 0):
         return stored_size == (height, width)
-    return bool((boxes > torch.tensor([width, height] * 2)).any())
+    return bool((corners[:, 2:] > [width, height]).any() and (corners[:, 2:] <= [height, width]).all())
 
 
-def _without_path(sentence: str, path: Path) -> str:
-    """A photo's fault without the path that stands before it in a finding anyway."""
-    return (
-        sentence.replace(str(path), "the file")
-        .rstrip(".")
-        .replace("There is no photo the file", "the photo is missing")
+def _stored(sides: Array, turn: int) -> tuple[float, float]:
+    """Width and height of the stored pixels of a photo that a person sees with these sides."""
+    width, height = sides.tolist()
+    return (height, width) if turn >= 5 else (width, height)
+
+
+def _polygons(box: RawBox, scale: Array, sides: Array, turn: int) -> list[Polygon]:
+    """A box's outlines in pixels of the photo as a person sees it, each float32 [P, 2]."""
+    result = []
+    for outline in box.polygons or []:
+        points = torch.from_numpy(np.array(outline, np.float64).reshape(-1, 2) * scale)
+        points = turn_points(points, turn, *_stored(sides, turn)).clamp(min=torch.zeros(2))
+        result.append(torch.minimum(points, torch.from_numpy(sides)).float())
+    return result
+
+
+def _other_size(stored: tuple[int, int] | None, sides: Array) -> bool:
+    return stored is not None and min(stored) > 0 and sorted(stored) != sorted(sides.astype(int).tolist())
+
+
+def _note(raw: RawPhoto, what: str, kind: str, source: Source | None = None) -> Finding:
+    return Finding(source or Source(raw.path), what, harm="note", photo=raw.path, kind=kind)
+
+
+def _size_differs(raw: RawPhoto, sides: Array) -> Finding:
+    width, height = raw.stored_size or (0, 0)
+    what = (
+        f"the label says that the photo has {width} x {height} pixels, and it has {sides[0]:g} x {sides[1]:g}: "
+        "if the photo was resized after it was labelled, its boxes are wrong"
     )
+    source = raw.boxes[0].source if raw.boxes else Source(raw.path)
+    return Finding(Source(source.path), what, "Look at the photo's boxes", "warning", raw.path, "other size in label")
+
+
+def _exchanged(box: RawBox, raw: RawPhoto) -> Finding:
+    what = f"the box {_shown(box.corners)} (x1, y1, x2, y2) has its corners exchanged: expected x2 > x1 and y2 > y1"
+    return Finding(
+        box.source, what, "Exchange them, or check in which order the numbers stand", "error", raw.path,
+        "exchanged corners", "they are put right",
+    )  # fmt: skip
+
+
+def _empty(box: RawBox, raw: RawPhoto) -> Finding:
+    what = f"the box {_shown(box.corners)} (x1, y1, x2, y2) has no area: expected x2 > x1 and y2 > y1"
+    return Finding(
+        box.source, what, "Draw it anew or remove it", "error", raw.path, "empty box", REMOVED
+    )  # fmt: skip
+
+
+def _outside(corners: Array, box: RawBox, raw: RawPhoto, sides: Array, gone: bool) -> Finding:
+    what = f"the box {_shown(corners)} (x1, y1, x2, y2) lies outside the photo of {sides[0]:g} x {sides[1]:g} pixels"
+    todo = "Correct the numbers, or check that the label belongs to this photo"
+    mend = LEFT_OUT if gone else "the box is cut off at the photo's border"
+    return Finding(box.source, what, todo, "error", raw.path, "box outside the photo", mend)
+
+
+def _shown(corners: Sequence[float] | Array) -> str:
+    return ", ".join(f"{value:g}" for value in corners)

@@ -1,95 +1,100 @@
 """AI Starthon 2019, task "food region": NAME.txt beside NAME.jpg, whose first line is x,y,w,h in pixels.
 
-One box a photo, its top left corner and its size, decimals allowed; no class. A photo without a text file is one that
-nobody labelled (the contest's own test photos).
+One box a photo, its top left corner and its size, decimals allowed; no class. NAME.box is read as well as NAME.txt, and
+a file whose numbers are all at most 1 as shares of width and height. A photo without such a file is one that nobody
+labelled (the contest's own test photos); an empty file says that there is nothing on the photo.
 """
 
 from __future__ import annotations
 
-import shutil
+import os
 from pathlib import Path
 
-from foodbox.data.formats.common import RawBox, make_photo, numbers, plain
-from foodbox.data.images import find_photos
-from foodbox.errors import FoodboxError
-from foodbox.files import free_name, make_folder, write_whole
-from foodbox.records import Dataset, Finding, Photo, Source
+from foodbox.data.formats.common import (
+    Labels,
+    RawBox,
+    RawPhoto,
+    bad_label,
+    copy_photos,
+    numbers,
+    plain,
+    read_text,
+    without_photo,
+)
+from foodbox.data.listing import Listing
+from foodbox.files import write_whole
+from foodbox.records import Dataset, Finding, Source
 
 NAME = "food"
 """The one class: the format has no names."""
+ENDINGS = (".txt", ".box", ".TXT", ".BOX")
 
 
-def fits(folder: Path) -> bool:
+def fits(listing: Listing) -> bool:
     """Whether some photo has a text file of its name beside it that begins with four numbers and commas."""
-    labels = (photo.with_suffix(".txt") for photo in find_photos(folder))
-    return any(label.is_file() and _numbers(_first_line(label)) is not None for label in labels)
+    return any(
+        _numbers(_first_line(read_text(label, []) or "")) is not None
+        for photo in listing.photos
+        for label in _labels(photo, listing)[:1]
+    )
 
 
-def read(folder: Path) -> tuple[Dataset, list[Finding]]:
+def read(listing: Listing) -> Labels:
     """The folder's photos, subfolders included, each with its box."""
-    findings: list[Finding] = []
-    photos = []
-    for path in find_photos(folder):
-        label = path.with_suffix(".txt")
-        raw = [] if not label.is_file() else _read_box(label, findings, path)
-        if raw is not None and (photo := make_photo(path, raw, findings)) is not None:
-            photo.labelled = label.is_file()
-            photos.append(photo)
-    return Dataset(photos, [NAME]), findings
+    labels = Labels(names=[NAME])
+    found: set[str] = set()
+    for path in listing.photos:
+        own = _labels(path, listing)
+        found.update(own)
+        labels.photos.append(_read(own[0], path, labels.findings) if own else RawPhoto(path, labelled=False))
+    for label in sorted(label for label in listing.files if label not in found):
+        # Other text files lie about in such folders; one that begins with a box was some photo's.
+        if label.lower().endswith(ENDINGS) and _numbers(_first_line(read_text(label, []) or "")) is not None:
+            labels.findings.append(without_photo(Source(label), f"named {Path(label).stem} beside it"))
+    return labels
 
 
 def write(dataset: Dataset, folder: Path) -> None:
-    """Copies the photos and writes their boxes.
-
-    Raises:
-        FoodboxError: a photo has more boxes than the one that the format can hold.
-    """
-    make_folder(folder)
-    taken: set[str] = set()
-    for photo in dataset:
-        if len(photo.boxes) > 1:
-            raise FoodboxError(
-                f"{photo.path} has {len(photo.boxes)} boxes and the AI Starthon format holds one a photo: "
-                "choose another format."
-            )
-        name = free_name(photo.path.stem, taken)
-        shutil.copyfile(photo.path, folder / f"{name}{photo.path.suffix}")
+    """Copies the photos and writes the box of each."""
+    for photo, target in copy_photos(dataset, folder):
         if photo.labelled:
-            write_whole(folder / f"{name}.txt", "".join(_line(photo)))
+            boxes = photo.boxes.tolist()
+            lines = [",".join(map(plain, (x1, y1, x2 - x1, y2 - y1))) + "\n" for x1, y1, x2, y2 in boxes]
+            write_whole(target.with_suffix(ENDINGS[0]), "".join(lines))
 
 
-def _line(photo: Photo) -> list[str]:
-    return [",".join(map(plain, (x1, y1, x2 - x1, y2 - y1))) + "\n" for x1, y1, x2, y2 in photo.boxes.tolist()]
+def _labels(photo: Path, listing: Listing) -> list[str]:
+    """The label files beside a photo, of which the first counts."""
+    stem = os.path.splitext(photo)[0]  # noqa: PTH122 - fast
+    return [stem + ending for ending in ENDINGS if stem + ending in listing.files]
 
 
-def _read_box(label: Path, findings: list[Finding], photo: Path) -> list[RawBox] | None:
-    """The one box of a label file, none of an empty one; None where the file is at fault."""
-    source = Source(label, 1)
-    line = _first_line(label)
+def _read(label: str, path: Path, findings: list[Finding]) -> RawPhoto:
+    """A photo with the one box of its label file, none of an empty one."""
+    photo = RawPhoto(path)
+    text = read_text(label, findings, path)
+    line = _first_line(text or "")
     if not line:
-        return []
+        return photo
     values = _numbers(line)
+    source = Source(label, 1)
     if values is None:
         what = f"found {line[:40]!r} where four numbers x,y,w,h were expected"
-        findings.append(Finding(source, what, "Correct the line", photo=photo))
-        return None
+        findings.append(bad_label(source, what, path))
+        return photo
     x, y, w, h = values
-    if w <= 0 or h <= 0:
-        what = f"the box has the size {w:g} x {h:g} (x,y,w,h), expected both above 0"
-        findings.append(Finding(source, what, "Correct the line", photo=photo))
-        return None
-    if max(values) <= 1:
-        what = f"the box {line} is smaller than a pixel, which looks like fractions of the photo"
-        findings.append(Finding(source, what, "Write x,y,w,h in pixels", photo=photo))
-        return None
-    return [RawBox((x, y, x + w, y + h), 0, source)]
+    if w < 0 or h < 0:
+        findings.append(bad_label(source, f"the box {line} (x,y,w,h) has a side below 0, expected both above 0", path))
+        return photo
+    photo.fractions = max(values) <= 1
+    photo.boxes = [RawBox((x, y, x + w, y + h), NAME, source)]
+    return photo
 
 
-def _first_line(label: Path) -> str:
-    with label.open(encoding="utf-8-sig", errors="replace") as file:
-        return file.readline().strip()
+def _first_line(text: str) -> str:
+    return text.splitlines()[0].strip() if text else ""
 
 
-def _numbers(line: str) -> tuple[float, float, float, float] | None:
+def _numbers(line: str) -> tuple[float, ...] | None:
     values = numbers(line.split(","))
-    return values if values is not None and len(values) == 4 else None  # type: ignore[return-value]
+    return values if values is not None and len(values) == 4 else None

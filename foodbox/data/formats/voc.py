@@ -6,71 +6,87 @@ count from 0; the difference is at most a pixel.
 
 from __future__ import annotations
 
-import shutil
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from pathlib import Path
 from xml.parsers import expat
 
-import torch
-
-from foodbox.data.formats.common import RawBox, make_photo, numbers, plain
-from foodbox.data.images import find_photos
-from foodbox.files import free_name, make_folder, write_whole
+from foodbox.data.formats.common import (
+    Labels,
+    RawBox,
+    RawPhoto,
+    bad_label,
+    copy_photos,
+    numbers,
+    plain,
+    read_text,
+    without_photo,
+)
+from foodbox.data.listing import Listing
+from foodbox.files import make_folder, write_whole
 from foodbox.records import Dataset, Finding, Photo, Source
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+PARTS = {"train": "train", "val": "valid", "test": "test"}
+"""Files in ImageSets/Main, and the part that each lists."""
 
 
-def fits(folder: Path) -> bool:
+def fits(listing: Listing) -> bool:
     """Whether some .xml file below the folder is a VOC annotation."""
-    return any(b"<annotation" in path.read_bytes()[:1000] for path in folder.rglob("*.xml"))
+    return any(b"<annotation" in path.read_bytes()[:1000] for path in listing.ending(".xml"))
 
 
-def read(folder: Path) -> tuple[Dataset, list[Finding]]:
+def read(listing: Listing) -> Labels:
     """The photos and the .xml files of a folder, wherever below it they lie, brought together by their names.
 
-    Boxes marked difficult are neither trained on nor counted, as in VOC's own evaluation.
+    Boxes marked difficult are neither trained on nor counted, as in VOC's own evaluation. ImageSets/Main/train.txt,
+    val.txt and test.txt, where they are, say which part a photo belongs to.
     """
-    findings: list[Finding] = []
-    photos: list[Photo] = []
-    names: dict[str, int] = {}  # in the order in which they are met; put in order at the end
+    labels = Labels()
     by_stem = defaultdict(list)
-    for path in find_photos(folder):
-        by_stem[path.stem].append(path)
-    labelled = set()
-    for label in sorted(folder.rglob("*.xml")):
-        photo_path = _nearest(by_stem[label.stem], label)
-        if photo_path is None:
-            todo = "Bring the photo back or remove the label file"
-            findings.append(Finding(Source(label), f"there is no photo named {label.stem}", todo, photo=label))
-            continue
-        labelled.add(photo_path)
-        parsed = _read_file(label, photo_path, names, findings)
-        if parsed is not None and (photo := make_photo(photo_path, parsed[0], findings, parsed[1])) is not None:
-            photos.append(photo)
-    for path in (path for paths in by_stem.values() for path in paths if path not in labelled):
-        if (photo := make_photo(path, [], findings)) is not None:
-            photo.labelled = False
-            photos.append(photo)
-    ordered = sorted(names)
-    place = torch.tensor([ordered.index(name) for name in names], dtype=torch.int64)
-    for photo in photos:
-        photo.labels = place[photo.labels]
-    return Dataset(sorted(photos, key=lambda photo: photo.path), ordered), findings
+    for photo_path in listing.photos:
+        by_stem[photo_path.stem].append(photo_path)
+    parts = _parts(listing)
+    found: dict[Path, Path] = {}
+    for label in listing.ending(".xml"):
+        path = _nearest(by_stem[label.stem], label)
+        if path is None:
+            labels.findings.append(without_photo(Source(label), f"named {label.stem}"))
+        elif path in found:
+            what = f"the photo {path.name} is labelled by {found[path].name} already"
+            labels.findings.append(bad_label(Source(label), what, path, "Keep one of the two"))
+        else:
+            found[path] = label
+            photo = _read_file(label, path, labels.findings)
+            photo.part = parts.get(path.stem, "")
+            labels.photos.append(photo)
+    rest = [photo for photo in listing.photos if photo not in found]
+    labels.photos += [RawPhoto(photo, labelled=False, part=parts.get(photo.stem, "")) for photo in rest]
+    return labels
 
 
 def write(dataset: Dataset, folder: Path) -> None:
     """Copies the photos to folder/images and writes folder/annotations; masks are not part of the format."""
-    images, annotations = make_folder(folder / "images"), make_folder(folder / "annotations")
-    taken: set[str] = set()
-    for photo in dataset:
-        name = free_name(photo.path.stem, taken)
-        target = images / f"{name}{photo.path.suffix}"
-        if photo.path.resolve() != target.resolve():
-            shutil.copyfile(photo.path, target)
+    annotations = make_folder(folder / "annotations")
+    parts = defaultdict(list)
+    for photo, target in copy_photos(dataset, folder / "images"):
         if photo.labelled:
-            write_whole(annotations / f"{name}.xml", _xml(photo, target.name, dataset.names))
+            write_whole(annotations / f"{target.stem}.xml", _xml(photo, target.name, dataset.names))
+        if photo.part:
+            parts[photo.part].append(target.stem)
+    for name, part in PARTS.items():
+        if part in parts:
+            write_whole(folder / "ImageSets" / "Main" / f"{name}.txt", "\n".join(parts[part]) + "\n")
+
+
+def _parts(listing: Listing) -> dict[str, str]:
+    """Photo's name without ending → its part. A line of an image set may have a class's 1 or -1 behind the name."""
+    found: dict[str, str] = {}
+    for name, part in PARTS.items():
+        for file in listing.named(f"{name}.txt"):
+            if "ImageSets" in file.parts and (text := read_text(file, [])):
+                found |= dict.fromkeys((line.split()[0] for line in text.splitlines() if line.strip()), part)
+    return found
 
 
 def _xml(photo: Photo, filename: str, names: list[str]) -> str:
@@ -100,41 +116,36 @@ def _nearest(paths: list[Path], label: Path) -> Path | None:
     return max(paths, key=shared, default=None)
 
 
-def _read_file(
-    label: Path, photo: Path, names: dict[str, int], findings: list[Finding]
-) -> tuple[list[RawBox], tuple[int, int] | None] | None:
-    """The boxes of a label file and the photo's size that it gives; None where the file is at fault."""
-
-    def fault(what: str, todo: str, line: int) -> None:
-        findings.append(Finding(Source(label, line), what, todo, photo=photo))
-
+def _read_file(label: Path, path: Path, findings: list[Finding]) -> RawPhoto:
+    """A photo with the boxes of its label file and the size that it gives."""
+    photo = RawPhoto(path)
     try:
         root, lines = _parse(label.read_bytes())
     except expat.ExpatError as error:
-        fault(f"the file is no whole XML ({error})", "Write it anew or remove it", error.lineno)
-        return None
+        what = f"the file is no whole XML ({error})"
+        findings.append(bad_label(Source(label, error.lineno), what, path, "Write it anew or remove it"))
+        return photo
     except (ValueError, LookupError) as error:  # encodings that expat does not know, such as euc-kr
-        fault(f"the file is no whole XML ({error})", "Save it in UTF-8", 1)
-        return None
-    raw, good = [], True
+        what = f"the file is no whole XML ({error})"
+        findings.append(bad_label(Source(label, 1), what, path, "Save it in UTF-8"))
+        return photo
     for entry in root.iter("object"):
-        line = lines[entry]
+        source = Source(label, lines[entry])
         name = (entry.findtext("name") or "").strip()
         words = [(entry.findtext(f"bndbox/{key}") or "").strip() for key in CORNERS]
         corners = numbers(words)
         if not name:
-            fault("an object has no name", "Name its class", line)
-            good = False
+            findings.append(bad_label(source, "an object has no name", path, "Name its class"))
         elif corners is None:
-            found = ", ".join(f"{k} {w!r}" for k, w in zip(CORNERS, words, strict=True))
-            fault(f"the box of {name!r} has {found}, expected four numbers", "Correct them", line)
-            good = False
+            shown = ", ".join(f"{k} {w!r}" for k, w in zip(CORNERS, words, strict=True))
+            what = f"the box of {name!r} has {shown}, expected four numbers"
+            findings.append(bad_label(source, what, path, "Correct them"))
         else:
-            number = names.setdefault(name, len(names))
             ignore = (entry.findtext("difficult") or "0").strip() == "1"
-            raw.append(RawBox(corners, number, Source(label, line), ignore))  # type: ignore[arg-type]
+            photo.boxes.append(RawBox(corners, name, source, ignore))  # type: ignore[arg-type]
     sides = numbers([root.findtext(f"size/{key}") or "" for key in ("width", "height")])
-    return (raw, (int(sides[0]), int(sides[1])) if sides else None) if good else None
+    photo.stored_size = (int(sides[0]), int(sides[1])) if sides else None
+    return photo
 
 
 def _parse(text: bytes) -> tuple[ElementTree.Element, dict[ElementTree.Element, int]]:

@@ -66,12 +66,25 @@ def test_a_folder_without_labels_is_refused_with_what_is_known(photos: int, tmp_
         formats.read(tmp_path)
 
 
-def test_a_missing_folder_and_a_file_are_refused(tmp_path: Path) -> None:
+def test_a_missing_folder_and_a_single_photo_are_refused(starthon_folder: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere is not there: expected a folder"):
-        formats.read(tmp_path / "nowhere")
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(UsageError, match=r"file is a file: expected a folder"):
-        formats.read(tmp_path / "file")
+        formats.read(starthon_folder / "nowhere")
+    with pytest.raises(UsageError, match=r"lunch\.png is one photo: expected a folder"):
+        formats.read(starthon_folder / "lunch.png")
+
+
+def test_a_label_file_that_no_format_knows_is_refused(tmp_path: Path) -> None:
+    draw_photo(tmp_path / "lunch.png", (60, 40), [])
+    (tmp_path / "notes.md").write_text("seen at noon")
+    with pytest.raises(UsageError, match=r"notes\.md holds 1 photos and no labels of a known format"):
+        formats.read(tmp_path / "notes.md")
+
+
+def test_the_folder_where_one_is(starthon_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Path has no "./" before its names, and the system's listing of "." has."""
+    monkeypatch.chdir(starthon_folder)
+    dataset, findings = formats.read(Path())
+    assert (dataset.format, dataset.box_count, findings) == ("starthon", 1, [])
 
 
 def test_an_unknown_format_is_refused_with_those_that_there_are(voc_folder: Path) -> None:

@@ -10,12 +10,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
+from foodbox.data import formats
 from foodbox.data.formats import starthon
-from foodbox.errors import FoodboxError
-from foodbox.records import Dataset, Photo
+from foodbox.records import Dataset, Finding, Photo
 from tests.conftest import draw_photo
 
 SIZE = (200, 100)
+
+
+def read(folder: Path) -> tuple[Dataset, list[Finding]]:
+    return formats.read(folder, "starthon")
 
 
 def folder_with(tmp_path: Path, text: str | bytes | None, name: str = "lunch.jpg") -> Path:
@@ -43,7 +47,7 @@ def folder_with(tmp_path: Path, text: str | bytes | None, name: str = "lunch.jpg
     ],
 )
 def test_a_box_in_the_wild(text: str, box: list[float], tmp_path: Path) -> None:
-    dataset, findings = starthon.read(folder_with(tmp_path, text))
+    dataset, findings = read(folder_with(tmp_path, text))
     assert findings == []
     photo = dataset.photos[0]
     assert photo.boxes.tolist() == [box]
@@ -66,19 +70,16 @@ def test_a_box_in_the_wild(text: str, box: list[float], tmp_path: Path) -> None:
         ("10,20,thirty,40", "where four numbers"),
         ("10,20,nan,40", "where four numbers"),
         ("10,20,inf,40", "where four numbers"),
-        (b"\xff\xfe1\x000\x00,\x00", "where four numbers"),
-        (b"\x89PNG\r\n", "where four numbers"),
-        ("10,20,-30,40", "the box has the size -30 x 40 (x,y,w,h), expected both above 0"),
-        ("10,20,30,0", "the box has the size 30 x 0"),
-        ("0.1,0.2,0.5,0.5", "fractions of the photo"),
-        ("150,20,100,40", "lies outside the photo of 200 x 100 pixels"),
-        ("-50,20,100,40", "lies outside the photo"),
-        ("500,600,10,10", "lies outside the photo"),
+        ("10,20,-30,40", "the box 10,20,-30,40 (x,y,w,h) has a side below 0, expected both above 0"),
+        ("10,20,30,0", "the box 10, 20, 40, 20 (x1, y1, x2, y2) has no area"),
+        ("0.1,0.2,0.5,0", "has no area"),
+        ("500,600,10,10", "lies outside the photo of 200 x 100 pixels"),
+        ("-60,20,100,40", "lies outside the photo"),
     ],
 )
-def test_a_faulty_line_is_found_with_its_place(text: str | bytes, words: str, tmp_path: Path) -> None:
-    dataset, findings = starthon.read(folder_with(tmp_path, text))
-    assert len(dataset) == 0
+def test_a_faulty_line_is_found_with_its_place(text: str, words: str, tmp_path: Path) -> None:
+    dataset, findings = read(folder_with(tmp_path, text))
+    assert dataset.box_count == 0
     assert len(findings) == 1
     assert words in findings[0].what
     assert findings[0].harm == "error"
@@ -87,8 +88,81 @@ def test_a_faulty_line_is_found_with_its_place(text: str | bytes, words: str, tm
     assert str(findings[0]).startswith(f"{tmp_path / 'lunch.txt'}:1: ")
 
 
+@pytest.mark.parametrize(
+    ("text", "box"),
+    [
+        ("150,20,100,40", [150, 20, 200, 60]),
+        ("-50,20,100,40", [0, 20, 50, 60]),
+        ("0.5,0.2,0.6,0.3", [100, 20, 200, 50]),
+    ],
+)
+def test_a_box_of_which_half_lies_outside_is_cut_off_and_its_photo_is_not_trained_on(
+    text: str, box: list[float], tmp_path: Path
+) -> None:
+    dataset, findings = read(folder_with(tmp_path, text))
+    assert dataset.photos[0].boxes[0].tolist() == pytest.approx(box)
+    assert [(f.harm, f.photo, f.source.line) for f in findings] == [("error", tmp_path / "lunch.jpg", 1)]
+    assert "lies outside the photo of 200 x 100 pixels" in findings[0].what
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe1\x000\x00,\x00", b"\x89PNG\r\n\x1a\n\xff\xff"])
+def test_a_file_that_is_no_text_is_found(content: bytes, tmp_path: Path) -> None:
+    dataset, findings = read(folder_with(tmp_path, content))
+    assert dataset.box_count == 0
+    assert [(f.harm, f.photo) for f in findings] == [("error", tmp_path / "lunch.jpg")]
+    assert str(findings[0]).startswith(f"{tmp_path / 'lunch.txt'}: the file is no text in UTF-8 or CP949. Save it as")
+
+
+def test_a_file_in_koreas_older_encoding_is_read(tmp_path: Path) -> None:
+    dataset, findings = read(folder_with(tmp_path, "10,20,30,40\n점심".encode("cp949")))
+    assert findings == []
+    assert dataset.photos[0].boxes.tolist() == [[10, 20, 40, 60]]
+
+
+@pytest.mark.parametrize("ending", [".box", ".TXT", ".BOX"])
+def test_other_endings_of_a_label_file(ending: str, tmp_path: Path) -> None:
+    folder_with(tmp_path, "10,20,30,40")
+    (tmp_path / "lunch.txt").rename(tmp_path / f"lunch{ending}")
+    dataset, findings = formats.read(tmp_path)
+    assert (dataset.format, findings) == ("starthon", [])
+    assert dataset.photos[0].boxes.tolist() == [[10, 20, 40, 60]]
+
+
+def test_of_two_label_files_the_txt_counts(tmp_path: Path) -> None:
+    folder_with(tmp_path, "10,20,30,40")
+    (tmp_path / "lunch.box").write_text("1,2,3,4")
+    dataset, findings = read(tmp_path)
+    assert findings == []
+    assert dataset.photos[0].boxes.tolist() == [[10, 20, 40, 60]]
+
+
+@pytest.mark.parametrize(
+    ("text", "box"),
+    [
+        ("0.1,0.2,0.5,0.5", [20, 20, 120, 70]),
+        ("0,0,1,1", [0, 0, 200, 100]),
+        ("0.25,0.5,0.75,0.5\n", [50, 50, 200, 100]),
+    ],
+)
+def test_numbers_up_to_one_are_shares_of_width_and_height(text: str, box: list[float], tmp_path: Path) -> None:
+    dataset, findings = read(folder_with(tmp_path, text))
+    assert findings == []
+    assert dataset.photos[0].boxes[0].tolist() == pytest.approx(box)
+
+
+def test_a_label_whose_photo_is_missing_is_found_and_other_texts_are_not(tmp_path: Path) -> None:
+    folder_with(tmp_path, "10,20,30,40")
+    (tmp_path / "gone.txt").write_text("1,2,30,40")
+    (tmp_path / "README.txt").write_text("Photos of lunches")
+    dataset, findings = read(tmp_path)
+    assert dataset.box_count == 1
+    assert [(Path(f.source.path).name, f.what) for f in findings] == [
+        ("gone.txt", "there is no photo named gone beside it")
+    ]
+
+
 def test_a_box_that_sticks_out_by_a_pixel_is_cut_off_and_noted(tmp_path: Path) -> None:
-    dataset, findings = starthon.read(folder_with(tmp_path, "-1,10,202,91"))
+    dataset, findings = read(folder_with(tmp_path, "-1,10,202,91"))
     assert dataset.photos[0].boxes.tolist() == [[0, 10, 200, 100]]
     assert [f.harm for f in findings] == ["note"]
     assert "stuck out of the photo by 1.0 pixels" in findings[0].what
@@ -96,14 +170,14 @@ def test_a_box_that_sticks_out_by_a_pixel_is_cut_off_and_noted(tmp_path: Path) -
 
 def test_an_empty_file_says_that_the_photo_shows_nothing(tmp_path: Path) -> None:
     """As the data doctor tells people: without a file a photo is one that nobody labelled."""
-    dataset, findings = starthon.read(folder_with(tmp_path, ""))
+    dataset, findings = read(folder_with(tmp_path, ""))
     assert findings == []
     assert dataset.photos[0].boxes.shape == (0, 4)
     assert dataset.photos[0].labelled
 
 
 def test_a_photo_without_a_file_is_one_that_nobody_labelled(tmp_path: Path) -> None:
-    dataset, findings = starthon.read(folder_with(tmp_path, None))
+    dataset, findings = read(folder_with(tmp_path, None))
     assert findings == []
     assert dataset.photos[0].boxes.shape == (0, 4)
     assert not dataset.photos[0].labelled
@@ -113,7 +187,7 @@ def test_subfolders_and_endings_in_capitals(tmp_path: Path) -> None:
     """Two folders may hold the same names."""
     folder_with(tmp_path / "train", "10,20,30,40", "lunch.JPG")
     folder_with(tmp_path / "valid", "50,60,30,40", "lunch.JPG")
-    dataset, findings = starthon.read(tmp_path)
+    dataset, findings = read(tmp_path)
     assert findings == []
     assert [p.path for p in dataset] == [tmp_path / part / "lunch.JPG" for part in ("train", "valid")]
     assert [p.boxes.tolist() for p in dataset] == [[[10, 20, 40, 60]], [[50, 60, 80, 100]]]
@@ -124,7 +198,7 @@ def test_a_broken_photo_is_found_and_the_others_are_read(content: bytes, tmp_pat
     folder_with(tmp_path, "10,20,30,40", "good.jpg")
     folder_with(tmp_path, "10,20,30,40", "bad.jpg")
     (tmp_path / "bad.jpg").write_bytes(content)
-    dataset, findings = starthon.read(tmp_path)
+    dataset, findings = read(tmp_path)
     assert [p.path.name for p in dataset] == ["good.jpg"]
     assert [f.photo for f in findings] == [tmp_path / "bad.jpg"]
     assert "bad.jpg" not in findings[0].what  # its name stands before the finding already
@@ -136,7 +210,7 @@ def test_a_turned_photos_box_is_as_a_person_sees_it(tmp_path: Path) -> None:
     exif[ExifTags.Base.Orientation] = 6
     Image.new("RGB", SIZE).save(tmp_path / "lunch.jpg", exif=exif)
     (tmp_path / "lunch.txt").write_text("10,120,50,60")
-    photo = starthon.read(tmp_path)[0].photos[0]
+    photo = read(tmp_path)[0].photos[0]
     assert (photo.width, photo.height) == (100, 200)
     assert photo.boxes.tolist() == [[10, 120, 60, 180]]
 
@@ -147,7 +221,7 @@ def test_a_turned_photos_box_that_fits_the_stored_pixels_only_is_turned(tmp_path
     exif[ExifTags.Base.Orientation] = 6
     Image.new("RGB", SIZE).save(tmp_path / "lunch.jpg", exif=exif)
     (tmp_path / "lunch.txt").write_text("120,10,60,50")
-    dataset, findings = starthon.read(tmp_path)
+    dataset, findings = read(tmp_path)
     assert dataset.photos[0].boxes.tolist() == [[40, 120, 90, 180]]
     assert [(f.harm, "EXIF orientation 6" in f.what) for f in findings] == [("note", True)]
 
@@ -171,7 +245,7 @@ def test_what_is_written_is_read_to_a_hundredth_of_a_pixel(
     Image.new("L", (width, height)).save(folder / "photo.png")
     photo = Photo(folder / "photo.png", width, height, box, torch.zeros(1, dtype=torch.int64))
     starthon.write(Dataset([photo], ["food"]), folder / "out")
-    dataset, findings = starthon.read(folder / "out")
+    dataset, findings = read(folder / "out")
     assert [f for f in findings if f.harm == "error"] == []
     torch.testing.assert_close(dataset.photos[0].boxes, box, rtol=0, atol=0.01)
 
@@ -184,12 +258,7 @@ def test_photos_with_one_box_with_none_and_unlabelled_come_back_as_they_were(tmp
     ]
     photos[2].labelled = False
     starthon.write(Dataset(photos, ["food"]), tmp_path / "out")
-    found = starthon.read(tmp_path / "out")[0].photos
+    found = read(tmp_path / "out")[0].photos
     assert [p.labelled for p in found] == [True, True, False]
     assert [p.boxes.tolist() for p in found] == [p.boxes.tolist() for p in photos]
     assert [p.path.read_bytes() for p in found] == [p.path.read_bytes() for p in photos]
-
-
-def test_more_than_one_box_does_not_fit_the_format(drawn: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(FoodboxError, match=r"photo2\.png has 2 boxes.*holds one a photo"):
-        starthon.write(drawn, tmp_path / "out")

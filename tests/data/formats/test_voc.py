@@ -10,12 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
+from foodbox.data import formats
 from foodbox.data.formats import voc
-from foodbox.data.images import find_photos
+from foodbox.data.listing import find_photos
 from foodbox.records import Dataset, Finding, Photo
 from tests.conftest import NAMES, draw_photo
 
 SIZE = (200, 100)
+
+
+def read(folder: Path) -> tuple[Dataset, list[Finding]]:
+    return formats.read(folder, "voc")
 
 
 def an_object(
@@ -41,9 +46,9 @@ def folder_with(tmp_path: Path, text: str | bytes, name: str = "lunch.jpg", turn
 
 
 def one_finding(folder: Path) -> Finding:
-    """Of a folder whose only photo is left out with one error."""
-    dataset, findings = voc.read(folder)
-    assert len(dataset) == 0
+    """The error of a folder with one photo."""
+    dataset, findings = read(folder)
+    assert len(dataset) == 1
     assert len(findings) == 1
     assert findings[0].harm == "error"
     assert findings[0].photo == folder / "lunch.jpg"
@@ -66,14 +71,13 @@ def one_finding(folder: Path) -> Finding:
         an_annotation(an_object(name="\n  rice\n")),
         an_annotation(an_object(), "<!-- <object> --><segmented>0</segmented>"),
         an_annotation(an_object(extra="<pose>Left</pose><part><name>a</name><bndbox><xmin>1</xmin></bndbox></part>")),
-        an_annotation(an_object(), size=(999, 999)),
         an_annotation(an_object(), size=(0, 0)),
         an_annotation(an_object(), size=SIZE[::-1]),
         f"<annotation>{an_object()}</annotation>",
     ],
 )
 def test_a_box_in_the_wild(text: str | bytes, tmp_path: Path) -> None:
-    dataset, findings = voc.read(folder_with(tmp_path, text))
+    dataset, findings = read(folder_with(tmp_path, text))
     assert findings == []
     assert dataset.names == ["rice"]
     photo = dataset.photos[0]
@@ -85,7 +89,7 @@ def test_a_box_in_the_wild(text: str | bytes, tmp_path: Path) -> None:
 
 def test_boxes_keep_their_decimals_their_order_and_their_lines(tmp_path: Path) -> None:
     text = an_annotation(an_object("soup", (1.5, 2.25, 30.125, 40)), an_object("rice"), an_object("soup", (5, 6, 7, 8)))
-    dataset, findings = voc.read(folder_with(tmp_path, text))
+    dataset, findings = read(folder_with(tmp_path, text))
     photo = dataset.photos[0]
     assert findings == []
     assert dataset.names == ["rice", "soup"]
@@ -98,18 +102,18 @@ def test_difficult_boxes_are_neither_trained_on_nor_counted(tmp_path: Path) -> N
     text = an_annotation(
         an_object(extra="<difficult>1</difficult>"), an_object(extra="<difficult> 0 </difficult>"), an_object()
     )
-    assert voc.read(folder_with(tmp_path, text))[0].photos[0].ignore.tolist() == [True, False, False]
+    assert read(folder_with(tmp_path, text))[0].photos[0].ignore.tolist() == [True, False, False]
 
 
 def test_korean_names_and_files(tmp_path: Path) -> None:
-    dataset, findings = voc.read(folder_with(tmp_path, an_annotation(an_object("떡볶이")), "점심.jpg"))
+    dataset, findings = read(folder_with(tmp_path, an_annotation(an_object("떡볶이")), "점심.jpg"))
     assert findings == []
     assert dataset.names == ["떡볶이"]
     assert len(dataset.photos[0].boxes) == 1
 
 
 def test_an_annotation_without_objects_says_that_the_photo_shows_nothing(tmp_path: Path) -> None:
-    dataset, findings = voc.read(folder_with(tmp_path, an_annotation()))
+    dataset, findings = read(folder_with(tmp_path, an_annotation()))
     assert findings == []
     assert dataset.photos[0].boxes.shape == (0, 4)
     assert dataset.photos[0].labels.dtype == torch.int64
@@ -118,7 +122,7 @@ def test_an_annotation_without_objects_says_that_the_photo_shows_nothing(tmp_pat
 
 def test_a_photo_without_an_annotation_is_one_that_nobody_labelled(tmp_path: Path) -> None:
     draw_photo(folder_with(tmp_path, an_annotation(an_object())) / "other.png", SIZE, [])
-    dataset, findings = voc.read(tmp_path)
+    dataset, findings = read(tmp_path)
     assert findings == []
     assert [(p.path.name, p.labelled) for p in dataset] == [("lunch.jpg", True), ("other.png", False)]
 
@@ -129,7 +133,7 @@ def test_photos_and_annotations_in_folders_of_their_own_and_parts_with_the_same_
         draw_photo(tmp_path / part / "images" / "lunch.JPG", SIZE, [])
         (tmp_path / part / "annotations").mkdir()
         (tmp_path / part / "annotations" / "lunch.xml").write_text(an_annotation(an_object(box=box)))
-    dataset, findings = voc.read(tmp_path)
+    dataset, findings = read(tmp_path)
     assert findings == []
     assert [p.path.parts[-3] for p in dataset] == ["train", "valid"]
     assert [p.boxes.tolist() for p in dataset] == [[[1, 2, 30, 40]], [[5, 6, 70, 80]]]
@@ -138,9 +142,24 @@ def test_photos_and_annotations_in_folders_of_their_own_and_parts_with_the_same_
 def test_class_numbers_do_not_depend_on_the_order_of_files(tmp_path: Path) -> None:
     folder_with(tmp_path, an_annotation(an_object("soup")), "a.jpg")
     folder_with(tmp_path, an_annotation(an_object("rice")), "b.jpg")
-    dataset = voc.read(tmp_path)[0]
+    dataset = read(tmp_path)[0]
     assert dataset.names == ["rice", "soup"]
     assert [p.labels.tolist() for p in dataset] == [[1], [0]]
+
+
+def test_image_sets_say_which_part_a_photo_belongs_to(tmp_path: Path) -> None:
+    """Lines of ImageSets may have a class's 1 or -1 behind the name; other lists are no parts."""
+    for name in ("a", "b", "c", "d"):
+        folder_with(tmp_path, an_annotation(an_object()), f"{name}.jpg")
+    sets = tmp_path / "ImageSets" / "Main"
+    sets.mkdir(parents=True)
+    (sets / "train.txt").write_text("a\n")
+    (sets / "val.txt").write_text("b  1\n\n")
+    (sets / "test.txt").write_text("c\r\nnowhere\r\n")
+    (sets / "trainval.txt").write_text("a\nb\nd\n")
+    dataset, findings = read(tmp_path)
+    assert findings == []
+    assert [p.part for p in dataset] == ["train", "valid", "test", ""]
 
 
 # -- EXIF -----------------------------------------------------------------------------------------------------------
@@ -148,7 +167,7 @@ def test_class_numbers_do_not_depend_on_the_order_of_files(tmp_path: Path) -> No
 
 def test_boxes_of_the_stored_pixels_are_turned_with_them(tmp_path: Path) -> None:
     """The annotation's size is the stored one. EXIF 6: x1 y1 x2 y2 becomes height - y2, x1, height - y1, x2."""
-    dataset, findings = voc.read(folder_with(tmp_path, an_annotation(an_object()), turn=6))
+    dataset, findings = read(folder_with(tmp_path, an_annotation(an_object()), turn=6))
     photo = dataset.photos[0]
     assert (photo.width, photo.height) == (100, 200)
     assert photo.boxes.tolist() == [[100 - 60, 10, 100 - 20, 40]]
@@ -156,9 +175,22 @@ def test_boxes_of_the_stored_pixels_are_turned_with_them(tmp_path: Path) -> None
 
 
 def test_boxes_of_the_seen_pixels_stay(tmp_path: Path) -> None:
-    dataset, findings = voc.read(folder_with(tmp_path, an_annotation(an_object(), size=SIZE[::-1]), turn=6))
+    dataset, findings = read(folder_with(tmp_path, an_annotation(an_object(), size=SIZE[::-1]), turn=6))
     assert dataset.photos[0].boxes.tolist() == [[10, 20, 40, 60]]
-    assert findings == []
+    assert [(f.harm, f.what) for f in findings] == [
+        ("note", "EXIF orientation 6: boxes are taken as a person sees the photo")
+    ]
+
+
+@pytest.mark.parametrize("turn", [1, 6])
+def test_a_size_that_is_neither_the_photos_nor_its_unturned_one_is_a_warning(turn: int, tmp_path: Path) -> None:
+    dataset, findings = read(folder_with(tmp_path, an_annotation(an_object(), size=(400, 200)), turn=turn))
+    assert dataset.photos[0].boxes.tolist() == [[10, 20, 40, 60]]
+    found = [f for f in findings if f.harm != "note"]
+    assert [(f.harm, f.photo, f.source.path) for f in found] == [
+        ("warning", tmp_path / "lunch.jpg", tmp_path / "lunch.xml")
+    ]
+    assert "says that the photo has 400 x 200 pixels, and it has" in found[0].what
 
 
 @pytest.mark.parametrize(("box", "turned"), [((120, 10, 180, 60), True), ((10, 120, 60, 180), False)])
@@ -166,13 +198,13 @@ def test_without_a_size_boxes_are_turned_where_they_fit_no_other_way(
     box: tuple[int, int, int, int], turned: bool, tmp_path: Path
 ) -> None:
     text = f"<annotation>{an_object(box=box)}</annotation>"
-    boxes = voc.read(folder_with(tmp_path, text, turn=6))[0].photos[0].boxes.tolist()
+    boxes = read(folder_with(tmp_path, text, turn=6))[0].photos[0].boxes.tolist()
     assert boxes == [[40, 120, 90, 180] if turned else list(box)]
 
 
 def test_phone_photos_of_a_cafeteria_have_their_boxes_on_the_food(test_data: Path) -> None:
     """Four photos with EXIF 6 and boxes of the stored pixels, 4032 x 3024; the first one's turned by hand."""
-    dataset, findings = voc.read(test_data / "data" / "cafeteria_exif")
+    dataset, findings = read(test_data / "data" / "cafeteria_exif")
     assert [(p.width, p.height) for p in dataset] == [(3024, 4032)] * 4
     assert [f.harm for f in findings] == ["note"] * 4
     first = dataset.photos[0]
@@ -196,8 +228,12 @@ def test_phone_photos_of_a_cafeteria_have_their_boxes_on_the_food(test_data: Pat
         (an_annotation("<object><name>rice</name></object>"), "the box of 'rice' has", 4),
         (an_annotation(an_object(name="")), "an object has no name", 4),
         (an_annotation(an_object(), an_object(name="  ")), "an object has no name", 5),
-        (an_annotation(an_object(box=(40, 20, 10, 60))), "the box has no area: x1 40, y1 20, x2 10, y2 60", 4),
-        (an_annotation(an_object(box=(10, 60, 40, 60))), "the box has no area", 4),
+        (
+            an_annotation(an_object(box=(40, 20, 10, 60))),
+            "the box 40, 20, 10, 60 (x1, y1, x2, y2) has its corners ex",
+            4,
+        ),
+        (an_annotation(an_object(box=(10, 60, 40, 60))), "the box 10, 60, 40, 60 (x1, y1, x2, y2) has no area", 4),
         (an_annotation(an_object(box=(150, 20, 250, 60))), "lies outside the photo of 200 x 100 pixels", 4),
         (an_annotation(an_object(box=(300, 200, 350, 260))), "lies outside the photo", 4),
     ],
@@ -218,15 +254,46 @@ def test_an_encoding_that_cannot_be_read_is_a_finding(encoding: str, tmp_path: P
 
 def test_all_faults_of_a_file_are_found_at_once(tmp_path: Path) -> None:
     text = an_annotation(an_object(name=""), an_object(box=("ten", 20, 40, 60)), an_object())
-    dataset, findings = voc.read(folder_with(tmp_path, text))
-    assert len(dataset) == 0
+    dataset, findings = read(folder_with(tmp_path, text))
+    assert dataset.photos[0].boxes.tolist() == [[10, 20, 40, 60]]  # the good one
     assert [f.source.line for f in findings] == [4, 5]
+
+
+@pytest.mark.parametrize(
+    ("box", "mended"),
+    [
+        ((40, 20, 10, 60), [[10, 20, 40, 60]]),
+        ((10, 60, 40, 20), [[10, 20, 40, 60]]),
+        ((150, 20, 240, 60), [[150, 20, 200, 60]]),
+        ((150, 20, 270, 60), []),
+        ((10, 20, 10, 60), []),
+    ],
+)
+def test_a_faulty_box_is_in_the_dataset_as_mending_would_leave_it(
+    box: tuple[int, int, int, int], mended: list[list[int]], tmp_path: Path
+) -> None:
+    dataset, findings = read(folder_with(tmp_path, an_annotation(an_object(box=box), an_object("soup"))))
+    photo = dataset.photos[0]
+    assert photo.boxes.tolist() == [*mended, [10, 20, 40, 60]]
+    assert [dataset.names[i] for i in photo.labels] == ["rice"] * len(mended) + ["soup"]
+    assert [source.line for source in photo.sources] == [4] * len(mended) + [5]
+    assert [(f.harm, f.source.line, f.photo) for f in findings] == [("error", 4, photo.path)]
+
+
+def test_two_annotations_of_one_photo_are_one_too_many(tmp_path: Path) -> None:
+    folder_with(tmp_path, an_annotation(an_object()))
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "lunch.xml").write_text(an_annotation(an_object()))
+    dataset, findings = read(tmp_path)
+    assert dataset.box_count == 1
+    assert [f.what for f in findings] == ["the photo lunch.jpg is labelled by lunch.xml already"]
+    assert findings[0].photo == tmp_path / "lunch.jpg"
 
 
 def test_a_missing_photo_is_found_and_the_others_are_read(tmp_path: Path) -> None:
     folder_with(tmp_path, an_annotation(an_object()))
     (tmp_path / "gone.xml").write_text(an_annotation(an_object()))
-    dataset, findings = voc.read(tmp_path)
+    dataset, findings = read(tmp_path)
     assert len(dataset) == 1
     assert [(f.source.path.name, f.what) for f in findings] == [("gone.xml", "there is no photo named gone")]
 
@@ -234,12 +301,15 @@ def test_a_missing_photo_is_found_and_the_others_are_read(tmp_path: Path) -> Non
 def test_a_broken_photo_is_found_and_named_once(tmp_path: Path) -> None:
     folder_with(tmp_path, an_annotation(an_object()))
     (tmp_path / "lunch.jpg").write_bytes(b"hello there")
-    assert str(one_finding(tmp_path)).count("lunch.jpg") == 1
+    dataset, findings = read(tmp_path)
+    assert len(dataset) == 0
+    assert [(f.harm, f.photo) for f in findings] == [("error", tmp_path / "lunch.jpg")]
+    assert str(findings[0]).count("lunch.jpg") == 1
 
 
 def test_a_box_that_sticks_out_by_a_pixel_is_cut_off_and_noted(tmp_path: Path) -> None:
     """VOC's own files count from 1, so that a box may end a pixel behind the photo."""
-    dataset, findings = voc.read(folder_with(tmp_path, an_annotation(an_object(box=(1, 1, 201, 101)))))
+    dataset, findings = read(folder_with(tmp_path, an_annotation(an_object(box=(1, 1, 201, 101)))))
     assert dataset.photos[0].boxes.tolist() == [[1, 1, 200, 100]]
     assert [f.harm for f in findings] == ["note"]
 
@@ -249,7 +319,7 @@ def test_a_box_that_sticks_out_by_a_pixel_is_cut_off_and_noted(tmp_path: Path) -
 
 def test_drawn_photos_come_back_as_they_were(drawn: Dataset, voc_folder: Path) -> None:
     drawn.photos[3].labelled = True
-    dataset, findings = voc.read(voc_folder)
+    dataset, findings = read(voc_folder)
     assert findings == []
     assert dataset.names == NAMES
     for mine, other in zip(dataset, drawn, strict=True):
@@ -264,9 +334,18 @@ def test_difficult_boxes_and_unlabelled_photos_come_back_as_they_were(drawn: Dat
     drawn.photos[2].ignore[1] = True
     drawn.photos[3].labelled = False
     voc.write(drawn, tmp_path / "out")
-    found = voc.read(tmp_path / "out")[0].photos
+    found = read(tmp_path / "out")[0].photos
     assert [p.ignore.tolist() for p in found] == [p.ignore.tolist() for p in drawn]
     assert [p.labelled for p in found] == [p.labelled for p in drawn]
+
+
+def test_parts_come_back_as_they_were(drawn: Dataset, tmp_path: Path) -> None:
+    parts = ["train", "valid", "test", "train", "", "valid"]
+    for photo, part in zip(drawn, parts, strict=True):
+        photo.part = part
+    drawn.photos[3].labelled = False
+    voc.write(drawn, tmp_path / "out")
+    assert [p.part for p in read(tmp_path / "out")[0]] == parts
 
 
 coordinate = st.floats(0, 1, width=32)
@@ -292,7 +371,7 @@ def test_what_is_written_is_read_to_a_hundredth_of_a_pixel(
     Image.new("L", (width, height)).save(folder / "photo.png")
     photo = Photo(folder / "photo.png", width, height, torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), labels)
     voc.write(Dataset([photo], names), folder / "out")
-    dataset, findings = voc.read(folder / "out")
+    dataset, findings = read(folder / "out")
     assert [f for f in findings if f.harm == "error"] == []
     torch.testing.assert_close(dataset.photos[0].boxes, photo.boxes, rtol=0, atol=0.01)
     assert [dataset.names[i] for i in dataset.photos[0].labels] == [row[4] for row in rows]
@@ -301,7 +380,7 @@ def test_what_is_written_is_read_to_a_hundredth_of_a_pixel(
 def test_a_folder_can_be_labelled_where_its_photos_are(tmp_path: Path) -> None:
     photo = draw_photo(tmp_path / "images" / "a.png", SIZE, [(0, 1, 2, 30, 40)])
     voc.write(Dataset([photo], ["food"]), tmp_path)
-    assert voc.read(tmp_path)[0].photos[0].boxes.tolist() == [[1, 2, 30, 40]]
+    assert read(tmp_path)[0].photos[0].boxes.tolist() == [[1, 2, 30, 40]]
 
 
 def test_photos_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
@@ -311,5 +390,5 @@ def test_photos_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     ]
     voc.write(Dataset(photos, ["food"]), tmp_path / "out")
     assert len(find_photos(tmp_path / "out")) == 2
-    found = voc.read(tmp_path / "out")[0]
+    found = read(tmp_path / "out")[0]
     assert sorted(float(p.boxes[0, 0]) for p in found) == [10, 40]

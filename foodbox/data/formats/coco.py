@@ -1,0 +1,519 @@
+"""COCO: a .json file of `images`, `annotations` (boxes as x, y, width, height in pixels) and `categories`.
+
+Masks become outlines. Those that are written as run lengths, as crowds are, are traced along the edges of their pixels;
+holes in them are filled, since an outline has none. A crowd's box is the one around all of it, and it is ignored.
+
+A photo that a file lists and that has no annotation shows nothing; one that no file lists is unlabelled.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import contourpy
+import numpy as np
+from faster_coco_eval import mask as coco_mask
+
+from foodbox.data.formats.common import (
+    Labels,
+    PhotoFinder,
+    RawBox,
+    RawPhoto,
+    bad_label,
+    box_around,
+    copy_photos,
+    read_text,
+    without_photo,
+)
+from foodbox.data.listing import Listing
+from foodbox.files import write_whole
+from foodbox.records import Dataset, Finding, Photo, Polygon, Source
+
+LISTS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
+HEAD = 1 << 18
+"""Bytes that are looked at where a file begins and where it ends: `categories` come behind 400 MB of annotations."""
+LOOKS = 20
+"""Files that are looked into, the largest: labelme has one .json a photo, COCO one large one."""
+PART_WORDS = {
+    "train": "train", "training": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test",
+}  # fmt: skip
+YES = (1, "1", "true", "True")
+MOST_PIXELS = 2 * 89_478_485
+"""Pixels of the largest mask that is unpacked; Pillow opens no larger photo."""
+FOLDERS = {"train": "train", "valid": "val", "test": "test"}
+"""What COCO calls the parts."""
+
+
+def fits(listing: Listing) -> bool:
+    """Whether one of the largest .json files has two of COCO's three lists, or one of annotations."""
+    files = listing.ending(".json")
+    sizes = listing.files
+    return any(map(_looks_like_coco, heapq.nlargest(LOOKS, files, key=lambda file: sizes.get(str(file), (0, 0))[0])))
+
+
+def read(listing: Listing) -> Labels:
+    """The photos below the folder, with what all COCO files below it say of them.
+
+    The part is told from the file's name, or from its folder's: instances_val2017.json, valid/_annotations.coco.json.
+    A photo that two files list is read from the first one; instances_*.json comes before others.
+    """
+    labels = Labels()
+    finder = PhotoFinder(listing.photos)
+    files = [
+        file
+        for path in sorted(_label_files(listing), key=lambda path: not path.name.startswith("instances"))
+        if (file := _open(path, listing.root, labels.findings)) is not None
+    ]
+    for file in files:
+        file.look_up(finder)
+    _look_further(files, finder)
+    taken: dict[Path, _File] = {}
+    names: dict[str, None] = {}
+    groups: set[str] = set()
+    for file in files:
+        file.read_categories()
+        file.read_images(taken)
+        file.read_annotations()
+        labels.photos += file.photos
+        labels.findings += file.findings
+        names |= dict.fromkeys(file.names.values())
+        groups |= file.groups
+    used = {box.label for photo in labels.photos for box in photo.boxes}
+    for name in sorted(groups - used):
+        del names[name]
+        what = f"the category {name!r} stands above others and no box has it: it is not taken as a class"
+        labels.findings.append(Finding(files[0].source, what, harm="note", kind="group of classes"))
+    labels.names = list(names)
+    labels.photos += [RawPhoto(path, labelled=False) for path in listing.photos if path not in taken]
+    return labels
+
+
+def write(dataset: Dataset, folder: Path) -> None:
+    """Copies the photos to folder/images and writes folder/annotations.json.
+
+    Where photos have parts: folder/images/train, val, test and folder/annotations/instances_train.json and so on.
+    Unlabelled photos are copied and not listed.
+    """
+    parts = {photo.part for photo in dataset} or {""}
+    for part in sorted(parts):
+        images = folder / "images" / FOLDERS.get(part, part)
+        own = dataset.with_photos([photo for photo in dataset if photo.part == part])
+        listed = [(photo, target.name) for photo, target in copy_photos(own, images) if photo.labelled]
+        name = "_".join(["instances", *([FOLDERS.get(part, part)] if part else [])])
+        file = folder / "annotations.json" if parts == {""} else folder / "annotations" / f"{name}.json"
+        if listed or parts == {""}:
+            write_whole(file, json.dumps(_content(listed, dataset.names), ensure_ascii=False))
+
+
+# ---- Files ----
+
+
+def _looks_like_coco(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+            file.seek(max(HEAD, path.stat().st_size - HEAD))
+            text = head + file.read(HEAD)
+    except OSError:
+        return False
+    lists = len(set(LISTS.findall(text)))
+    has_annotations = b'"category_id"' in text and b'"image_id"' in text
+    # COCO's captions and its panoptic segments have the same lists, and no boxes in them.
+    others = b'"segments_info"' in text or (b'"caption"' in text and not has_annotations)
+    return not others and (lists > 1 or (lists == 1 and has_annotations))
+
+
+def _label_files(listing: Listing) -> list[Path]:
+    files = listing.ending(".json")
+    if listing.label is not None:
+        return files
+    return list(filter(_looks_like_coco, files)) or files[:LOOKS]
+
+
+def _open(path: Path, root: Path, findings: list[Finding]) -> _File | None:
+    text = read_text(path, findings)
+    if text is None:
+        return None
+    source = Source(path)
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as fault:
+        source = Source(path, fault.lineno)
+        what = f"the file is no whole JSON ({fault.msg}, column {fault.colno})"
+    except (ValueError, RecursionError) as fault:  # a number of 5,000 digits, brackets within brackets
+        what = f"the file is no whole JSON ({fault})"
+    else:
+        if isinstance(content, dict):
+            return _File(path, root, content)
+        what = "the file holds no object with lists of images, annotations and categories"
+    findings.append(bad_label(source, what, None, "Write it anew or remove it"))
+    return None
+
+
+def _look_further(files: Sequence[_File], finder: PhotoFinder) -> None:
+    """Looks for the photos that are not where a file says: anywhere, where one photo and one entry have the name."""
+    taken = {path for file in files for path in file.paths if path}
+    missing = [(file, i, finder.anywhere(name)) for file in files for i, name in file.missing()]
+    wanted = Counter(same[0] for _, _, same in missing if len(same) == 1)
+    for file, i, same in missing:
+        if len(same) == 1 and wanted[same[0]] == 1 and same[0] not in taken:
+            file.paths[i] = same[0]
+
+
+@dataclass(eq=False)
+class _File:
+    """One COCO file while it is read.
+
+    Attributes:
+        path: where it is.
+        root: the folder that is read.
+        content: what it holds.
+        images: the entries of `images`.
+        paths: the photo of each, or None.
+        names: id of a category → name.
+        groups: names that stand above others (Roboflow's category 0) and are no class unless a box has them.
+        by_id: id of an image → its photo, or None for one that is not there or not read from here.
+        photos, findings: what comes of it.
+    """
+
+    path: Path
+    root: Path
+    content: dict[str, Any]
+    images: list[dict[str, Any]] = field(default_factory=list)
+    paths: list[Path | None] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+    groups: set[str] = field(default_factory=set)
+    by_id: dict[str, RawPhoto | None] = field(default_factory=dict)
+    photos: list[RawPhoto] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.source = Source(self.path)
+        if "images" not in self.content:
+            self._bad("the file has no list of images", None, "Add it, or remove the file")
+        self.images = [entry for _, entry in self._entries("images")]
+
+    def look_up(self, finder: PhotoFinder) -> None:
+        """Finds the photos at the places where programs keep them, seen from the file."""
+        folders = [folder for folder in self._folders() if folder in finder.folders]
+        self.paths = [finder.find(name, folders) if (name := _file_name(entry)) else None for entry in self.images]
+
+    def missing(self) -> Iterator[tuple[int, str]]:
+        """The place in `images` and the name of each photo that was not found."""
+        for i, (entry, path) in enumerate(zip(self.images, self.paths, strict=True)):
+            if path is None and (name := _file_name(entry)):
+                yield i, name
+
+    def read_categories(self) -> None:
+        """Fills `names` in the order of the ids, and `groups`."""
+        if not self.content.get("categories") and self.content.get("annotations"):
+            what = "the file has no categories: classes are called by their numbers"
+            self._warn(what, "Add them", "no class names")
+        found: dict[str, dict[str, Any]] = {}
+        for what, entry in self._entries("categories"):
+            key, name = _key(entry.get("id")), entry.get("name")
+            if not key or not isinstance(name, str | int | float) or not str(name).strip():
+                self._bad(f"{what}: found id {entry.get('id')!r} and name {name!r}, expected both", None, "Correct it")
+            elif key in found and str(found[key]["name"]).strip() != str(name).strip():
+                first = found[key]["name"]
+                self._bad(f"{what}: its id {key} is {first!r} already, and here {name!r}", None, "Give it another id")
+            else:
+                found[key] = entry
+        self.names = {key: str(found[key]["name"]).strip() for key in sorted(found, key=_order)}
+        for name, count in Counter(self.names.values()).items():
+            if count > 1:
+                ids = ", ".join(key for key, other in self.names.items() if other == name)
+                what = f"the category {name!r} stands {count} times (ids {ids}) and is taken as one class"
+                self._warn(what, "Keep one of them, or give them different names", "repeated class name")
+        above = {str(entry.get("supercategory")).strip() for entry in found.values()}
+        self.groups = {
+            self.names[key]
+            for key, entry in found.items()
+            if entry.get("supercategory") in (None, "", "none") and self.names[key] in above
+        }
+
+    def read_images(self, taken: dict[Path, _File]) -> None:
+        """Fills `by_id` and `photos`; `taken` says which file read a photo, and learns of these."""
+        part = _part(self.path, self.root)
+        here: dict[Path, RawPhoto] = {}
+        missing: list[str] = []
+        others: Counter[Path] = Counter()
+        for entry, path in zip(self.images, self.paths, strict=True):
+            key, name = _key(entry.get("id")), _file_name(entry)
+            photo = None
+            if not name:
+                self._bad(f"image {key}: found file_name {entry.get('file_name')!r}, expected a photo's", None)
+            elif path is None:
+                missing.append(f"{name} (image {key})")
+            elif taken.setdefault(path, self) is not self:
+                others[taken[path].path] += 1
+            elif path in here:
+                photo = here[path]
+                what = f"image {key}: the photo {name} is listed twice, and has the boxes of both entries"
+                self._warn(what, "Keep one of them", "photo listed twice", path)
+            else:
+                photo = RawPhoto(path, stored_size=_size(entry), part=part, labelled="annotations" in self.content)
+                here[path] = photo
+                self.photos.append(photo)
+            if not key:
+                if photo:
+                    self._bad("the image has no id, by which annotations could name it", photo)
+            elif key in self.by_id and self.by_id[key] is not photo:
+                # Whose the annotations are, nobody can say.
+                for one in filter(None, (self.by_id[key], photo)):
+                    self._bad(f"image {key}: several photos have this id", one, "Give each its own")
+                self.by_id[key] = None
+            else:
+                self.by_id[key] = photo
+        if missing and len(missing) == len(self.images):
+            what = f"none of its {len(missing):,} photos is there, such as {missing[0]}"
+            self._warn(what, "Bring them here, or remove the file", "label without photo")
+        else:
+            self.findings += [without_photo(self.source, name) for name in missing]
+        for other, count in others.items():
+            what = f"{count:,} of its photos are labelled by {other.name} already, and are read from there"
+            self._warn(what, "Keep one of the two, or name the one that counts", "photo listed twice")
+
+    def read_annotations(self) -> None:
+        """Gives the photos their boxes."""
+        if "annotations" not in self.content:
+            self._warn("the file has no list of annotations: its photos count as unlabelled", "", "no annotations")
+        seen: set[str] = set()
+        unnumbered = repeated = 0
+        first = ""
+        named = bool(self.content.get("categories"))
+        for what, entry in self._entries("annotations"):
+            key = _key(entry.get("id"))
+            unnumbered += not key
+            if key in seen:
+                repeated += 1
+                first = first or what
+            seen.add(key)
+            image, category = _key(entry.get("image_id")), _key(entry.get("category_id"))
+            photo = self.by_id.get(image)
+            if image not in self.by_id:
+                found = repr(entry.get("image_id"))
+                self._bad(f"{what}: found image_id {found}, which no image has", None, "Correct or remove it")
+            elif photo and category not in self.names and (named or not category):
+                found = repr(entry.get("category_id"))
+                self._bad(f"{what}: found category_id {found}, which no category has", photo)
+            elif photo:
+                self._read_annotation(what, entry, self.names.setdefault(category, category), photo)
+        if not named:
+            self.names = {key: key for key in sorted(self.names, key=_order)}
+        repeated -= max(unnumbered - 1, 0)
+        if repeated > 0:
+            words = f"{repeated:,} annotations have an id that another has already, the first is {first}: all are read"
+            self._warn(words, "Number them anew: pycocotools would keep one of each", "repeated id")
+
+    def _read_annotation(self, what: str, entry: dict[str, Any], name: str, photo: RawPhoto) -> None:
+        polygons, fault = _outlines(entry.get("segmentation"), photo.stored_size)
+        box = entry.get("bbox")
+        if box is None or box == []:
+            corners = box_around(polygons) if polygons else None
+            if corners is None:
+                found = fault or "no segmentation"
+                self._bad(f"{what}: found no bbox and {found}, expected one of the two", photo, "Draw its box")
+                return
+        elif (corners := _corners(box)) is None:
+            shown = json.dumps(box, ensure_ascii=False)[:60]
+            self._bad(f"{what}: found the bbox {shown}, expected four numbers x, y, width, height", photo)
+            return
+        elif box[2] < 0 or box[3] < 0:
+            shown = json.dumps(box)
+            self._bad(
+                f"{what}: the bbox {shown} (x, y, width, height) has a side below 0, expected both above 0", photo
+            )
+            return
+        if fault:
+            words = f"{what}: found {fault}: its outline is left out, the box stays"
+            self._warn(words, "Draw it anew, if outlines are wanted", "unreadable outline", photo.path)
+        ignore = entry.get("iscrowd") in YES or entry.get("ignore") in YES
+        photo.boxes.append(RawBox(corners, name, self.source, ignore, polygons or None))
+
+    def _entries(self, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What each entry of a list is called in a finding, and the entry."""
+        entries = self.content.get(name, [])
+        word = {"images": "image", "annotations": "annotation", "categories": "category"}[name]
+        if not isinstance(entries, list):
+            self._bad(f"{name} is no list", None, "Write it as one")
+            return
+        for place, entry in enumerate(entries):
+            if not isinstance(entry, dict):
+                shown = json.dumps(entry, ensure_ascii=False)[:40]
+                self._bad(f"{name}: found {shown} at place {place}, expected an object", None, "Remove it")
+            elif (key := entry.get("id")) is None:
+                yield f"{word} at place {place}", entry
+            else:
+                yield f"{word} {key}", entry
+
+    def _folders(self) -> Iterator[Path]:
+        """Where the photos may be: a folder that is named like the file first, since others may have the same names.
+
+        instances_train2017.json: train2017/ or images/train2017/ beside it or one above.
+        """
+        stem = self.path.stem
+        words = [stem, *re.split(r"[_\-. ]+", stem)]
+        part = _part(self.path, self.root)
+        named = [word for word in words if part and _part_of(word) == part] + ([FOLDERS[part], part] if part else [])
+        near = (self.path.parent, self.path.parent.parent)
+        for base in near:
+            for name in dict.fromkeys([*named, stem, stem.partition("_")[2]]):
+                yield from (base / name, base / "images" / name, base / name / "images") if name else ()
+        for base in (*near, self.root):
+            yield from (base, base / "images")
+
+    def _bad(self, what: str, photo: RawPhoto | None, todo: str = "Correct it") -> None:
+        self.findings.append(bad_label(self.source, what, photo.path if photo else None, todo))
+
+    def _warn(self, what: str, todo: str, kind: str, photo: Path | None = None) -> None:
+        self.findings.append(Finding(self.source, what, todo, "warning", photo, kind))
+
+
+def _key(value: object) -> str:
+    """An id as text: 17, 17.0 and "17" are the same. "" where there is none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if value is None else str(value)
+
+
+def _order(key: str) -> tuple[bool, int, str]:
+    """Numbers by their size, then words."""
+    number = int(key) if key.removeprefix("-").isdecimal() and len(key) < 20 else None
+    return number is None, number or 0, key
+
+
+def _file_name(entry: dict[str, Any]) -> str:
+    """The photo's name; LVIS gives its address alone."""
+    name = entry.get("file_name") or entry.get("coco_url")
+    return name.strip() if isinstance(name, str) else ""
+
+
+def _size(entry: dict[str, Any]) -> tuple[int, int] | None:
+    sides = _numbers([entry.get("width"), entry.get("height")])
+    return (int(sides[0]), int(sides[1])) if sides and min(sides) >= 1 else None
+
+
+def _part_of(text: str) -> str:
+    """The part that a name tells: val2017 is "valid"."""
+    return next((PART_WORDS[word] for word in re.findall("[a-z]+", text.lower()) if word in PART_WORDS), "")
+
+
+def _part(file: Path, root: Path) -> str:
+    """The part that a file's name tells, else its folder's."""
+    inside = file.relative_to(root).parts[:-1] if file.is_relative_to(root) else ()
+    return next(filter(None, map(_part_of, (file.stem, *reversed(inside)))), "")
+
+
+# ---- Boxes and outlines ----
+
+
+def _numbers(values: object) -> list[float] | None:
+    """The values, where they are a list of finite numbers."""
+    if not isinstance(values, list) or not {type(value) for value in values} <= {int, float}:
+        return None
+    try:
+        return values if math.isfinite(sum(values)) else None
+    except OverflowError:  # a whole number of 400 digits
+        return None
+
+
+def _corners(box: object) -> tuple[float, float, float, float] | None:
+    """From x, y, width, height to x1, y1, x2, y2."""
+    values = _numbers(box)
+    if values is None or len(values) != 4:
+        return None
+    x, y, width, height = values
+    return x, y, x + width, y + height
+
+
+def _outlines(segmentation: object, size: tuple[int, int] | None) -> tuple[list[list[float]], str]:
+    """The outlines of a segmentation, each x y x y ..., and what is wrong with it, or "".
+
+    Args:
+        size: the photo's width and height, as the file gives them.
+    """
+    if isinstance(segmentation, dict):
+        return _trace(segmentation, size)
+    if not segmentation:
+        return [], ""
+    if _numbers(segmentation):  # one outline without the list around it
+        segmentation = [segmentation]
+    if not isinstance(segmentation, list):
+        return [], f"the segmentation {str(segmentation)[:40]!r}, expected lists of x, y, x, y, ..."
+    outlines = [outline for outline in segmentation if outline != []]
+    good = [outline for outline in outlines if _numbers(outline) and len(outline) >= 6 and len(outline) % 2 == 0]
+    return good, "" if len(good) == len(outlines) else "an outline that is no list of at least three points x, y"
+
+
+def _trace(rle: dict[str, Any], size: tuple[int, int] | None) -> tuple[list[list[float]], str]:
+    """The outer outlines of a mask of run lengths, whole in a list or as COCO's packed text."""
+    sides, counts = _numbers(rle.get("size")), rle.get("counts")
+    if sides is None or len(sides) != 2 or min(sides) < 1 or not isinstance(counts, str | list):
+        return [], "a mask without its size (height, width) and counts"
+    height, width = map(int, sides)
+    if (width, height) != (size or (width, height)) or width * height > MOST_PIXELS:
+        return [], f"a mask of {width} x {height} pixels, expected the photo's size"
+    try:
+        packed = {"size": [height, width], "counts": counts}
+        if isinstance(counts, list):
+            packed = coco_mask.frPyObjects(packed, height, width)
+        left, top, right, bottom = coco_mask.toBbox(packed).astype(int).tolist()
+        right, bottom = left + right, top + bottom
+        pixels = coco_mask.decode(packed)[top:bottom, left:right]
+    except (ValueError, RuntimeError, TypeError, OverflowError):
+        return [], "a mask whose counts do not fill its size"
+    if not pixels.any():
+        return [], "a mask without a pixel"
+    padded = np.pad(pixels, 1)  # so that outlines close at the photo's edge
+    contours = contourpy.contour_generator(z=padded, fill_type=contourpy.FillType.OuterOffset)
+    outlines = []
+    for points, offsets in zip(*contours.filled(0.5, 2.0), strict=True):
+        # The first ring is the outer one, and its last point is its first. Index 0 is the padding, and its middle lies
+        # half a pixel before the box.
+        ring = points[: offsets[1] - 1] - 0.5 + (left, top)
+        step = ring - np.roll(ring, 1, 0)
+        turns = (step != np.roll(step, -1, 0)).any(1)  # points on a straight line say nothing
+        outlines.append(ring[turns].flatten().tolist())
+    return outlines, ""
+
+
+# ---- Writing ----
+
+
+def _content(listed: Sequence[tuple[Photo, str]], names: Sequence[str]) -> dict[str, Any]:
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, (photo, name) in enumerate(listed, start=1):
+        images.append({"id": number, "file_name": name, "width": photo.width, "height": photo.height})
+        masks: Sequence[Sequence[Polygon]] = photo.masks or [[]] * len(photo.boxes)
+        entries = zip(photo.boxes.tolist(), photo.labels.tolist(), photo.ignore.tolist(), masks, strict=True)
+        for (x1, y1, x2, y2), label, ignore, mask in entries:
+            box = [round(x1, 3), round(y1, 3), round(x2 - x1, 3), round(y2 - y1, 3)]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": label + 1,
+                    "bbox": box,
+                    "area": round(sum(map(_area, mask)) if mask else box[2] * box[3], 3),
+                    "iscrowd": int(ignore),
+                    "segmentation": [[round(v, 3) for v in polygon.flatten().tolist()] for polygon in mask],
+                }
+            )
+    categories = [{"id": i, "name": name, "supercategory": ""} for i, name in enumerate(names, start=1)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _area(polygon: Polygon) -> float:
+    """Square pixels within an outline [P, 2] (shoelace formula)."""
+    x, y = polygon.double().unbind(1)
+    return float((x * y.roll(-1) - y * x.roll(-1)).sum().abs()) / 2

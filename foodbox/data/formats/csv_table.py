@@ -1,0 +1,471 @@
+"""CSV tables with a row for each box: keras-retinanet's, DeepForest's, TensorFlow's.
+
+    keras-retinanet   path,x1,y1,x2,y2,class without a header; path,,,,, for a photo without boxes; a second file of
+                      class,id gives the order of the classes
+    DeepForest        the header image_path,xmin,ymin,xmax,ymax,label; all corners 0 for a photo without boxes
+    TensorFlow        the header filename,width,height,class,xmin,ymin,xmax,ymax
+
+Columns under a header may stand in any order, and others beside them. Several tables, such as train.csv and valid.csv,
+give the part by their name. Corners are pixels.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from unicodedata import normalize
+
+from foodbox.data.formats.common import (
+    Labels,
+    RawBox,
+    RawPhoto,
+    bad_label,
+    copy_photos,
+    numbers,
+    plain,
+    read_text,
+    without_photo,
+)
+from foodbox.data.images import ENDINGS
+from foodbox.data.listing import Listing
+from foodbox.files import write_whole
+from foodbox.records import Dataset, Finding, Source
+
+CORNERS = ("x1", "y1", "x2", "y2")
+NEEDED = ("path", *CORNERS, "class")
+"""The columns of a table without a header, in their order."""
+HEADS = {
+    "path": "path imagepath imgpath filepath filename imagename imgname imagefile image img file frame",
+    "x1": "x1 xmin left",
+    "y1": "y1 ymin top",
+    "x2": "x2 xmax right",
+    "y2": "y2 ymax bottom",
+    "class": "class label classname labelname name category",
+    "width": "width imagewidth imgwidth",
+    "height": "height imageheight imgheight",
+    "score": "score scores confidence conf probability",
+}
+"""Columns, and what they are called; capitals, blanks, - and _ do not count."""
+COLUMNS = {head: column for column, heads in HEADS.items() for head in heads.split()}
+PARTS = {
+    "train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test",
+    "testing": "test",
+}  # fmt: skip
+"""Words in a table's name, and the part that its photos belong to."""
+CLASS_FILE = re.compile(r"class(es|list|map|mapping|names|ids)?|label(s|map|mapping)|mapping")
+"""Names of files that may hold the order of the classes."""
+LOOKED_AT = 50
+"""Files that are looked at, and rows of each, to tell whether it is a table of boxes."""
+EXPECTED = "rows of path,x1,y1,x2,y2,class, or a header with such columns,"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a table's columns stand.
+
+    Attributes:
+        delimiter: what stands between two fields.
+        columns: name, such as "x1" → place in the row, from 0.
+        width: fields of a full row.
+        header: the row that names the columns, or None.
+    """
+
+    delimiter: str
+    columns: dict[str, int]
+    width: int
+    header: list[str] | None = None
+
+    def get(self, row: Sequence[str], column: str) -> str:
+        """A row's field without blanks around it; empty where the row or the table has none."""
+        place = self.columns.get(column, len(row))
+        return row[place].strip() if place < len(row) else ""
+
+
+@dataclass
+class Table:
+    """What one file says.
+
+    Attributes:
+        photos: each photo that it names, with the boxes of all of its rows.
+        lines: the first line of each.
+        empty: the line that says of a photo that it shows nothing.
+    """
+
+    photos: dict[Path, RawPhoto] = field(default_factory=dict)
+    lines: dict[Path, int] = field(default_factory=dict)
+    empty: dict[Path, int] = field(default_factory=dict)
+
+
+def fits(listing: Listing) -> bool:
+    """Whether some .csv file below the folder is a table of boxes, and not of detections, which have scores."""
+    return any(_layout(_head(file), file == listing.label) for file in listing.ending(".csv")[:LOOKED_AT])
+
+
+def read(listing: Listing) -> Labels:
+    """All photos, with the boxes that the folder's tables give them; photos in no row are ones that nobody labelled."""
+    labels = Labels()
+    layouts: dict[Path, Layout] = {}
+    heads = {file: _head(file) for file in listing.ending(".csv")}
+    for file, head in heads.items():
+        if layout := _layout(head, file == listing.label):
+            layouts[file] = layout
+    if not layouts:
+        for file, head in heads.items():
+            first = next((line.strip() for line in head.splitlines() if line.strip()), "")[:60]
+            what = f"found {first!r} where {EXPECTED} were expected"
+            labels.findings.append(bad_label(Source(file, 1), what, None, "Correct the header or the first row"))
+    labels.names, class_file = _classes(listing, labels.findings)
+    # Tables that name a part come first: a table of all photos beside them repeats their rows.
+    files = sorted(layouts, key=lambda file: not _part(file, listing))
+    texts = {file: read_text(file, labels.findings) or "" for file in files}
+    named = {
+        (file.parent, layouts[file].get(row, "path")): None
+        for file in files
+        for _, row in _rows(texts[file], layouts[file].delimiter)
+    }
+    places = _places(listing, list(named))
+    found: dict[Path, RawPhoto] = {}
+    origin: dict[Path, Path] = {}
+    for file in files:
+        reader = _Reader(file, layouts[file], places, labels.names, class_file, labels.findings)
+        table = reader.read(texts[file], _part(file, listing))
+        _merge(table, file, found, origin, labels.findings)
+    rest = [RawPhoto(path, labelled=False) for path in listing.photos if path not in found]
+    labels.photos = [*found.values(), *rest]
+    return labels
+
+
+def write(dataset: Dataset, folder: Path) -> None:
+    """Copies the photos to folder/images, and writes annotations.csv and classes.csv as keras-retinanet has them.
+
+    Photos that belong to a part get train.csv, valid.csv or test.csv. Photos that nobody labelled are in no table.
+    """
+    tables: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for photo, target in copy_photos(dataset, folder / "images"):
+        rows = tables[photo.part or "annotations"] if photo.labelled else []
+        path = f"images/{target.name}"
+        for box, label in zip(photo.boxes.tolist(), photo.labels.tolist(), strict=True):
+            rows.append((path, *map(plain, box), dataset.names[label]))
+        if not len(photo.boxes):
+            rows.append((path, "", "", "", "", ""))
+    tables["classes"] = [(name, str(i)) for i, name in enumerate(dataset.names)]
+    for name, rows in tables.items():
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        write_whole(folder / f"{name}.csv", text.getvalue())
+
+
+# -- What a file is -------------------------------------------------------------------------------------------------
+
+
+def _head(file: Path) -> str:
+    """The first lines of a file, whatever they are."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(1 << 16).decode("utf-8-sig", "replace")
+    except OSError:
+        return ""
+
+
+def _layout(head: str, has_scores: bool = False) -> Layout | None:
+    """How a table is laid out, by its first lines; None for a file that is no table of boxes.
+
+    Args:
+        has_scores: take a table of detections too, because the person named it.
+    """
+    delimiter = _delimiter(head)
+    rows = [row for _, row in islice(_rows(head, delimiter), LOOKED_AT)]
+    if not rows:
+        return None
+    columns: dict[str, int] = {}
+    for i, cell in enumerate(rows[0]):
+        column = COLUMNS.get(re.sub(r"[\s_-]", "", cell).lower())
+        if column and column not in columns:
+            columns[column] = i
+    if columns.keys() >= set(NEEDED):
+        known = has_scores or "score" not in columns
+        return Layout(delimiter, columns, len(rows[0]), rows[0]) if known else None
+    layout = Layout(delimiter, {column: i for i, column in enumerate(NEEDED)}, len(NEEDED))
+    # The first row must have a photo, lest it be a header of another kind of table; any may be its first whole one.
+    return layout if _is_photo(rows[0][0]) and any(_is_whole(row, layout) for row in rows) else None
+
+
+def _is_photo(word: str) -> bool:
+    return os.path.splitext(word.strip())[1].lower() in ENDINGS  # noqa: PTH122 - a word, not a path
+
+
+def _is_whole(row: list[str], layout: Layout) -> bool:
+    """Whether a row has the six fields of a table without a header: a box, or none at all."""
+    words = [layout.get(row, column) for column in NEEDED[1:]]
+    if len(row) < layout.width or any(cell.strip() for cell in row[layout.width :]) or not _is_photo(row[0]):
+        return False
+    return not any(words) or (bool(words[-1]) and _numbers(words[:4], layout) is not None)
+
+
+def _delimiter(text: str) -> str:
+    """What stands between the fields: the sign that is most often in the first line, or the one that Excel notes."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    if noted := re.fullmatch(r"sep=(.)\s*", first, re.I):
+        return noted[1]
+    return max(",;\t|", key=first.count)
+
+
+def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not blank, each with its line; [] for one with a quote that is opened and not closed.
+
+    Each line is read by itself, so that such a quote does not swallow the rows below it.
+    """
+    for number, line in enumerate(io.StringIO(f"{text}\n", newline=None), start=1):
+        if not line.strip() or (number == 1 and re.fullmatch(r"sep=.\s*", line, re.I)):
+            continue
+        try:
+            row = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+        except csv.Error:  # a field of more than 131,072 signs
+            row = []
+        if any(cell and not cell.isspace() for cell in row) or not row:
+            yield number, [] if any("\n" in cell for cell in row) else row
+
+
+def _part(file: Path, listing: Listing) -> str:
+    """The part that a table's name says, or the name of its folder below the root: train/_annotations.csv."""
+    words = re.split(r"[^a-z]+", file.stem.lower())
+    found = {PARTS[word] for word in words if word in PARTS}
+    if not found and file.parent != listing.root:
+        found = {PARTS.get(file.parent.name.lower(), "")}
+    return found.pop() if len(found) == 1 else ""
+
+
+# -- Classes --------------------------------------------------------------------------------------------------------
+
+
+def _classes(listing: Listing, findings: list[Finding]) -> tuple[list[str] | None, Path | None]:
+    """The names in the order of their ids, and the file that has them; None without such a file."""
+    files = [Path(path) for path in listing.files if path.lower().endswith(".csv")]
+    files = [file for file in files if CLASS_FILE.fullmatch(re.sub(r"[\W_]", "", file.stem.lower()))]
+    if listing.label is not None:  # the one beside it, where there are several
+        files = [file for file in files if file.parent == listing.label.parent] or files
+    names, first = None, None
+    for file in files:
+        if file == listing.label or not _has_ids(file):
+            continue
+        mine: list[Finding] = []
+        found = _read_classes(file, mine)
+        if first is None:
+            names, first = found, file
+            findings.extend(mine)
+        elif found != names:
+            what = f"the classes are others than those of {first}"
+            findings.append(bad_label(Source(file, 1), what, None, "Keep one file of classes"))
+    return names, first
+
+
+def _has_ids(file: Path) -> bool:
+    """Whether a file has rows of a name and a whole number; all but a header, unless its name is plain."""
+    head = _head(file)
+    rows = list(islice(_rows(head, _delimiter(head)), LOOKED_AT))
+    good = [len(row) == 2 and row[1].strip().isdecimal() and not _is_photo(row[0]) for _, row in rows]
+    return any(good) if "class" in file.stem.lower() else any(good) and all(good[1:])
+
+
+def _read_classes(file: Path, findings: list[Finding]) -> list[str]:
+    text = read_text(file, findings) or ""
+    lines: dict[int, int] = {}  # id → line
+    names: dict[int, str] = {}
+    for i, (number, row) in enumerate(_rows(text, _delimiter(text))):
+        source = Source(file, number)
+        name, word = (normalize("NFC", cell.strip()) for cell in row) if len(row) == 2 else ("", "")
+        if i == 0 and name and re.fullmatch(r"(class|label)?[\s_-]*(id|index|number)s?", word, re.I):
+            continue  # a header
+        if not name or not word.isdecimal():
+            what = f"found {','.join(row)[:40]!r} where class,id with an id from 0 on was expected"
+            findings.append(bad_label(source, what, None))
+        elif int(word) in names:
+            what = f"the id {word} of {name!r} is {names[int(word)]!r} in line {lines[int(word)]} already"
+            findings.append(bad_label(source, what, None, "Give each class its own id"))
+        elif name in names.values():
+            findings.append(bad_label(source, f"the class {name!r} has an id already", None, "Remove one of the two"))
+        else:
+            lines[int(word)], names[int(word)] = number, name
+    ids = sorted(names)
+    if ids != list(range(len(ids))):
+        last = Source(file, lines[ids[-1]])
+        what = f"the ids of {len(ids)} classes go from {ids[0]} to {ids[-1]}, expected 0 to {len(ids) - 1}"
+        todo = "Number the classes from 0 on; until then they count in the order of their ids"
+        findings.append(Finding(last, what, todo, "warning", kind="class ids with gaps"))
+    return [names[i] for i in ids]
+
+
+# -- Rows -----------------------------------------------------------------------------------------------------------
+
+Places = dict[tuple[Path, str], list[Path]]
+"""The folder of a table and a path in it → the photo that it means; none, or several."""
+
+
+class _Reader:
+    """Reads one table."""
+
+    def __init__(
+        self, file: Path, layout: Layout, places: Places, names: list[str] | None, class_file: Path | None,
+        findings: list[Finding],
+    ) -> None:  # fmt: skip
+        self.file = file
+        self.layout = layout
+        self.places = places
+        self.names = None if names is None else set(names)
+        self.class_file = class_file
+        self.findings = findings
+        self.table = Table()
+        self.missing: set[str] = set()
+
+    def read(self, text: str, part: str) -> Table:
+        for number, row in _rows(text, self.layout.delimiter):
+            if row != self.layout.header:  # which also stands amid tables that were put together
+                self._row(Source(self.file, number), row, part)
+        for path, line in self.table.empty.items():
+            if self.table.photos[path].boxes:
+                what = "the row says that the photo shows nothing, and other rows give it boxes"
+                source = Source(self.file, line)
+                self.findings.append(Finding(source, what, "Remove the row", "warning", path, "boxes on empty photo"))
+        self._see_shares()
+        return self.table
+
+    def _row(self, source: Source, row: list[str], part: str) -> None:
+        photo = self._photo(source, row, part) if row else None
+        path = photo.path if photo else None
+        corners = [self.layout.get(row, column) for column in CORNERS]
+        name = normalize("NFC", self.layout.get(row, "class"))
+        values = _numbers(corners, self.layout)
+        what, todo = "", "Correct the line"
+        if not row:
+            what, todo = "a quote is opened and not closed in the line", "Close it, and keep each row in one line"
+        elif not self.layout.get(row, "path"):
+            what, todo = "the row names no photo", "Name it, or remove the row"
+        elif len(row) <= max(self.layout.columns[column] for column in NEEDED):
+            what = f"the row has {len(row)} fields, expected {self.layout.width}"
+        elif any(cell.strip() for cell in row[self.layout.width :]):
+            what = f"the row has {len(row)} fields, expected {self.layout.width}"
+            todo = f"Put a name with {self.layout.delimiter!r} in it in quotes"
+        elif (not any(corners) and (not name or self.layout.header)) or values == (0, 0, 0, 0):
+            if photo:
+                self.table.empty.setdefault(photo.path, source.line or 0)
+        elif values is None:
+            shown = ", ".join(f"{key} {word!r}" for key, word in zip(CORNERS, corners, strict=True))
+            what = f"the box has {shown}, expected four numbers"
+        elif not name:
+            what, todo = "the box has no class", "Name its class"
+        elif self.names is not None and name not in self.names:
+            what, todo = f"the class {name!r} is not in {self.class_file}", "Add it there, or correct its name"
+        elif photo:
+            x1, y1, x2, y2 = values
+            photo.boxes.append(RawBox((x1, y1, x2, y2), name, source))
+        if what:
+            self.findings.append(bad_label(source, what, path, todo))
+
+    def _photo(self, source: Source, row: list[str], part: str) -> RawPhoto | None:
+        """The photo that a row names, or a finding and None."""
+        word = self.layout.get(row, "path")
+        paths = self.places[self.file.parent, word] if word else []
+        if len(paths) == 1:
+            photo = self.table.photos.setdefault(paths[0], RawPhoto(paths[0], part=part))
+            self.table.lines.setdefault(paths[0], source.line or 0)
+            sides = numbers([self.layout.get(row, column) for column in ("width", "height")])
+            if photo.stored_size is None and sides and min(sides) > 0:
+                photo.stored_size = int(sides[0]), int(sides[1])
+            return photo
+        if word and word not in self.missing:
+            self.missing.add(word)
+            if paths:
+                what = f"{word} could be {' or '.join(str(path) for path in paths[:3])}: expected one such photo"
+                self.findings.append(bad_label(source, what, paths[0], "Write the path from the table's folder on"))
+            else:
+                self.findings.append(without_photo(source, word))
+        return None
+
+    def _see_shares(self) -> None:
+        """Takes the corners for shares of width and height, if all in the table are at most 1 and some not whole."""
+        photos = [photo for photo in self.table.photos.values() if photo.boxes]
+        values = [value for photo in photos for box in photo.boxes for value in box.corners]
+        if values and max(values) <= 1 and any(value % 1 for value in values):
+            for photo in photos:
+                photo.fractions = True
+            what = "all corners are at most 1 and were read as shares of the photos' width and height"
+            source = photos[0].boxes[0].source
+            self.findings.append(Finding(source, what, "Look at the boxes", "warning", kind="shares for pixels"))
+
+
+def _numbers(words: Sequence[str], layout: Layout) -> tuple[float, ...] | None:
+    """Four numbers; where no comma stands between the fields, it may stand for the point in them."""
+    return numbers(words if layout.delimiter == "," else [word.replace(",", ".") for word in words])
+
+
+def _merge(
+    table: Table, file: Path, found: dict[Path, RawPhoto], origin: dict[Path, Path], findings: list[Finding]
+) -> None:  # fmt: skip
+    """Adds a table's photos to those of the tables before it. Boxes that they have already are the same boxes."""
+    for path, photo in table.photos.items():
+        first = found.setdefault(path, photo)
+        if first is photo:
+            origin[path] = file
+            continue
+        known = {(box.corners, box.label) for box in first.boxes}
+        other = next((box for box in photo.boxes if (box.corners, box.label) not in known), None)
+        if other is not None:
+            what = f"{origin[path]} labels the photo {path.name} otherwise"
+            findings.append(bad_label(other.source, what, path, "Keep one of the tables, or name the one to be read"))
+        elif first.part and photo.part and first.part != photo.part:
+            source = Source(file, table.lines[path])
+            what = (
+                f"the photo {path.name} is for {photo.part} here and for {first.part} in {origin[path]}, which counts"
+            )
+            findings.append(Finding(source, what, "Remove one of the two", "warning", path, "photo in two parts"))
+
+
+def _places(listing: Listing, named: Sequence[tuple[Path, str]]) -> Places:
+    """The photo that each path means: as it stands, seen from its table's folder, else by its name.
+
+    A path that leads nowhere, as of another computer, means the photo of the folder whose path ends most alike, unless
+    another row names that photo by its right path.
+    """
+    by_path = {_key(str(path)): path for path in listing.photos}
+    by_name = defaultdict(list)
+    for path in listing.photos:
+        by_name[normalize("NFC", path.name).casefold()].append(path)
+    root = os.path.join(os.path.realpath(listing.root), "")  # noqa: PTH118
+    result: Places = {}
+    for folder, word in named:
+        for way in (word, word.replace("\\", "/")):
+            target = os.path.abspath(os.path.join(folder, way))  # noqa: PTH100, PTH118 - two for each of 100,000 rows
+            if _key(target) in by_path:
+                result[folder, word] = [by_path[_key(target)]]
+                break
+            if word and os.path.isfile(target):  # noqa: PTH113
+                # Outside the folder, or in it by another way, such as a link.
+                inside = os.path.join(listing.root, os.path.realpath(target).removeprefix(root))  # noqa: PTH118
+                result[folder, word] = [by_path.get(_key(inside), Path(target))]
+                break
+    taken = {path for paths in result.values() for path in paths}
+    for folder, word in named:
+        if (folder, word) not in result:
+            parts = normalize("NFC", word).replace("\\", "/").casefold().split("/")
+            alike = {path: _alike(path, parts) for path in by_name[parts[-1]] if path not in taken}
+            most = max(alike.values(), default=0)
+            result[folder, word] = [path for path, count in alike.items() if count == most]
+    return result
+
+
+def _key(path: str) -> str:
+    return normalize("NFC", os.path.abspath(path))  # noqa: PTH100 - links keep their names
+
+
+def _alike(path: Path, parts: list[str]) -> int:
+    """How many parts a photo's path has in common with another, from the end on."""
+    mine = normalize("NFC", path.as_posix()).casefold().split("/")
+    pairs = zip(reversed(mine), reversed(parts), strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(mine), len(parts)))

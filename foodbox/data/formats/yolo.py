@@ -1,0 +1,474 @@
+"""YOLO: one .txt a photo, with a line `class cx cy w h` for each box or `class x1 y1 x2 y2 x3 y3 ...` for each outline.
+
+Coordinates are shares of the photo's width and height. data.yaml names the classes and says where the parts lie;
+darknet's obj.data and obj.names, and labelImg's classes.txt, are read as well. The .txt lies beside its photo, or in
+labels/ where the photo is in images/. A photo without one shows nothing, unless no photo of its folder has one: then
+nobody labelled them.
+
+The format has one outline an object. Of several, one is written that goes from each to the next along a line and back
+on the same, so that box and area stay what they are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from unicodedata import normalize
+
+import torch
+import yaml
+
+from foodbox.data.formats.common import (
+    Labels,
+    PhotoFinder,
+    RawBox,
+    RawPhoto,
+    bad_label,
+    box_around,
+    copy_photos,
+    numbers,
+    read_text,
+    without_photo,
+)
+from foodbox.data.listing import Listing, scan
+from foodbox.files import write_whole
+from foodbox.records import Dataset, Finding, Photo, Polygon, Source
+
+PARTS = {"train": "train", "val": "valid", "valid": "valid", "test": "test"}
+"""Keys of data.yaml, and the part that each names."""
+KEYS = {"train": "train", "valid": "val", "test": "test"}
+LABEL_FOLDERS = {"images": "labels", "Images": "Labels", "JPEGImages": "labels"}
+LOOKS = 20
+"""Label files that are looked into before the format is known."""
+LARGEST = 1 << 20
+"""Bytes of a data.yaml; LVIS's 1,203 classes take 30,000."""
+PIXELS = 2.0
+"""A coordinate above cannot be a share of a side, however far the box sticks out."""
+SAME = 1.0
+"""Pixels by which an outline's sides may differ from its box: then the box is lost that stood beside it."""
+
+
+@dataclass(frozen=True)
+class _Config:
+    """What a data.yaml or an obj.data says.
+
+    Attributes:
+        file: where it is.
+        text: all of it.
+        content: its keys; all values are text, or lists and dicts of text.
+        names: the classes, or None where it has none.
+    """
+
+    file: Path
+    text: str
+    content: dict[str, Any]
+    names: list[str] | None
+
+    @property
+    def path(self) -> str:
+        """The folder that all others start from; "" is the file's own."""
+        found = self.content.get("path")
+        return found if isinstance(found, str) else ""
+
+    @property
+    def keypoints(self) -> int:
+        """Numbers behind each box that say where points of a body are."""
+        shape = self.content.get("kpt_shape")
+        values = numbers(shape) if isinstance(shape, list) and all(isinstance(v, str) for v in shape) else None
+        return int(values[0] * values[1]) if values and len(values) == 2 else 0
+
+    def entries(self) -> Iterator[tuple[str, str]]:
+        """Each folder or list of photos that the file names, with its key."""
+        for key in PARTS:
+            value = self.content.get(key) or []
+            for text in [value] if isinstance(value, str) else value:
+                if isinstance(text, str) and text.strip():
+                    yield key, text.strip()
+
+    def source(self, key: str) -> Source:
+        """Where a key stands."""
+        lines = self.text.splitlines()
+        return Source(self.file, next((n for n, line in enumerate(lines, 1) if re.match(rf"{key}\s*[:=]", line)), None))
+
+
+def fits(listing: Listing) -> bool:
+    """Whether there is a data.yaml, or a photo's .txt has a line of a class and shares."""
+    ending = listing.label.suffix.lower() if listing.label else ".txt"
+    if ending in (".yaml", ".yml"):
+        return bool(_configs(listing, []))
+    if ending not in (".txt", ".names", ".data"):
+        return False
+    if _configs(listing, []):
+        return True
+    texts = _texts(listing)
+    some = (label for path in listing.photos if (label := _label(path, texts)) and listing.files[label][0])
+    return any(_is_label(label, largest=PIXELS) for label in islice(some, LOOKS))
+
+
+def read(listing: Listing) -> Labels:
+    """The photos below the folder, and those that data.yaml names elsewhere, with their boxes and outlines."""
+    labels = Labels()
+    configs = _configs(listing, labels.findings)
+    listing = _with_others(listing, configs)
+    names = _names(listing, configs, labels.findings)
+    parts, lists = _parts(listing, configs, labels.findings)
+    texts = _texts(listing)
+    found = {path: _label(path, texts) for path in listing.photos}
+    used = {path.parent for path, label in found.items() if label}
+    reader = _Reader(names, max((config.keypoints for config in configs), default=0), labels.findings)
+    for path, label in found.items():
+        part = parts.get(path, "" if not parts else None)
+        labelled = label is not None or (part is not None and path.parent in used)
+        photo = RawPhoto(path, labelled=labelled, fractions=True, part=part or "")
+        if label:
+            reader.read(label, photo)
+        labels.photos.append(photo)
+    labels.names = reader.names_of_all()
+    taken = {label for label in found.values() if label} | lists
+    labels.findings += _without_photo([text for text in texts.values() if text not in taken], taken)
+    return labels
+
+
+def write(dataset: Dataset, folder: Path) -> None:
+    """Copies the photos to folder/images and writes folder/labels and folder/data.yaml.
+
+    Where photos have parts, they lie in images/train, val and test. Where they have none, data.yaml names images/ as
+    train and as val, which other programs ask for. A photo has outlines if all of its boxes have one.
+    """
+    parts = {photo.part for photo in dataset}
+    for part in sorted(parts):
+        own = dataset.with_photos([photo for photo in dataset if photo.part == part])
+        for photo, target in copy_photos(own, folder / "images" / KEYS.get(part, part)):
+            write_whole(folder / "labels" / KEYS.get(part, part) / f"{target.stem}.txt", "".join(_lines(photo)))
+    places = {KEYS[part]: f"images/{KEYS[part]}" for part in KEYS if part in parts}
+    content = {**(places or {"train": "images", "val": "images"}), "nc": len(dataset.names), "names": dataset.names}
+    write_whole(folder / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+# ---- What the labels belong to ----
+
+
+def _configs(listing: Listing, findings: list[Finding]) -> list[_Config]:
+    """The data.yaml nearest to the folder and others with the same classes; without one, darknet's obj.data."""
+    found = []
+    for file in _small(listing, ".yaml", ".yml"):
+        text = read_text(file, []) or ""
+        try:
+            # BaseLoader leaves all as text: to YAML a class named no is False, and 2024-01-01 is a date.
+            content = yaml.load(text, Loader=yaml.BaseLoader)
+        except (yaml.YAMLError, RecursionError) as fault:
+            if re.search(r"^names\s*:", text, re.M):
+                mark = getattr(fault, "problem_mark", None)
+                what = f"the file is no whole YAML ({getattr(fault, 'problem', None) or fault})"
+                findings.append(bad_label(Source(file, mark.line + 1 if mark else None), what, None, "Correct it"))
+            continue
+        if isinstance(content, dict) and any(key in content for key in (*PARTS, "nc")):
+            names = _listed_names(content.get("names"))
+            if names:
+                found.append(_Config(file, text, content, names))
+    if not found:
+        for file in _small(listing, ".data"):
+            text = read_text(file, []) or ""
+            pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
+            content = {key.strip(): value.strip() for key, value in pairs}
+            if any(key in content for key in PARTS):
+                found.append(_Config(file, text, content, None))
+    found.sort(key=lambda config: (len(config.file.parts), config.file.name != "data.yaml", config.file))
+    for other in found[1:]:
+        if other.names != found[0].names:
+            what = f"its classes are others than those of {found[0].file}, and are not read"
+            findings.append(bad_label(other.source("names"), what, None, "Name the one file that counts"))
+    return [config for config in found if config.names == found[0].names]
+
+
+def _small(listing: Listing, *endings: str) -> list[Path]:
+    return [file for file in listing.ending(*endings) if listing.files.get(str(file), (0, 0))[0] <= LARGEST]
+
+
+def _listed_names(names: object) -> list[str] | None:
+    """`names` of a data.yaml, a list or a dict from number to name, in the order of the numbers."""
+    if isinstance(names, str):
+        return [name.strip() for name in names.split(",") if name.strip()]
+    if isinstance(names, list):
+        return [str(name).strip() for name in names]
+    if isinstance(names, dict) and names and all(key.isdecimal() and len(key) < 6 for key in names):
+        found = {int(key): str(name).strip() for key, name in names.items()}
+        return [found.get(i, str(i)) for i in range(max(found) + 1)]
+    return None
+
+
+def _names(listing: Listing, configs: Sequence[_Config], findings: list[Finding]) -> list[str] | None:
+    """The classes by their numbers, from data.yaml or a file with a name a line; None where there is neither."""
+    if configs and (names := configs[0].names):
+        file, nc = configs[0].source("names"), configs[0].content.get("nc")
+        if isinstance(nc, str) and nc.strip() != str(len(names)):
+            what = f"found nc {nc} and {len(names)} names: the names count"
+            findings.append(Finding(configs[0].source("nc"), what, "Correct it", "warning", kind="number of classes"))
+    else:
+        files = [*listing.ending(".names"), *listing.named("classes.txt", "_darknet.labels")]
+        read_names = {file: (read_text(file, []) or "").strip().splitlines() for file in files}
+        if not any(read_names.values()):
+            return None
+        # labelImg writes one a folder, which grows as classes are met: the longest has them all.
+        longest = max(read_names, key=lambda file: len(read_names[file]))
+        file, names = Source(longest), [name.strip() for name in read_names[longest]]
+        for other, fewer in read_names.items():
+            if [name.strip() for name in fewer] != names[: len(fewer)]:
+                what = f"its classes are others than those of {longest}, and are not read"
+                findings.append(bad_label(Source(other), what, None, "Keep the one that counts"))
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        numbered = ", ".join(str(i) for i, other in enumerate(names) if other == name)
+        what = f"the class {name!r} stands {names.count(name)} times ({numbered}) and is taken as one"
+        todo = "Keep one of them, or give them different names"
+        findings.append(Finding(file, what, todo, "warning", kind="repeated class name"))
+    return names
+
+
+def _with_others(listing: Listing, configs: Sequence[_Config]) -> Listing:
+    """The listing, and the folders elsewhere that a data.yaml says the whole way to, with their labels."""
+    folders = PhotoFinder(listing.photos).folders
+    files = dict(listing.files)
+    for config in configs:
+        for _, text in config.entries():
+            place = Path(os.path.normpath(config.file.parent / config.path / text))
+            # ../train/images alone is Roboflow's, and one level too high.
+            meant = bool(config.path) or Path(text).is_absolute()
+            if meant and not any(near in folders for near in _near(text, config, listing.root)) and place.is_dir():
+                if place.resolve().is_relative_to(listing.root.resolve()):
+                    continue
+                labels = _in_labels(place / "_").parent
+                files |= scan(place).files | (scan(labels).files if labels.is_dir() else {})
+    return Listing(listing.root, files, listing.label) if len(files) > len(listing.files) else listing
+
+
+def _near(text: str, config: _Config, root: Path) -> Iterator[Path]:
+    """Where a folder or list of a data.yaml may be, the likeliest first.
+
+    From `path`, from the file and from the root; then with the front taken off part by part: ../ of Roboflow, which is
+    a level too high, and folders of another computer.
+    """
+    bases = list(dict.fromkeys((config.file.parent / config.path, config.file.parent, root)))
+    for base in bases:
+        yield Path(os.path.normpath(base / text))
+    parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    for first in range(len(parts)):
+        if first and parts[first:] == ["images"]:  # of train/images too, but not only
+            break
+        yield from (base.joinpath(*parts[first:]) for base in bases)
+
+
+def _parts(listing: Listing, configs: Sequence[_Config], findings: list[Finding]) -> tuple[dict[Path, str], set[str]]:
+    """Photo → its part, of those that are named; and the lists of photos that were read.
+
+    A photo named for training and for another part has none: there is no split.
+    """
+    finder = PhotoFinder(listing.photos)
+    by_folder: dict[Path, set[str]] = defaultdict(set)
+    by_photo: dict[Path, set[str]] = defaultdict(set)
+    lists: set[str] = set()
+    for config in configs:
+        for key, text in config.entries():
+            places = list(_near(text, config, listing.root))
+            place = next((near for near in places if near in finder.folders or str(near) in listing.files), None)
+            if place is None:
+                what = f"{key} names {text}, which is not there or holds no photos"
+                todo = "Bring the photos there, or correct the line"
+                findings.append(Finding(config.source(key), what, todo, "warning", kind="missing folder"))
+            elif place in finder.folders:
+                by_folder[place].add(PARTS[key])
+            else:
+                lists.add(str(place))
+                for photo in _listed_photos(place, config, finder, findings):
+                    by_photo[photo].add(PARTS[key])
+    found: dict[Path, str] = {}
+    for path in listing.photos:
+        nearest = next((folder for folder in path.parents if folder in by_folder), None)
+        named = by_photo.get(path) or (by_folder[nearest] if nearest else set())
+        if named:
+            found[path] = "" if "train" in named and len(named) > 1 else min(named, key=list(KEYS).index)
+    return found, lists
+
+
+def _listed_photos(file: Path, config: _Config, finder: PhotoFinder, findings: list[Finding]) -> Iterator[Path]:
+    """The photos that a list names, a line each."""
+    lines = [line.strip() for line in (read_text(file, findings) or "").splitlines()]
+    folders = [file.parent, config.file.parent / config.path, config.file.parent]
+    missing = []
+    for number, line in enumerate(lines, start=1):
+        same = finder.anywhere(line)
+        if path := finder.find(line, folders) or (same[0] if len(same) == 1 else None):
+            yield path
+        elif line:
+            missing.append((number, line))
+    if len(missing) > 1 and len(missing) == sum(map(bool, lines)):
+        what = f"none of its {len(missing):,} photos is there, such as {missing[0][1]}"
+        findings.append(Finding(Source(file), what, "Bring them here", "warning", kind="missing folder"))
+    else:
+        findings += [without_photo(Source(file, number), line) for number, line in missing]
+
+
+def _texts(listing: Listing) -> dict[str, str]:
+    """All .txt files by their paths without the ending, letters in one piece (macOS writes Korean ones in several)."""
+    return {normalize("NFC", file[:-4]): file for file in listing.files if file[-4:].lower() == ".txt"}
+
+
+def _label(photo: Path, texts: Mapping[str, str]) -> str | None:
+    """A photo's .txt: where `images` is `labels`, or beside it."""
+    stem = photo.with_suffix("")
+    return texts.get(normalize("NFC", str(_in_labels(stem)))) or texts.get(normalize("NFC", str(stem)))
+
+
+def _in_labels(path: Path) -> Path:
+    """A path whose last folder `images` is `labels`."""
+    parts = list(path.parts)
+    for i in range(len(parts) - 2, -1, -1):
+        if parts[i] in LABEL_FOLDERS:
+            parts[i] = LABEL_FOLDERS[parts[i]]
+            return Path(*parts)
+    return path
+
+
+def _without_photo(texts: Sequence[str], taken: set[str]) -> list[Finding]:
+    """Findings for the labels among .txt files that belong to no photo; one for a folder without any photos."""
+    by_folder = defaultdict(list)
+    for text in texts:
+        if _is_label(text):
+            by_folder[Path(text).parent].append(Path(text))
+    with_photos = {Path(label).parent for label in taken}
+    findings = []
+    for folder, files in by_folder.items():
+        if len(files) > 1 and folder not in with_photos:
+            findings.append(without_photo(Source(folder), f"of any of its {len(files):,} label files"))
+        else:
+            findings += [without_photo(Source(file), f"named {file.stem}") for file in files]
+    return findings
+
+
+# ---- Lines ----
+
+
+def _is_label(file: str, largest: float | None = None) -> bool:
+    """Whether a text begins with a line of a class and four numbers or more, none above `largest`."""
+    lines = (read_text(file, []) or "").split("\n", 50)[:50]
+    values = next((numbers(line.split()) for line in lines if line.strip()), None)
+    if values is None or len(values) < 5 or not values[0].is_integer() or values[0] < 0:
+        return False
+    return largest is None or max(map(abs, values[1:])) <= largest
+
+
+class _Reader:
+    """Reads label files, all with the same classes.
+
+    Args:
+        names: the classes by their numbers; None: they are called by them.
+        keypoints: numbers behind a box that are not read.
+    """
+
+    def __init__(self, names: list[str] | None, keypoints: int, findings: list[Finding]) -> None:
+        self.names = names
+        self.keypoints = keypoints
+        self.findings = findings
+        self.seen: set[int] = set()
+        self.first = Source("")
+        self.scores: list[Source] = []
+
+    def names_of_all(self) -> list[str]:
+        """The classes, each once, after all files were read; and findings on them."""
+        if self.scores:
+            what = f"{len(self.scores):,} boxes have a sixth number, taken as a score: a program found them, no person"
+            todo = "Look at some of them before you train on them"
+            self.findings.append(Finding(self.scores[0], what, todo, "warning", kind="boxes with scores"))
+        if self.names is not None:
+            return list(dict.fromkeys(self.names))
+        if self.seen:
+            what = "no data.yaml, classes.txt or obj.names names the classes: they are called by their numbers"
+            self.findings.append(Finding(self.first, what, "Add one", "note", kind="no class names"))
+        return [str(number) for number in sorted(self.seen)]
+
+    def read(self, label: str, photo: RawPhoto) -> None:
+        """Gives a photo the boxes of its label file."""
+        text = read_text(label, self.findings, photo.path)
+        for number, line in enumerate((text or "").splitlines(), start=1):
+            words = line.split()
+            if not words:
+                continue
+            source = Source(label, number)
+            values = numbers(words) or ()
+            if fault := self._fault(line, values):
+                self.findings.append(bad_label(source, fault, photo.path))
+                continue
+            if not self.seen:
+                self.first = source
+            self.seen.add(int(values[0]))
+            name = str(int(values[0])) if self.names is None else self.names[int(values[0])]
+            if self._is_box(values):
+                _, x, y, w, h, *rest = values
+                if len(rest) == 1:
+                    self.scores.append(source)
+                photo.boxes.append(RawBox((x - w / 2, y - h / 2, x + w / 2, y + h / 2), name, source))
+            else:
+                outline = [list(values[1:])]
+                photo.boxes.append(RawBox(box_around(outline), name, source, polygons=outline))
+
+    def _is_box(self, values: Sequence[float]) -> bool:
+        return len(values) in (5, 6) or len(values) == 5 + self.keypoints
+
+    def _fault(self, line: str, values: Sequence[float]) -> str:
+        """What is wrong with a line, or ""."""
+        if not values:
+            return f"found {line.strip()[:40]!r}, expected a class and its coordinates: numbers with blanks between"
+        number, count = values[0], len(values) - 1
+        coordinates = values[1:5] if self._is_box(values) else values[1:]
+        if not number.is_integer() or number < 0:
+            return f"found the class {number:g}, expected a whole number from 0"
+        if self.names is not None and number >= len(self.names):
+            return f"found the class {number:g}, expected 0 to {len(self.names) - 1}: there are {len(self.names)} names"
+        if not self._is_box(values) and (count < 6 or count % 2):
+            return (
+                f"found {count} numbers behind the class, expected the 4 of a box (cx cy w h), "
+                "or those of an outline: 6, 8, 10 or more"
+            )
+        if (most := max(coordinates, key=abs)) and abs(most) > PIXELS:
+            return f"found the coordinate {most:g}, expected shares of the photo's sides from 0 to 1: it may be pixels"
+        if self._is_box(values) and min(values[3:5]) < 0:
+            return f"the box has the size {values[3]:g} x {values[4]:g}, expected both above 0"
+        return ""
+
+
+# ---- Writing ----
+
+
+def _lines(photo: Photo) -> Iterator[str]:
+    """A photo's label file. Six decimals are a hundredth of a pixel on a side of 13,000."""
+    masks = photo.masks or []
+    # Other programs take a file's lines all as boxes or all as outlines.
+    outlines = [_joined(mask) if mask else None for mask in masks]
+    as_outlines = len(masks) > 0 and all(
+        outline is not None and _is_around(outline, box) for outline, box in zip(outlines, photo.boxes, strict=True)
+    )
+    sides = torch.tensor([photo.width, photo.height], dtype=torch.float64)
+    for i, (box, label) in enumerate(zip(photo.boxes.double(), photo.labels.tolist(), strict=True)):
+        outline = outlines[i] if as_outlines else None
+        if outline is None:
+            shares = torch.cat(((box[:2] + box[2:]) / 2 / sides, (box[2:] - box[:2]) / sides))
+        else:
+            shares = (outline / sides).flatten()
+        yield " ".join([str(label), *(f"{value:.6f}" for value in shares.tolist())]) + "\n"
+
+
+def _joined(outlines: Sequence[Polygon]) -> Polygon:
+    """Several outlines as one [P, 2]: from the first one's first point to each other one, around it, and back."""
+    first, *others = outlines
+    start = first[:1]
+    return torch.cat([first, *([start] if others else []), *(torch.cat((o, o[:1], start)) for o in others)])
+
+
+def _is_around(outline: Polygon, box: torch.Tensor) -> bool:
+    """Whether the box [4] around the outline [P, 2] is this one."""
+    return bool((torch.cat((outline.amin(0), outline.amax(0))) - box).abs().max() <= SAME)

@@ -1,0 +1,120 @@
+"""The files below a folder, looked up once for all who ask: which there are, how large, how old."""
+
+from __future__ import annotations
+
+import os
+import stat
+from functools import cached_property
+from pathlib import Path
+
+from foodbox.data.images import ENDINGS
+from foodbox.errors import UsageError
+
+Stamp = tuple[int, int]
+"""A file's size in bytes and its time in nanoseconds; a changed file has another."""
+
+HERE = os.path.join(os.curdir, "")  # noqa: PTH118
+"""What the system's names below "." begin with, and a Path's do not."""
+
+
+class Listing:
+    """What a folder holds, its subfolders included, in the order of the paths; hidden files and folders left out.
+
+    Attributes:
+        root: the folder.
+        label: the one label file that the person named instead of a folder, or None.
+        files: path → size and time.
+    """
+
+    def __init__(self, root: Path, files: dict[str, Stamp], label: Path | None = None) -> None:
+        self.root = root
+        self.label = label
+        self.files = files
+
+    @cached_property
+    def photos(self) -> list[Path]:
+        """All files whose ending is a photo's."""
+        return [Path(path) for path in self.files if os.path.splitext(path)[1].lower() in ENDINGS]  # noqa: PTH122 - fast
+
+    def ending(self, *endings: str) -> list[Path]:
+        """The label files with one of these endings (in lower case, with the dot); only the named one where one is."""
+        if self.label is not None:
+            return [self.label] if self.label.suffix.lower() in endings else []
+        return [Path(path) for path in self.files if path.lower().endswith(endings)]
+
+    def named(self, *names: str) -> list[Path]:
+        """The label files of one of these names, such as classes.txt; only the named one where one is."""
+        if self.label is not None:
+            return [self.label] if self.label.name in names else []
+        return [Path(path) for path in self.files if os.path.basename(path) in names]  # noqa: PTH119 - fast
+
+    def __contains__(self, path: Path) -> bool:
+        return str(path) in self.files
+
+
+def scan(place: Path) -> Listing:
+    """The files below a folder, or around one label file (annotations.csv, instances.json, data.yaml).
+
+    A label file's photos are looked for in its folder, and one above where there are none: COCO keeps its labels in a
+    folder of their own.
+
+    Raises:
+        UsageError: there is nothing at the place.
+    """
+    if place.is_dir():
+        return Listing(place, _files(place))
+    if not place.exists():
+        raise UsageError(
+            f"The folder {place} is not there: expected a folder with photos and their boxes. Check its name."
+        )
+    if place.suffix.lower() in ENDINGS:
+        raise UsageError(f"{place} is one photo: expected a folder with photos and their boxes.")
+    around = Listing(place.parent, _files(place.parent), place)
+    if not around.photos:
+        above = place.parent.resolve().parent
+        around = Listing(above, _files(above), place.resolve())
+    return around
+
+
+def find_photos(folder: Path) -> list[Path]:
+    """All photos below a folder, hidden files left out, in the order of their paths."""
+    return scan(folder).photos
+
+
+def _files(root: Path) -> dict[str, Stamp]:
+    found: dict[str, Stamp] = {}
+    seen: set[Stamp] = set()
+
+    def look_into(folder: str) -> None:
+        try:
+            about = os.stat(folder)  # noqa: PTH116 - a Path for each of 80,000 files would take longer than all the rest
+            if (about.st_dev, about.st_ino) in seen:  # a link that leads back into itself
+                return
+            seen.add((about.st_dev, about.st_ino))
+            with os.scandir(folder) as entries:
+                # Name by name and folder by folder: the order that Paths have.
+                inside = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
+            stats = [_stat(entry) for entry in inside]
+        except PermissionError as fault:
+            raise UsageError(
+                f"The folder {folder} cannot be read ({fault.strerror}): give yourself the right to."
+            ) from fault
+        for entry, now in zip(inside, stats, strict=True):
+            path = entry.path.removeprefix(HERE)
+            if now is not None and stat.S_ISDIR(now.st_mode):
+                look_into(path)
+            elif now is not None and stat.S_ISREG(now.st_mode):
+                found[path] = (now.st_size, now.st_mtime_ns)
+
+    look_into(str(root))
+    return found
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """None for what leads nowhere: a link to a missing file or to itself, or a file that went away just now."""
+    try:
+        return entry.stat()
+    except PermissionError:
+        raise
+    except OSError:
+        return None

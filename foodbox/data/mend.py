@@ -1,0 +1,48 @@
+"""Puts right what the data doctor can put right, and says what it did."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from foodbox.data.check import class_counts, merged_names
+from foodbox.data.formats.common import LEFT_OUT
+from foodbox.records import Dataset, Finding
+
+
+def mend(dataset: Dataset, findings: Sequence[Finding]) -> Dataset:
+    """The photos without what the findings' `mend` says is removed, and each class under one name.
+
+    Boxes that stuck out or had their corners exchanged were put right when they were read.
+    """
+    gone = {f.photo for f in findings if f.mend == LEFT_OUT}
+    removed: dict[Path | None, set[int]] = defaultdict(set)
+    for f in findings:
+        if f.mend and f.box is not None:
+            removed[f.photo].add(f.box)
+    better = merged_names(dataset.names, class_counts(dataset))
+    names = [name for name in dataset.names if name in better]
+    place = torch.tensor([names.index(name) for name in better], dtype=torch.int64)
+    photos = []
+    for photo in dataset:
+        if photo.path not in gone:
+            kept = torch.tensor([i not in removed[photo.path] for i in range(len(photo.boxes))], dtype=torch.bool)
+            photo = photo.keep(kept)
+            photos.append(dataclasses.replace(photo, labels=place[photo.labels]))
+    return Dataset(photos, names, dataset.format)
+
+
+def changes(findings: Sequence[Finding], lost: Sequence[str]) -> str:
+    """What was mended and what was not, as a page of Markdown: one line a finding.
+
+    Args:
+        lost: sentences on what the format cannot hold.
+    """
+    done = [f"- {f.source}: {f.what}: **{f.mend}**" for f in findings if f.mend] + [f"- {words}" for words in lost]
+    left = [f"- {f}" for f in findings if not f.mend and f.harm != "note"]
+    page = ["# What was changed", "", *(done or ["Nothing."])]
+    return "\n".join([*page, *(["", "# What was left as it is: look yourself", "", *left] if left else []), ""])

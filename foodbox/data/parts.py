@@ -1,0 +1,147 @@
+"""From folders to the photos to train on and those to validate on: read, folded, sampled, checked, split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from foodbox.config import TrainSettings
+from foodbox.console import say
+from foodbox.data import formats, splits
+from foodbox.data.check import healthy, look_alikes, look_whole
+from foodbox.errors import FoodboxError, UsageError
+from foodbox.records import Dataset, Finding
+
+PARTS = ("train", "valid", "test")
+
+
+def read_labels(place: Path, format: str | None = None, whole: bool = False) -> tuple[Dataset, list[Finding]]:
+    """`formats.read`, and says what the folder was read as."""
+    dataset, findings = formats.read(place, format, whole)
+    say(f"{place}: read as {formats.FORMATS[dataset.format].title}: {dataset}.")
+    return dataset, findings
+
+
+def part_of(dataset: Dataset, part: str | None) -> Dataset:
+    """The photos of one part, where the labels name parts.
+
+    Args:
+        part: "train", "valid", "test" or "all"; None for "valid" where there is such a part, else all.
+
+    Raises:
+        UsageError: there is no such part.
+    """
+    there = {photo.part for photo in dataset}
+    chosen = part or ("valid" if "valid" in there else "all")
+    if chosen == "all":
+        return dataset
+    if chosen not in there:
+        known = ", ".join(sorted(there - {""})) or "none"
+        raise UsageError(f"The photos have no part {chosen!r}: expected one of those that their labels name ({known}).")
+    inside = dataset.with_photos([photo for photo in dataset if photo.part == chosen])
+    say(f"Of them the part {chosen!r}, which the labels name: {len(inside):,} photos.")
+    return inside
+
+
+def read_parts(photos: Path, settings: TrainSettings) -> tuple[Dataset, Dataset]:
+    """The photos to train on and those to validate on, checked, with one list of names.
+
+    The second are those of `--valid`, else the part "valid" that the labels name, else a share of the first.
+
+    Raises:
+        UsageError: a folder is not there, or holds no labels that are known.
+        FoodboxError: photos or labels are at fault.
+    """
+    dataset, findings = read_labels(photos, settings.format)
+    if settings.valid is not None:
+        given, more = read_labels(settings.valid, settings.format)
+        findings += more
+        names = sorted({*dataset.names, *given.names}) if dataset.names != given.names else dataset.names
+        dataset, given = splits.with_names(dataset, names), splits.with_names(given, names)
+    elif settings.split is not None:
+        dataset, given = _saved(read_split(settings.split), [dataset], settings.split)
+    elif {photo.part for photo in dataset} >= {"train", "valid"}:
+        dataset, given = part_of(dataset, "train"), part_of(dataset, "valid")
+    else:
+        given = dataset.with_photos([])
+    if settings.one_class:
+        dataset, given = (splits.one_class(part, settings.one_class) for part in (dataset, given))
+    if settings.sample is not None:
+        # Validation photos are set apart besides the sample, so that as many are trained on as were asked for.
+        apart = 0 if given.photos else max(1, round(settings.sample * settings.valid_share))
+        dataset = splits.sample(dataset, settings.sample + apart, settings.seed)
+    both = dataset.with_photos(dataset.photos + given.photos)
+    wanted = _paths(both)
+    if settings.sample is not None:
+        findings = [f for f in findings if f.photo is None or f.photo in wanted]
+    findings += look_whole(both.photos)
+    left, words = healthy(both, findings, settings.skip_bad)
+    for line in words:
+        say(line)
+    if given.photos:
+        kept = _paths(left)
+        train, valid = (part.with_photos([p for p in part if p.path in kept]) for part in (dataset, given))
+        _warn_of_look_alikes(train, valid)
+    else:
+        share = settings.valid_share
+        if settings.sample is not None:
+            share = max(1, len(left) - settings.sample) / len(left)
+        train, valid = splits.split(left, share, settings.seed)
+    for part, role in ((train, "train"), (valid, "validate")):
+        if not part.box_count:
+            raise FoodboxError(f"None of the {len(part)} photos to {role} on has a box: add labelled photos.")
+    return train, valid
+
+
+def saved_parts(
+    split: dict[str, list[str]], photos: Path, settings: TrainSettings, names: Sequence[str], run: Path
+) -> tuple[Dataset, Dataset]:
+    """The very photos that a run began with.
+
+    Args:
+        split: part → the photos' paths, as split.json has them.
+        names: the run's classes.
+        run: the run's folder, for what is said if photos are gone.
+    """
+    sources = [read_labels(place, settings.format)[0] for place in (photos, settings.valid) if place is not None]
+    if settings.one_class:
+        sources = [splits.one_class(part, settings.one_class) for part in sources]
+    return _saved(split, [splits.with_names(part, names) for part in sources], run)
+
+
+def read_split(file: Path) -> dict[str, list[str]]:
+    """A run's split.json: part → the photos' paths.
+
+    Raises:
+        UsageError: it is not there or no such file.
+    """
+    try:
+        split = json.loads(file.read_text(encoding="utf-8"))
+        return {part: [str(path) for path in split[part]] for part in ("train", "valid")}
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise UsageError(
+            f"{file} is no split of a run ({fault}): expected a split.json that foodbox train wrote."
+        ) from fault
+
+
+def _saved(split: dict[str, list[str]], sources: Sequence[Dataset], origin: Path) -> tuple[Dataset, Dataset]:
+    by_path = {str(photo.path): photo for part in sources for photo in part}
+    gone = [path for paths in split.values() for path in paths if path not in by_path]
+    if gone:
+        raise FoodboxError(
+            f"{len(gone)} photos of {origin} are gone or no longer readable, such as {gone[0]}. "
+            "Bring them back, or start a new run."
+        )
+    train, valid = (sources[0].with_photos([by_path[path] for path in split[part]]) for part in ("train", "valid"))
+    return train, valid
+
+
+def _paths(dataset: Dataset) -> set[Path]:
+    return {photo.path for photo in dataset}
+
+
+def _warn_of_look_alikes(train: Dataset, valid: Dataset) -> None:
+    count = sum(finding.harm == "warning" and finding.photo in _paths(train) for finding in look_alikes(train, valid))
+    if count:
+        say(f"{count} photos to train on look like ones to validate on, which flatters the scores: see foodbox check.")
