@@ -107,7 +107,7 @@ class Photo:
     hash: int | None = None
 
     def __post_init__(self) -> None:
-        if len(self.ignore) != len(self.boxes):
+        if self.ignore.shape[0] != self.boxes.shape[0]:
             self.ignore = torch.zeros(len(self.boxes), dtype=torch.bool)
 
     def keep(self, chosen: Tensor) -> Photo:
@@ -139,7 +139,7 @@ class Dataset:
 
     @property
     def box_count(self) -> int:
-        return sum(len(photo.boxes) for photo in self.photos)
+        return sum(photo.boxes.shape[0] for photo in self.photos)
 
     def with_photos(self, photos: list[Photo]) -> Dataset:
         """The same names and format over other photos."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,9 @@ FEW = 3
 """A class with fewer boxes cannot be learnt and tested."""
 SMALL_PHOTO = 32
 """Pixels. A photo whose longer side is shorter is an icon."""
+
+ACROSS = "same photo in two parts"
+"""What it is called where a photo to train on looks like one to validate or test on."""
 
 ORDER = {"error": 0, "warning": 1, "note": 2}
 
@@ -113,7 +118,9 @@ def by_harm(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def merged_names(names: Sequence[str], counts: Sequence[int]) -> list[str]:
-    """For each class the name that it should have: of those that differ by case or space only, the commonest.
+    """For each class the name that it should have: the commonest of those that are the same but for their spelling.
+
+    That is case, spaces, hyphens and underscores, and whether an accent or a Korean syllable is stored in pieces.
 
     Args:
         counts: the number of boxes of each.
@@ -150,41 +157,42 @@ def _of_photo(photo: Photo, faulty: bool) -> Iterator[Finding]:
 
 def _of_boxes(dataset: Dataset) -> Iterator[Finding]:
     """Tiny boxes, boxes as large as their photo, boxes drawn twice."""
-    with_boxes = [photo for photo in dataset if len(photo.boxes)]
+    with_boxes = [photo for photo in dataset if photo.boxes.shape[0]]
     if not with_boxes:
         return
-    counts = torch.tensor([len(photo.boxes) for photo in with_boxes])
-    owner = torch.repeat_interleave(torch.arange(len(with_boxes)), counts).tolist()  # [N]
-    place = torch.cat([torch.arange(count) for count in counts.tolist()]).tolist()  # [N], which of its photo's boxes
+    counts = torch.tensor([photo.boxes.shape[0] for photo in with_boxes])
+    owner = torch.repeat_interleave(torch.arange(len(with_boxes)), counts)  # [N], the photo of each box
+    place = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]  # [N], which of its photo's boxes
     boxes = torch.cat([photo.boxes for photo in with_boxes])  # [N, 4]
     sizes = torch.tensor([[photo.width, photo.height] for photo in with_boxes])[owner]  # [N, 2]
     sides = boxes[:, 2:] - boxes[:, :2]
     for n in torch.nonzero(sides.amin(1) < TINY).flatten().tolist():
         width, height = sides[n].tolist()
         what = f"the box is {width:.3g} x {height:.3g} pixels: a slip of the mouse?"
-        yield _about_box(with_boxes[owner[n]], place[n], what, "tiny box", "Draw it anew or remove it", REMOVED)
+        yield _about_box(with_boxes[owner[n]], int(place[n]), what, "tiny box", "Draw it anew or remove it", REMOVED)
     for n in torch.nonzero((sides >= WHOLE * sizes).all(1)).flatten().tolist():
-        what = "the box is the whole photo, which teaches little about where things are"
-        yield _about_box(with_boxes[owner[n]], place[n], what, "box equal to the photo", "Look whether that is meant")
-    for photo in with_boxes:
-        if len(photo.boxes) > 1:
+        what, todo = "the box is the whole photo, which teaches little of where things are", "Look whether it is meant"
+        yield _about_box(with_boxes[owner[n]], int(place[n]), what, "box equal to the photo", todo)
+    for photo, count in zip(with_boxes, counts.tolist(), strict=True):
+        if count > 1:
             yield from _drawn_twice(photo, dataset.names)
 
 
 def _drawn_twice(photo: Photo, names: Sequence[str]) -> Iterator[Finding]:
-    same = torch.nonzero(torch.triu(iou(photo.boxes, photo.boxes) >= SAME, diagonal=1))
+    same = torch.nonzero(torch.triu(iou(photo.boxes, photo.boxes) >= SAME, diagonal=1)).tolist()
+    labels = photo.labels.tolist()
     told = set()
-    for first, second in same.tolist():
-        if second in told:
+    # Those of one class first: of three boxes called rice, soup and soup, two are soup drawn twice.
+    for first, second in sorted(same, key=lambda pair: labels[pair[0]] != labels[pair[1]]):
+        if first in told or second in told:
             continue
         told.add(second)
-        where = f"the box at {photo.sources[first]}"
-        if photo.labels[first] == photo.labels[second]:
+        where = f"the box at {photo.sources[first]}" if photo.sources else f"box {first + 1}"
+        if labels[first] == labels[second]:
             what = f"the box is {where} once more"
             yield _about_box(photo, second, what, "box drawn twice", "Remove one of them", REMOVED)
         else:
-            one, other = names[int(photo.labels[second])], names[int(photo.labels[first])]
-            what = f"the box is called {one!r}, and {where} {other!r}"
+            what = f"the box is called {names[labels[second]]!r}, and {where} {names[labels[first]]!r}"
             yield _about_box(photo, second, what, "one box, two classes", "Remove the wrong one")
 
 
@@ -202,7 +210,7 @@ def _of_classes(dataset: Dataset) -> Iterator[Finding]:
     for i, name in enumerate(dataset.names):
         source = _first_of_class(dataset, i)
         if name != better[i]:
-            what = f"the class {name!r} is {better[i]!r} but for case or spaces"
+            what = f"the class {name!r} is spelled {better[i]!r} elsewhere"
             todo, mend = "Give both one name", f"it becomes {better[i]!r}"
             yield Finding(source, what, todo, "warning", kind="class name twice", mend=mend)
         elif merged[name] == 0:
@@ -221,7 +229,8 @@ def _first_of_class(dataset: Dataset, label: int) -> Source:
 
 
 def _plain_name(name: str) -> str:
-    return "".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").replace("-", " ").split())
+    plain = re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+    return re.sub(r"(?<!\d) | (?!\d)", "", plain)  # "1-2" is not "12"
 
 
 # -- Photos that look alike -----------------------------------------------------------------------------------------
@@ -233,8 +242,9 @@ def look_alikes(dataset: Dataset, valid: Dataset | None) -> Iterator[Finding]:
     own = len(photos)
     photos += [photo for photo in valid or () if photo.hash is not None]
     alike = defaultdict(list)
-    for i, group in enumerate(groups(np.array([photo.hash for photo in photos], np.int64)).tolist()):
-        alike[group].append(i)
+    which = groups(np.array([photo.hash for photo in photos], np.int64))
+    for i in np.nonzero(np.bincount(which)[which] > 1)[0].tolist():
+        alike[which[i]].append(i)
     for members in alike.values():
         held = [photos[i] for i in members if i >= own or photos[i].part in ("valid", "test")]
         trained = [photos[i] for i in members if i < own and photos[i].part not in ("valid", "test")]
@@ -242,11 +252,13 @@ def look_alikes(dataset: Dataset, valid: Dataset | None) -> Iterator[Finding]:
             # The validation photos stay what they are.
             what = f"the photo looks like {held[0].path}, which is validated or tested on: scores will flatter"
             for photo in trained:
-                yield _alike(photo, what, "same photo in two parts", LEFT_OUT)
+                yield _alike(photo, what, ACROSS, LEFT_OUT)
         else:
+            trained.sort(key=lambda photo: not photo.labelled)  # of two copies, the labelled one stays
+            twice = _copies([photo.path for photo in trained])
             for photo in trained[1:]:
-                if _same_file(photo.path, trained[0].path):
-                    yield _alike(photo, f"the file is the same as {trained[0].path}", "photo twice", LEFT_OUT)
+                if photo.path in twice:
+                    yield _alike(photo, f"the file is the same as {twice[photo.path]}", "photo twice", LEFT_OUT)
                 else:
                     yield _alike(photo, f"the photo looks like {trained[0].path}", "look-alike")
 
@@ -256,14 +268,21 @@ def _alike(photo: Photo, what: str, kind: str, mend: str = "") -> Finding:
     return Finding(Source(photo.path), what, todo, harm, photo.path, kind, mend)  # type: ignore[arg-type]
 
 
-def _same_file(one: Path, other: Path) -> bool:
-    try:
-        if one.stat().st_size != other.stat().st_size:
-            return False
-        digests = [hashlib.file_digest(path.open("rb"), "sha256").digest() for path in (one, other)]
-    except OSError:
-        return False
-    return digests[0] == digests[1]
+def _copies(paths: Sequence[Path]) -> dict[Path, Path]:
+    """Each file that is the same to the byte as one before it → the first of these."""
+    by_size = defaultdict(list)
+    for path in paths:
+        with suppress(OSError):
+            by_size[path.stat().st_size].append(path)
+    found: dict[Path, Path] = {}
+    first: dict[bytes, Path] = {}
+    for same in by_size.values():
+        for path in same if len(same) > 1 else ():
+            with suppress(OSError), path.open("rb") as file:
+                original = first.setdefault(hashlib.file_digest(file, "sha256").digest(), path)
+                if original != path:
+                    found[path] = original
+    return found
 
 
 # -- Words ----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import imagehash
 import numpy as np
 
-from foodbox.data.images import HEIF, PhotoError, decode, open_header, seen_size
+from foodbox.data.images import HEIF_EXTRA, PhotoError, decode, open_header, seen_size
 from foodbox.data.listing import Stamp
 from foodbox.errors import FoodboxError
 from foodbox.files import cache_folder, make_folder
@@ -186,8 +186,8 @@ def _remembered(database: sqlite3.Connection, now: Mapping[Path, Stamp], whole: 
 
 
 def _remember(database: sqlite3.Connection, seen: Mapping[Path, Facts], now: Mapping[Path, Stamp]) -> None:
-    # Not what may be opened the next time, the file unchanged: with pi-heif installed, say.
-    kept = {path: facts for path, facts in seen.items() if not facts.fault or path.suffix.lower() not in HEIF}
+    # Not what may be opened the next time, the file unchanged.
+    kept = {path: facts for path, facts in seen.items() if HEIF_EXTRA not in facts.fault}
     rows = [(_key(path), *now[path], *facts) for path, facts in kept.items() if now[path] != (-1, -1)]
     try:
         with database:

@@ -13,12 +13,14 @@ from torchvision.transforms.v2 import functional as transforms
 from foodbox.errors import FoodboxError
 from foodbox.records import Frame, Preprocessing
 
-HEIF = frozenset({".heic", ".heif"})
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}) | HEIF
+ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"})
 """File endings that are taken for photos, in lower case."""
 
 TURNED = frozenset({5, 6, 7, 8})
 """EXIF orientations in which width and height change places."""
+
+
+HEIF_EXTRA = 'pip install "foodbox[heif]"'
 
 
 class PhotoError(FoodboxError):
@@ -55,8 +57,6 @@ def open_header(path: Path) -> Image.Image:
     Raises:
         PhotoError: it is no photo, or holds more pixels than Pillow opens (179 million, against decompression bombs).
     """
-    if path.suffix.lower() in HEIF:
-        _teach_pillow_heif(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -64,6 +64,9 @@ def open_header(path: Path) -> Image.Image:
     except FileNotFoundError as fault:
         raise PhotoError(f"There is no photo {path}. Check the name.") from fault
     except UnidentifiedImageError as fault:
+        if "HEIF" not in Image.ID and _is_heif(path):
+            _teach_pillow_heif(path)
+            return open_header(path)
         raise PhotoError(f"{path} is no photo, whatever its name says. Replace it or leave it out.") from fault
     except Image.DecompressionBombError as fault:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
@@ -143,14 +146,18 @@ def turn_boxes(boxes: Tensor, orientation: int, width: float, height: float) -> 
     return torch.cat((corners.amin(1), corners.amax(1)), dim=-1)
 
 
+def _is_heif(path: Path) -> bool:
+    """Whether a file is what iPhones write, whatever its name says (ISO 23008-12, section 10.2: the brands)."""
+    with path.open("rb") as file:
+        return file.read(12)[4:] in (b"ftypheic", b"ftypheix", b"ftypmif1")
+
+
 def _teach_pillow_heif(path: Path) -> None:
     """Lets Pillow read what iPhones write. pi-heif and not pillow-heif, whose wheels hold the GPL's x265."""
     try:
         import pi_heif
     except ImportError as fault:
-        raise PhotoError(
-            f'{path} is a HEIC photo: pip install "foodbox[heif]" to open it, or save it as JPEG.'
-        ) from fault
+        raise PhotoError(f"{path} is a HEIC photo: {HEIF_EXTRA} to open it, or save it as JPEG.") from fault
     pi_heif.register_heif_opener()
 
 

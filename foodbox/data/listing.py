@@ -22,7 +22,7 @@ class Listing:
 
     Attributes:
         root: the folder.
-        label: the one label file that the person named instead of a folder, or None.
+        label: the label file that the person named instead of a folder, or None.
         files: path → size and time.
     """
 
@@ -30,26 +30,37 @@ class Listing:
         self.root = root
         self.label = label
         self.files = files
+        self._by_ending: dict[str, list[str]] = {}
+        for path in files:
+            # Not os.path.splitext nor Path.suffix: each would take as long as all the rest, for 80,000 files.
+            self._by_ending.setdefault(path[path.rfind(".") :].lower(), []).append(path)
 
     @cached_property
     def photos(self) -> list[Path]:
         """All files whose ending is a photo's."""
-        return [Path(path) for path in self.files if os.path.splitext(path)[1].lower() in ENDINGS]  # noqa: PTH122 - fast
+        kinds = [paths for ending, paths in self._by_ending.items() if ending in ENDINGS]
+        # Of one kind they are in order already.
+        return [Path(path) for path in (kinds[0] if len(kinds) == 1 else self._in_order(kinds))]
 
     def ending(self, *endings: str) -> list[Path]:
         """The label files with one of these endings (in lower case, with the dot); only the named one where one is."""
         if self.label is not None:
             return [self.label] if self.label.suffix.lower() in endings else []
-        return [Path(path) for path in self.files if path.lower().endswith(endings)]
+        return [Path(path) for path in self._in_order([self._by_ending.get(ending, []) for ending in endings])]
 
     def named(self, *names: str) -> list[Path]:
         """The label files of one of these names, such as classes.txt; only the named one where one is."""
         if self.label is not None:
             return [self.label] if self.label.name in names else []
-        return [Path(path) for path in self.files if os.path.basename(path) in names]  # noqa: PTH119 - fast
+        behind = tuple(os.sep + name for name in names)
+        return [Path(path) for path in self.files if path.endswith(behind) or path in names]
 
     def __contains__(self, path: Path) -> bool:
         return str(path) in self.files
+
+    def _in_order(self, kinds: list[list[str]]) -> list[str]:
+        place = {path: i for i, path in enumerate(self.files)} if len(kinds) > 1 else {}
+        return sorted((path for paths in kinds for path in paths), key=lambda path: place.get(path, 0))
 
 
 def scan(place: Path) -> Listing:

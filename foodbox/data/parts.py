@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from foodbox.config import TrainSettings
 from foodbox.console import say
 from foodbox.data import formats, splits
-from foodbox.data.check import healthy, look_alikes, look_whole
+from foodbox.data.check import ACROSS, healthy, look_alikes, look_whole
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.records import Dataset, Finding
 
@@ -47,24 +48,28 @@ def part_of(dataset: Dataset, part: str | None) -> Dataset:
 def read_parts(photos: Path, settings: TrainSettings) -> tuple[Dataset, Dataset]:
     """The photos to train on and those to validate on, checked, with one list of names.
 
-    The second are those of `--valid`, else the part "valid" that the labels name, else a share of the first.
+    They are those of another run's `--split`; else the second are those of `--valid`, else the part "valid" that the
+    labels name, else a share of the first. A part "test" is left for testing.
 
     Raises:
         UsageError: a folder is not there, or holds no labels that are known.
         FoodboxError: photos or labels are at fault.
     """
+    split = read_split(settings.split) if settings.split is not None else None
     dataset, findings = read_labels(photos, settings.format)
+    given = dataset.with_photos([])
     if settings.valid is not None:
         given, more = read_labels(settings.valid, settings.format)
         findings += more
         names = sorted({*dataset.names, *given.names}) if dataset.names != given.names else dataset.names
         dataset, given = splits.with_names(dataset, names), splits.with_names(given, names)
-    elif settings.split is not None:
-        dataset, given = _saved(read_split(settings.split), [dataset], settings.split)
-    elif {photo.part for photo in dataset} >= {"train", "valid"}:
-        dataset, given = part_of(dataset, "train"), part_of(dataset, "valid")
+    there = _paths(dataset) | _paths(given)
+    if split is not None:
+        dataset, given = _saved(split, [dataset, given], settings.split or photos)
     else:
-        given = dataset.with_photos([])
+        whole, dataset = dataset, _to_train_on(dataset)
+        if settings.valid is None and len(dataset) < len(whole) and any(photo.part == "valid" for photo in whole):
+            given = part_of(whole, "valid")
     if settings.one_class:
         dataset, given = (splits.one_class(part, settings.one_class) for part in (dataset, given))
     if settings.sample is not None:
@@ -73,8 +78,9 @@ def read_parts(photos: Path, settings: TrainSettings) -> tuple[Dataset, Dataset]
         dataset = splits.sample(dataset, settings.sample + apart, settings.seed)
     both = dataset.with_photos(dataset.photos + given.photos)
     wanted = _paths(both)
-    if settings.sample is not None:
-        findings = [f for f in findings if f.photo is None or f.photo in wanted]
+    # Faults of photos that are left out stop nothing. Those that cannot be opened are of no part: they may be meant.
+    chosen = settings.sample is not None or split is not None
+    findings = [f for f in findings if f.photo is None or f.photo in wanted or not (chosen or f.photo in there)]
     findings += look_whole(both.photos)
     left, words = healthy(both, findings, settings.skip_bad)
     for line in words:
@@ -125,8 +131,20 @@ def read_split(file: Path) -> dict[str, list[str]]:
         ) from fault
 
 
+def _to_train_on(dataset: Dataset) -> Dataset:
+    """The part "train" where the labels name one, else what they name neither "valid" nor "test"."""
+    there = {photo.part for photo in dataset}
+    if len(there) > 1 and "train" in there:
+        return part_of(dataset, "train")
+    # A folder of valid or test photos alone was chosen by the person, and is trained on.
+    unnamed = [photo for photo in dataset if not photo.part]
+    return dataset.with_photos(unnamed) if unnamed else dataset
+
+
 def _saved(split: dict[str, list[str]], sources: Sequence[Dataset], origin: Path) -> tuple[Dataset, Dataset]:
-    by_path = {str(photo.path): photo for part in sources for photo in part}
+    # Absolute: the folder may be spelled another way than for the run.
+    by_path = {os.path.abspath(photo.path): photo for part in sources for photo in part}  # noqa: PTH100 - no link followed
+    split = {part: [os.path.abspath(path) for path in paths] for part, paths in split.items()}  # noqa: PTH100
     gone = [path for paths in split.values() for path in paths if path not in by_path]
     if gone:
         raise FoodboxError(
@@ -142,6 +160,6 @@ def _paths(dataset: Dataset) -> set[Path]:
 
 
 def _warn_of_look_alikes(train: Dataset, valid: Dataset) -> None:
-    count = sum(finding.harm == "warning" and finding.photo in _paths(train) for finding in look_alikes(train, valid))
+    count = sum(finding.kind == ACROSS for finding in look_alikes(train, valid))
     if count:
         say(f"{count} photos to train on look like ones to validate on, which flatters the scores: see foodbox check.")

@@ -61,7 +61,7 @@ class Report:
 
     def __post_init__(self) -> None:
         if self.anchors is not None and self.anchors.reached < TOO_FEW_REACHED < self.anchors.fitted:
-            self.findings.append(_few_reached(self.anchors, self.dataset))
+            self.findings = [*self.findings, _few_reached(self.anchors, self.dataset)]
         self.findings = by_harm(self.findings)
 
     @property
@@ -110,13 +110,14 @@ def boxes_in_input(dataset: Dataset, preprocessing: Preprocessing) -> tuple[Tens
     """Boxes as a network sees them.
 
     Returns:
-        float32 [N, 4] in the input's pixels, at most `BOXES`, always the same ones; and the height and width of an
-        input that holds every one of the photos.
+        float32 [N, 4] in the input's pixels, those that count, at most `BOXES`, always the same ones; and the height
+        and width of an input that holds every one of the photos.
     """
     photos = [photo for photo in dataset if len(photo.boxes)]
     sizes = [preprocessing.resized(photo.width, photo.height) for photo in photos]
     found = [
-        Frame(photo.width, photo.height, *size).to_input(photo.boxes) for photo, size in zip(photos, sizes, strict=True)
+        Frame(photo.width, photo.height, *size).to_input(photo.boxes[~photo.ignore])
+        for photo, size in zip(photos, sizes, strict=True)
     ]
     boxes = torch.cat(found) if found else torch.zeros((0, 4))
     if len(boxes) > BOXES:

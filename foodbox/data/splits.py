@@ -55,45 +55,52 @@ def _alike(photos: Sequence[Photo]) -> list[list[Photo]]:
 def _draw(units: Sequence[list[Photo]], count: int, seed: int) -> list[Photo]:
     """Draws `count` photos, unit by unit, so that every class has its share of them.
 
-    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011) for two parts: the rarest class is dealt
-    out first, while there is still a choice.
+    Those with the rarest classes are looked at first, as in iterative stratification (Sechidis, Tsoumakas and Vlahavas,
+    ECML PKDD 2011). That would leave too few photos for the frequent classes where many rare ones are rounded up; so a
+    unit is drawn if that brings the numbers of photos and of each class nearer to their share of what was looked at.
 
     Returns:
         The photos in the order of their paths; fewer than `count` where whole units do not add up to it.
     """
-    total = sum(map(len, units))
     shuffled = list(units)
     random.Random(seed).shuffle(shuffled)
-    classes = [Counter(label for photo in unit for label in _classes(photo)) for unit in shuffled]
-    having: dict[int, list[int]] = defaultdict(list)  # class → the units that have it
-    for i, counts in enumerate(classes):
-        for label in counts:
-            having[label].append(i)
-    wanted = {label: sum(classes[i][label] for i in mine) * count / total for label, mine in having.items()}
-    free, dealt, drawn = count, set(), set()
+    counts = [_counts(unit) for unit in shuffled]
+    frequency: Counter[int] = Counter()
+    for counted in counts:
+        frequency.update(counted)
+    lacking = dict.fromkeys(frequency, 0.0)  # kind → how many more should have been drawn of those looked at so far
+    free, drawn = count, set()
+
+    def gain(i: int) -> float:
+        """By how much the sum of the squares of `lacking` falls where this unit is drawn."""
+        return sum(number * (2 * lacking[kind] - number) for kind, number in counts[i].items())
 
     def draw(i: int) -> None:
         nonlocal free
-        if len(shuffled[i]) <= free:
-            drawn.add(i)
-            free -= len(shuffled[i])
-            for label, number in classes[i].items():
-                wanted[label] -= number
+        drawn.add(i)
+        free -= len(shuffled[i])
+        for kind, number in counts[i].items():
+            lacking[kind] -= number
 
-    for label in sorted(having, key=lambda label: (len(having[label]), label)):
-        for i in having[label]:
-            if i not in dealt and wanted[label] >= 0.5:
-                draw(i)
-        dealt.update(having[label])
-    for i in range(len(shuffled)):  # what rounding left open
-        if i not in drawn:
+    share = count / max(frequency[ALL], 1)
+    for i in sorted(range(len(shuffled)), key=lambda i: min((frequency[kind], kind) for kind in counts[i])):
+        for kind, number in counts[i].items():
+            lacking[kind] += number * share
+        if len(shuffled[i]) <= free and gain(i) > 0:
             draw(i)
+    # What is left open is a photo or two, or what no whole unit fits into.
+    while fitting := [i for i in range(len(shuffled)) if i not in drawn and len(shuffled[i]) <= free]:
+        draw(max(fitting, key=gain))
     return sorted((photo for i in drawn for photo in shuffled[i]), key=lambda photo: photo.path)
 
 
-def _classes(photo: Photo) -> set[int]:
-    """The classes on a photo; a photo that shows nothing is of a kind of its own."""
-    return set(photo.labels.tolist()) or {-1}
+ALL, NONE = -2, -1
+"""Kinds of photos besides the classes: every photo, and those that show nothing."""
+
+
+def _counts(unit: Sequence[Photo]) -> Counter[int]:
+    """How many photos of each kind."""
+    return Counter(kind for photo in unit for kind in (ALL, *sorted(set(photo.labels.tolist()) or {NONE})))
 
 
 def one_class(dataset: Dataset, name: str) -> Dataset:

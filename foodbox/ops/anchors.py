@@ -70,11 +70,13 @@ def kmeans_shapes(shapes: Tensor, k: int, rounds: int = 100) -> Tensor:
     Returns:
         [k, 2], by area; fewer where there are fewer shapes.
     """
+    if not len(shapes):
+        return shapes
     shapes = shapes.double()
     k = min(k, len(shapes))
     # From small to large, or from flat to tall where all areas are the same.
     order = shapes[:, 0].log().mul(0.5).add(shapes[:, 1].log()).argsort()
-    centres = shapes[order[((torch.arange(k) + 0.5) / max(k, 1) * len(shapes)).long()]]
+    centres = shapes[order[((torch.arange(k) + 0.5) / k * len(shapes)).long()]]
     nearest = torch.full((len(shapes),), -1)
     for _ in range(rounds):
         before, nearest = nearest, iou(_at_origin(shapes), _at_origin(centres)).argmax(1)

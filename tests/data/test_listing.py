@@ -77,10 +77,14 @@ def test_size_and_time_are_those_of_the_file(tmp_path: Path) -> None:
 def test_below_the_folder_where_one_is_names_are_as_a_path_writes_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make(tmp_path, "a.jpg", "sub/b.jpg")
+    make(tmp_path, "a.jpg", "sub/b.jpg", "classes.txt", "sub/classes.txt", "my_classes.txt")
     monkeypatch.chdir(tmp_path)
     listing = scan(Path())
     assert listing.photos == [Path("a.jpg"), Path("sub/b.jpg")]
+    assert listing.named("classes.txt") == [Path("classes.txt"), Path("sub/classes.txt")]
+    assert listing.ending(".jpg", ".txt") == [
+        Path("a.jpg"), Path("classes.txt"), Path("my_classes.txt"), Path("sub/b.jpg"), Path("sub/classes.txt"),
+    ]  # fmt: skip
     assert all(photo in listing for photo in listing.photos)
     assert Path("c.jpg") not in listing
 

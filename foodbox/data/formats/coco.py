@@ -233,7 +233,7 @@ class _File:
                 ids = ", ".join(key for key, other in self.names.items() if other == name)
                 what = f"the category {name!r} stands {count} times (ids {ids}) and is taken as one class"
                 self._warn(what, "Keep one of them, or give them different names", "repeated class name")
-        above = {str(entry.get("supercategory")).strip() for entry in found.values()}
+        above = {name.strip() for entry in found.values() if isinstance(name := entry.get("supercategory"), str)}
         self.groups = {
             self.names[key]
             for key, entry in found.items()
@@ -273,7 +273,7 @@ class _File:
                 self.by_id[key] = None
             else:
                 self.by_id[key] = photo
-        if missing and len(missing) == len(self.images):
+        if 1 < len(missing) == len(self.images):
             what = f"none of its {len(missing):,} photos is there, such as {missing[0]}"
             self._warn(what, "Bring them here, or remove the file", "label without photo")
         else:
@@ -284,20 +284,18 @@ class _File:
 
     def read_annotations(self) -> None:
         """Gives the photos their boxes."""
+        if "images" not in self.content:
+            return
         if "annotations" not in self.content:
             self._warn("the file has no list of annotations: its photos count as unlabelled", "", "no annotations")
-        seen: set[str] = set()
-        unnumbered = repeated = 0
-        first = ""
         named = bool(self.content.get("categories"))
+        seen: set[str] = set()
+        repeated = []
         for what, entry in self._entries("annotations"):
-            key = _key(entry.get("id"))
-            unnumbered += not key
-            if key in seen:
-                repeated += 1
-                first = first or what
+            key, image, category = (_key(entry.get(name)) for name in ("id", "image_id", "category_id"))
+            if key and key in seen:
+                repeated.append(what)
             seen.add(key)
-            image, category = _key(entry.get("image_id")), _key(entry.get("category_id"))
             photo = self.by_id.get(image)
             if image not in self.by_id:
                 found = repr(entry.get("image_id"))
@@ -309,10 +307,9 @@ class _File:
                 self._read_annotation(what, entry, self.names.setdefault(category, category), photo)
         if not named:
             self.names = {key: key for key in sorted(self.names, key=_order)}
-        repeated -= max(unnumbered - 1, 0)
-        if repeated > 0:
-            words = f"{repeated:,} annotations have an id that another has already, the first is {first}: all are read"
-            self._warn(words, "Number them anew: pycocotools would keep one of each", "repeated id")
+        if repeated:
+            words = f"{len(repeated):,} annotations have an id that another has already, the first is {repeated[0]}"
+            self._warn(f"{words}: all are read", "Number them anew: pycocotools keeps one of each", "repeated id")
 
     def _read_annotation(self, what: str, entry: dict[str, Any], name: str, photo: RawPhoto) -> None:
         polygons, fault = _outlines(entry.get("segmentation"), photo.stored_size)

@@ -157,7 +157,7 @@ def assemble(labels: Labels, facts: Mapping[Path, Facts]) -> tuple[Dataset, list
         kept,
         torch.split(torch.from_numpy(inside[good].astype(np.float32)), sizes),
         torch.split(torch.tensor([place[boxes[n].label] for n in good], dtype=torch.int64), sizes),
-        torch.split(torch.tensor([boxes[n].ignore for n in good], dtype=torch.bool), sizes),
+        _ignored([boxes[n].ignore for n in good], sizes),
         _portions([boxes[n] for n in good], sizes),
         strict=True,
     )
@@ -321,6 +321,15 @@ def _unreadable(path: Path | str, what: str, photo: Path | None) -> Finding:
     return bad_label(Source(path), what, photo, "Save it as UTF-8 text")
 
 
+def _ignored(ignore: list[bool], sizes: list[int]) -> Sequence[torch.Tensor]:
+    """A bool [N] for each photo. Where nothing is ignored, photos with as many boxes share one."""
+    if any(ignore):
+        parts: Sequence[torch.Tensor] = torch.split(torch.tensor(ignore, dtype=torch.bool), sizes)
+        return parts
+    shared = {size: torch.zeros(size, dtype=torch.bool) for size in set(sizes)}
+    return [shared[size] for size in sizes]
+
+
 def _portions(items: list[RawBox], sizes: Sequence[int]) -> Iterator[list[RawBox]]:
     start = 0
     for size in sizes:
@@ -329,7 +338,8 @@ def _portions(items: list[RawBox], sizes: Sequence[int]) -> Iterator[list[RawBox
 
 
 def _area(corners: Array) -> Array:
-    result: Array = (corners[:, 2:] - corners[:, :2]).clip(0).prod(1)
+    kept = corners.astype(np.float32)  # as photos have them: a side thinner than float32 can tell is none
+    result: Array = (kept[:, 2:] - kept[:, :2]).clip(0).prod(1)
     return result
 
 

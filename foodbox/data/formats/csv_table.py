@@ -61,6 +61,10 @@ PARTS = {
 """Words in a table's name, and the part that its photos belong to."""
 CLASS_FILE = re.compile(r"class(es|list|map|mapping|names|ids)?|label(s|map|mapping)|mapping")
 """Names of files that may hold the order of the classes."""
+SEPARATOR = re.compile(r"sep=([,;\t|])\s*", re.I)
+"""A first line in which Excel notes what stands between the fields."""
+NO_BOX = (0, 0, 0, 0)
+"""Corners that DeepForest writes for a photo without boxes."""
 LOOKED_AT = 50
 """Files that are looked at, and rows of each, to tell whether it is a table of boxes."""
 EXPECTED = "rows of path,x1,y1,x2,y2,class, or a header with such columns,"
@@ -126,8 +130,8 @@ def read(listing: Listing) -> Labels:
     files = sorted(layouts, key=lambda file: not _part(file, listing))
     texts = {file: read_text(file, labels.findings) or "" for file in files}
     named = {
-        (file.parent, layouts[file].get(row, "path")): None
-        for file in files
+        (folder, layouts[file].get(row, "path")): None
+        for file, folder in [(file, str(file.parent)) for file in files]
         for _, row in _rows(texts[file], layouts[file].delimiter)
     }
     places = _places(listing, list(named))
@@ -206,31 +210,33 @@ def _is_whole(row: list[str], layout: Layout) -> bool:
     words = [layout.get(row, column) for column in NEEDED[1:]]
     if len(row) < layout.width or any(cell.strip() for cell in row[layout.width :]) or not _is_photo(row[0]):
         return False
-    return not any(words) or (bool(words[-1]) and _numbers(words[:4], layout) is not None)
+    values = _numbers(words[:4], layout)
+    return not any(words) or values == NO_BOX or (values is not None and bool(words[-1]))
 
 
 def _delimiter(text: str) -> str:
     """What stands between the fields: the sign that is most often in the first line, or the one that Excel notes."""
     first = next((line for line in text.splitlines() if line.strip()), "")
-    if noted := re.fullmatch(r"sep=(.)\s*", first, re.I):
+    if noted := SEPARATOR.fullmatch(first):
         return noted[1]
     return max(",;\t|", key=first.count)
 
 
 def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank, each with its line; [] for one with a quote that is opened and not closed.
+    """The rows that are not blank, each with its line.
 
-    Each line is read by itself, so that such a quote does not swallow the rows below it.
+    Each line is read by itself, so that a quote that is opened and not closed does not swallow the rows below it: the
+    field then ends with the line's end. A line with a field of over 131,072 signs gives [].
     """
     for number, line in enumerate(io.StringIO(f"{text}\n", newline=None), start=1):
-        if not line.strip() or (number == 1 and re.fullmatch(r"sep=.\s*", line, re.I)):
+        if not line.strip() or (number == 1 and SEPARATOR.fullmatch(line)):
             continue
         try:
             row = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
-        except csv.Error:  # a field of more than 131,072 signs
+        except csv.Error:
             row = []
         if any(cell and not cell.isspace() for cell in row) or not row:
-            yield number, [] if any("\n" in cell for cell in row) else row
+            yield number, row
 
 
 def _part(file: Path, listing: Listing) -> str:
@@ -304,7 +310,7 @@ def _read_classes(file: Path, findings: list[Finding]) -> list[str]:
 
 # -- Rows -----------------------------------------------------------------------------------------------------------
 
-Places = dict[tuple[Path, str], list[Path]]
+Places = dict[tuple[str, str], list[Path]]
 """The folder of a table and a path in it → the photo that it means; none, or several."""
 
 
@@ -322,7 +328,7 @@ class _Reader:
         self.class_file = class_file
         self.findings = findings
         self.table = Table()
-        self.missing: set[str] = set()
+        self.named: dict[str, RawPhoto | None] = {}  # what stands in a row → its photo
 
     def read(self, text: str, part: str) -> Table:
         for number, row in _rows(text, self.layout.delimiter):
@@ -337,22 +343,23 @@ class _Reader:
         return self.table
 
     def _row(self, source: Source, row: list[str], part: str) -> None:
-        photo = self._photo(source, row, part) if row else None
+        is_open = not row or row[-1].endswith("\n")  # its last field is a quote without an end
+        photo = self._photo(source, row, part) if len(row) > 1 or not is_open else None
         path = photo.path if photo else None
         corners = [self.layout.get(row, column) for column in CORNERS]
         name = normalize("NFC", self.layout.get(row, "class"))
         values = _numbers(corners, self.layout)
         what, todo = "", "Correct the line"
-        if not row:
+        if is_open:
             what, todo = "a quote is opened and not closed in the line", "Close it, and keep each row in one line"
         elif not self.layout.get(row, "path"):
             what, todo = "the row names no photo", "Name it, or remove the row"
         elif len(row) <= max(self.layout.columns[column] for column in NEEDED):
-            what = f"the row has {len(row)} fields, expected {self.layout.width}"
+            what = f"the row has {len(row)} of {self.layout.width} fields"
         elif any(cell.strip() for cell in row[self.layout.width :]):
             what = f"the row has {len(row)} fields, expected {self.layout.width}"
             todo = f"Put a name with {self.layout.delimiter!r} in it in quotes"
-        elif (not any(corners) and (not name or self.layout.header)) or values == (0, 0, 0, 0):
+        elif (not any(corners) and (not name or self.layout.header)) or values == NO_BOX:
             if photo:
                 self.table.empty.setdefault(photo.path, source.line or 0)
         elif values is None:
@@ -369,23 +376,29 @@ class _Reader:
             self.findings.append(bad_label(source, what, path, todo))
 
     def _photo(self, source: Source, row: list[str], part: str) -> RawPhoto | None:
-        """The photo that a row names, or a finding and None."""
+        """The photo that a row names, or None, and a finding for the first such row."""
         word = self.layout.get(row, "path")
-        paths = self.places[self.file.parent, word] if word else []
-        if len(paths) == 1:
-            photo = self.table.photos.setdefault(paths[0], RawPhoto(paths[0], part=part))
-            self.table.lines.setdefault(paths[0], source.line or 0)
+        if not word:
+            return None
+        if word not in self.named:
+            self.named[word] = self._first_row(source, word, part)
+        photo = self.named[word]
+        if photo is not None and photo.stored_size is None and "width" in self.layout.columns:
             sides = numbers([self.layout.get(row, column) for column in ("width", "height")])
-            if photo.stored_size is None and sides and min(sides) > 0:
+            if sides and min(sides) > 0:
                 photo.stored_size = int(sides[0]), int(sides[1])
-            return photo
-        if word and word not in self.missing:
-            self.missing.add(word)
-            if paths:
-                what = f"{word} could be {' or '.join(str(path) for path in paths[:3])}: expected one such photo"
-                self.findings.append(bad_label(source, what, paths[0], "Write the path from the table's folder on"))
-            else:
-                self.findings.append(without_photo(source, word))
+        return photo
+
+    def _first_row(self, source: Source, word: str, part: str) -> RawPhoto | None:
+        paths = self.places[str(self.file.parent), word]
+        if len(paths) == 1:
+            self.table.lines.setdefault(paths[0], source.line or 0)
+            return self.table.photos.setdefault(paths[0], RawPhoto(paths[0], part=part))
+        if paths:
+            what = f"{word} could be {' or '.join(str(path) for path in paths[:3])}: expected one such photo"
+            self.findings.append(bad_label(source, what, paths[0], "Write the path from the table's folder on"))
+        else:
+            self.findings.append(without_photo(source, word))
         return None
 
     def _see_shares(self) -> None:
@@ -427,7 +440,7 @@ def _merge(
             findings.append(Finding(source, what, "Remove one of the two", "warning", path, "photo in two parts"))
 
 
-def _places(listing: Listing, named: Sequence[tuple[Path, str]]) -> Places:
+def _places(listing: Listing, named: Sequence[tuple[str, str]]) -> Places:
     """The photo that each path means: as it stands, seen from its table's folder, else by its name.
 
     A path that leads nowhere, as of another computer, means the photo of the folder whose path ends most alike, unless

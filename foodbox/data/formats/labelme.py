@@ -1,7 +1,7 @@
 """labelme: a .json file for each photo, which lists shapes in pixels; X-AnyLabeling and others write the same.
 
-Rectangles become boxes; polygons, circles and painted masks become boxes with outlines. A shape without an area (a point,
-a line) is passed over. Shapes that have one group_id and one label are one object.
+Rectangles become boxes; polygons, circles and painted masks become boxes with outlines. A shape without an area (a
+point, a line) is passed over. Shapes that have one group_id and one label are one object.
 
 Coordinates are those of the photo as a person sees it: labelme applies the EXIF turn.
 """
@@ -50,9 +50,9 @@ HEAD = 1 << 14
 """Bytes in which one of the keys stands: flags come before them, and 5 MB of imageData behind."""
 LOOKED_AT = 50
 """Files that are looked into."""
-OUTLINED = frozenset({"polygon", "rotation", "quadrilateral", "oriented_rectangle"})
+OUTLINED = ("polygon", "rotation", "quadrilateral", "oriented_rectangle")
 """Shapes that are given by their corners in turn; all but the first are rectangles that lie askew."""
-WITHOUT_AREA = frozenset({"point", "points", "line", "lines", "linestrip"})
+WITHOUT_AREA = ("point", "points", "line", "lines", "linestrip")
 CIRCLE = 32
 """Points of a circle's outline, which then has 99.4 % of its area."""
 YES = (True, 1, "true", "True", "1")

@@ -7,7 +7,7 @@ labelled (the contest's own test photos); an empty file says that there is nothi
 
 from __future__ import annotations
 
-import os
+from itertools import islice
 from pathlib import Path
 
 from foodbox.data.formats.common import (
@@ -28,15 +28,14 @@ from foodbox.records import Dataset, Finding, Source
 NAME = "food"
 """The one class: the format has no names."""
 ENDINGS = (".txt", ".box", ".TXT", ".BOX")
+LOOKED_AT = 100
+"""Label files that are looked into to find out the format."""
 
 
 def fits(listing: Listing) -> bool:
     """Whether some photo has a text file of its name beside it that begins with four numbers and commas."""
-    return any(
-        _numbers(_first_line(read_text(label, []) or "")) is not None
-        for photo in listing.photos
-        for label in _labels(photo, listing)[:1]
-    )
+    beside = (label for photo in listing.photos for label in _labels(photo, listing)[:1])
+    return any(_numbers(_first_line(read_text(label, []) or "")) is not None for label in islice(beside, LOOKED_AT))
 
 
 def read(listing: Listing) -> Labels:
@@ -65,7 +64,7 @@ def write(dataset: Dataset, folder: Path) -> None:
 
 def _labels(photo: Path, listing: Listing) -> list[str]:
     """The label files beside a photo, of which the first counts."""
-    stem = os.path.splitext(photo)[0]  # noqa: PTH122 - fast
+    stem = str(photo).rpartition(".")[0]
     return [stem + ending for ending in ENDINGS if stem + ending in listing.files]
 
 

@@ -1,11 +1,12 @@
 """UECFOOD-100 and UECFOOD-256: a numbered folder for each kind of dish, with photos and a file bb_info.txt.
 
-Its lines are NUMBER x1 y1 x2 y2 in pixels, for the photo NUMBER.jpg beside it. category.txt, above the folders, says what
-the folders' numbers are called. A photo that shows several dishes lies in the folder of each, under the same number.
+Its lines are NUMBER x1 y1 x2 y2 in pixels, for the photo NUMBER.jpg beside it. category.txt, above the folders, says
+what the folders' numbers are called. A photo that shows several dishes lies in the folder of each, under one number.
 """
 
 from __future__ import annotations
 
+import filecmp
 import math
 import os
 from collections import defaultdict
@@ -42,7 +43,7 @@ def fits(listing: Listing) -> bool:
 
 
 def read(listing: Listing) -> Labels:
-    """The photos of all folders. Those that have one name and one size in bytes are one, with the boxes of all."""
+    """The photos of all folders. Those that have one name and are the same file are one, with the boxes of all."""
     labels = Labels()
     by_folder = defaultdict(list)
     for path in listing.photos:
@@ -52,17 +53,20 @@ def read(listing: Listing) -> Labels:
     folders = {file: Path(os.path.abspath(file)).parent for file in files}  # noqa: PTH100 - links keep their names
     names = _names(list(folders.values()), labels.findings)
     labels.names = list(dict.fromkeys(names.values()))
-    alike: dict[tuple[Path, str, int], RawPhoto] = {}
+    alike: dict[tuple[Path, str, int], list[RawPhoto]] = defaultdict(list)
     found: set[Path] = set()
     for file, folder in folders.items():
         own: dict[str, RawPhoto] = {}
         for path in by_folder[file.parent]:
             key = (folder.parent, path.name, listing.files[str(path)][0])
-            photo = alike.setdefault(key, RawPhoto(path, labelled=False))
+            photo = next((one for one in alike[key] if _same_content(one.path, path)), None)
+            if photo is None:
+                photo = RawPhoto(path, labelled=False)
+                alike[key].append(photo)
+                labels.photos.append(photo)
             own |= {path.stem: photo, path.name: photo}
             found.add(path)
         _read_boxes(file, names[folder], own, labels.findings)
-    labels.photos = list(alike.values())
     labels.photos += [RawPhoto(path, labelled=False) for path in listing.photos if path not in found]
     return labels
 
@@ -94,6 +98,14 @@ def _whole(box: Sequence[float]) -> tuple[int, int, int, int]:
     if y1 == y2:
         y1, y2 = math.floor(box[1]), math.ceil(box[3])
     return x1, y1, x2, y2
+
+
+def _same_content(one: Path, other: Path) -> bool:
+    """Whether two files of one size are the same. People number each folder from 1, and sizes meet by chance."""
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def _names(folders: Sequence[Path], findings: list[Finding]) -> dict[Path, str]:

@@ -82,10 +82,12 @@ def write(dataset: Dataset, folder: Path) -> None:
 def _parts(listing: Listing) -> dict[str, str]:
     """Photo's name without ending → its part. A line of an image set may have a class's 1 or -1 behind the name."""
     found: dict[str, str] = {}
+    stems = {path.stem for path in listing.photos}
     for name, part in PARTS.items():
         for file in listing.named(f"{name}.txt"):
             if "ImageSets" in file.parts and (text := read_text(file, [])):
-                found |= dict.fromkeys((line.split()[0] for line in text.splitlines() if line.strip()), part)
+                lines = [line.strip() for line in text.splitlines() if line.strip()]
+                found |= dict.fromkeys((line if line in stems else line.rsplit(maxsplit=1)[0] for line in lines), part)
     return found
 
 

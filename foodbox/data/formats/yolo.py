@@ -169,9 +169,12 @@ def _configs(listing: Listing, findings: list[Finding]) -> list[_Config]:
                 findings.append(bad_label(Source(file, mark.line + 1 if mark else None), what, None, "Correct it"))
             continue
         if isinstance(content, dict) and any(key in content for key in (*PARTS, "nc")):
-            names = _listed_names(content.get("names"))
-            if names:
-                found.append(_Config(file, text, content, names))
+            config = _Config(file, text, content, _listed_names(content.get("names")))
+            if config.names:
+                found.append(config)
+            elif "names" in content:
+                what = "names is neither a list of the classes nor numbers from 0 with a name each"
+                findings.append(bad_label(config.source("names"), what, None, "Correct it"))
     if not found:
         for file in _small(listing, ".data"):
             text = read_text(file, []) or ""

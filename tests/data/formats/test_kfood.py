@@ -316,10 +316,9 @@ def test_the_files_own_name_in_capitals(tmp_path: Path) -> None:
 
 
 def test_no_other_format_fits_and_other_properties_files_are_not_it(tmp_path: Path) -> None:
-    """The real folders also hold org_url.csv and bb_info.txt."""
+    """Such folders also hold org_url.csv, where the photos came from."""
     folder_with(tmp_path, "lunch=10,20,30,40")
     (tmp_path / STEW / "org_url.csv").write_text("lunch.jpg,http://example.org/lunch.jpg\n")
-    (tmp_path / STEW / "bb_info.txt").write_text("img x1 y1 x2 y2\n1 10 20 30 40\n")
     listing = scan(tmp_path)
     assert [name for name, kind in formats.FORMATS.items() if kind.fits(listing)] == ["kfood"]
     (tmp_path / STEW / kfood.FILE).rename(tmp_path / STEW / "log4j.properties")

@@ -1,0 +1,159 @@
+"""Every row of the table in docs/formats.md: what a format can hold comes back from it, what it cannot is said."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import foodbox
+from foodbox.data import formats
+from foodbox.data.formats import FORMATS, prune
+from foodbox.records import Dataset, Photo
+
+DOCS = Path(__file__).parents[3] / "docs" / "formats.md"
+FLAGS = ("classes", "many", "masks", "ignore", "empty", "unlabelled", "parts")
+NAMES = ["김치", "rice & beans", "soup"]
+
+# Photo: size, part, labelled, and (label, ignore, x1, y1, x2, y2) of each box.
+PHOTOS: list[tuple[tuple[int, int], str, bool, list[tuple[int, bool, float, float, float, float]]]] = [
+    ((640, 480), "train", True, [(0, False, 10.25, 20.5, 300.75, 400.125)]),
+    (
+        (480, 640),
+        "train",
+        True,
+        [(1, False, 0, 0, 480, 640), (2, False, 5, 5, 40, 90), (0, False, 200.5, 300, 400, 500)],
+    ),
+    ((333, 777), "valid", True, [(2, False, 3.3, 7.7, 100.1, 200.2), (1, True, 150, 300, 320, 700)]),
+    ((100, 100), "valid", True, []),
+    ((128, 96), "test", False, []),
+    ((4032, 3024), "test", True, [(0, False, 1234.56, 789.01, 3999.9, 3000.25)]),
+]
+
+
+@pytest.fixture
+def everything(tmp_path: Path) -> Dataset:
+    """Photos with all that any format can hold: classes, outlines, marks, parts, empty and unlabelled ones."""
+    photos = []
+    for i, (size, part, labelled, boxes) in enumerate(PHOTOS):
+        path = tmp_path / "all" / f"{i} photo.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", size, (40 * i, 100, 200 - 30 * i)).save(path)
+        corners = torch.tensor([box[2:] for box in boxes]).reshape(-1, 4)
+        photos.append(
+            Photo(
+                path,
+                *size,
+                corners,
+                torch.tensor([box[0] for box in boxes], dtype=torch.int64),
+                [[outline(*box[2:])] for box in boxes] if boxes else None,
+                torch.tensor([box[1] for box in boxes], dtype=torch.bool),
+                labelled=labelled,
+                part=part,
+            )
+        )
+    return Dataset(photos, NAMES)
+
+
+def outline(x1: float, y1: float, x2: float, y2: float) -> torch.Tensor:
+    """Eight corners that touch the box's four sides."""
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    return torch.tensor([[x1, y], [x1, y1], [x, y1], [x2, y1], [x2, y], [x2, y2], [x, y2], [x1, y2]])
+
+
+def by_size(dataset: Dataset) -> dict[tuple[int, int], Photo]:
+    """Photos told by their sizes: their names may have changed."""
+    return {(photo.width, photo.height): photo for photo in dataset}
+
+
+def described(photo: Photo, names: list[str]) -> list[tuple[str, bool]]:
+    return sorted(
+        (names[label], ignore) for label, ignore in zip(photo.labels.tolist(), photo.ignore.tolist(), strict=True)
+    )
+
+
+def ordered(photo: Photo) -> torch.Tensor:
+    return photo.boxes[photo.boxes[:, 0].argsort()]
+
+
+def assert_same(found: Dataset, wanted: Dataset) -> None:
+    """The same photos, classes, marks, parts, and boxes to half a pixel, in whatever order."""
+    assert by_size(found).keys() == by_size(wanted).keys()
+    for size, photo in by_size(wanted).items():
+        other = by_size(found)[size]
+        assert other.labelled == photo.labelled
+        assert other.part == photo.part or not photo.labelled  # a photo that nobody labelled may lose its part
+        assert described(other, found.names) == described(photo, wanted.names)
+        assert torch.allclose(ordered(other), ordered(photo), rtol=0, atol=0.501)
+        # Outlines that an object does not have come back as none, or as those of a photo without any.
+        outlines, others = (sorted(map(len, p.masks)) if p.masks and any(p.masks) else None for p in (photo, other))
+        assert others == outlines
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_a_format_can_hold_comes_back(name: str, everything: Dataset, tmp_path: Path) -> None:
+    held, _ = prune(everything, name)
+    FORMATS[name].write(held, tmp_path / "written")
+    found, findings = formats.read(tmp_path / "written", None if name != "kfood_corners" else name)
+    assert found.format == name
+    assert [str(finding) for finding in findings if finding.harm == "error"] == []
+    if FORMATS[name].classes:
+        assert set(found.names) >= {held.names[label] for photo in held for label in photo.labels.tolist()}
+    else:
+        found = dataclasses.replace(found, names=held.names)
+    assert_same(found, held)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_table_of_the_docs_is_what_pruning_does(name: str, everything: Dataset) -> None:
+    row = re.search(rf"^\| `{name}` \| [^|]+ \|(.+)\|$", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert row is not None
+    kind = FORMATS[name]
+    holds = [cell.strip() == "yes" for cell in row[1].split("|")]
+    assert holds == [getattr(kind, flag) for flag in FLAGS]
+
+    held, lost = prune(everything, name)
+    words = " ".join(lost)
+    assert ("outlines" in words) is not kind.masks
+    assert ("no mark" in words) is not kind.ignore
+    assert ("show nothing are left out" in words) is not kind.empty
+    assert ("nobody labelled" in words) is not kind.unlabelled
+    assert ("belong to" in words) is not kind.parts
+    assert ("smallest around" in words) is not kind.many
+    assert ("become one" in words) is not kind.classes
+    assert len(held) == 6 - (not kind.empty) - (not kind.unlabelled)
+
+
+def test_several_boxes_become_the_one_around_them(everything: Dataset) -> None:
+    held, lost = prune(everything, "kfood")
+    photo = by_size(held)[480, 640]
+    assert photo.boxes.tolist() == [[0, 0, 480, 640]]
+    assert photo.labels.tolist() == [1]  # that of the largest
+    assert "1 photos with several boxes keep one, the smallest around all of them" in lost
+    assert "1 boxes that do not count (difficult, crowd) are left out: it has no mark for them" in lost
+
+
+@pytest.mark.parametrize("source", [name for name in FORMATS if name != "kfood_corners"])
+def test_any_format_becomes_any_other(source: str, everything: Dataset, tmp_path: Path) -> None:
+    start, _ = prune(everything, source)
+    FORMATS[source].write(start, tmp_path / source)
+    for dest in FORMATS:
+        wanted, _ = prune(start, dest)
+        if dest == "yolo":  # which cannot say that nobody labelled a photo: it is left out
+            assert all(photo.labelled for photo in wanted)
+        written, _ = foodbox.convert(tmp_path / source, tmp_path / f"{source}-{dest}", to=dest)
+        found, findings = formats.read(tmp_path / f"{source}-{dest}", dest)
+        assert [str(finding) for finding in findings if finding.harm == "error"] == []
+        assert len(found) == len(written) == len(wanted)
+        if not FORMATS[dest].classes:
+            found = dataclasses.replace(found, names=wanted.names)
+        assert_same(found, wanted if FORMATS[source].classes or not FORMATS[dest].classes else _called_food(wanted))
+
+
+def _called_food(dataset: Dataset) -> Dataset:
+    """What comes of a format without classes: all boxes are food."""
+    return dataclasses.replace(dataset, names=["food"])
