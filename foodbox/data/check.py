@@ -189,7 +189,7 @@ def _drawn_twice(photo: Photo, names: Sequence[str]) -> Iterator[Finding]:
         told.add(second)
         where = f"the box at {photo.sources[first]}" if photo.sources else f"box {first + 1}"
         if labels[first] == labels[second]:
-            what = f"the box is {where} once more"
+            what = f"{where} stands here once more"
             yield _about_box(photo, second, what, "box drawn twice", "Remove one of them", REMOVED)
         else:
             what = f"the box is called {names[labels[second]]!r}, and {where} {names[labels[first]]!r}"

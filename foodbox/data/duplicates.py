@@ -11,8 +11,9 @@ from scipy.sparse.csgraph import connected_components
 NEAR = 8
 """Bits of 64 in which the perceptual hashes of two photos of one scene may differ. Of 386 photos of meals, the pairs up
 to 8 were shots of one tray seconds apart; of 128 photos of COCO, all different, the nearest pair has 14."""
-BANDS, WIDTH = 4, 16
-"""A hash is looked up by its four parts of 16 bits: where the whole differs little, one of them does even less."""
+BANDS, WIDTH = 5, 13
+"""A hash is looked up by its five parts of 13 bits (the last has 12): where the whole differs in up to 9 bits, one does
+so in at most one."""
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 

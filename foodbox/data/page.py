@@ -1,4 +1,4 @@
-"""The data doctor's page: findings with their photos, each class's boxes, and charts, to be looked at before training."""
+"""The data doctor's page, to be looked at before training: findings with their photos, each class's boxes, charts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import random
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +33,19 @@ CARDS, ALL_CARDS = 6, 60
 CLASSES, SAMPLES, ALL_SAMPLES = 30, 8, 140
 """Classes that are shown, photos of each, and photos in all: with the cards 200, whatever the folder holds."""
 BARS = 40
-CARD, SAMPLE = 360, 240
-"""Longer side of a picture in pixels; a page of 200 has about 6 MB."""
+MARK = 5
+"""Pixels around a marked box for its frame."""
+SIDE = 240
+"""Longer side of a picture in pixels: 200 of them have about 4 MB."""
 
 HARMS = {"error": COLOURS[5], "warning": COLOURS[0], "note": COLOURS[1]}
 STYLE = """
 .photos img { aspect-ratio: 1; background: #f2f2f2; }
+.photos p { break-after: avoid; }
+.cards figure { display: flex; gap: .7em; }
+.cards img { width: 11em; flex: none; }
 .harm { background: var(--harm); border-radius: 4px; padding: .05em .5em; white-space: nowrap; font-weight: 600; }
-a.harm { color: inherit; text-decoration: none; font-weight: normal; display: inline-block; margin: .15em .2em .15em 0; }
+a.harm { display: inline-block; margin: .15em .2em .15em 0; color: inherit; text-decoration: none; font-weight: 400; }
 ul { margin: .6em 0; padding-left: 1.2em; }
 """
 
@@ -51,13 +56,12 @@ class _View:
 
     Attributes:
         window: x1 y1 x2 y2 in pixels of the photo.
-        side: pixels of the picture's longer side.
+        marked: places in the photo's boxes.
     """
 
     photo: Photo
-    window: tuple[float, float, float, float]
-    side: int
-    marked: Collection[int]
+    window: tuple[int, int, int, int]
+    marked: list[int]
     colour: str
     image: str = ""
 
@@ -74,7 +78,8 @@ def page(report: Report, title: str) -> str:
     samples = _samples(dataset)
     views = [*cards.values(), *(view for some in samples.values() for view in some)]
     with progress_bar("drawing photos", len(views)) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for view, view.image in zip(views, pool.map(_draw, views), strict=True):
+        for view, image in zip(views, pool.map(_draw, views), strict=True):
+            view.image = image
             bar.advance()
     parts = [_head(report, title), "<h2>What was found</h2>", _advice(report)]
     parts += [_kind(i, found, cards, title) for i, found in enumerate(kinds.values())]
@@ -98,8 +103,10 @@ def _head(report: Report, title: str) -> str:
     lines = [f"<b>{html.text(dataset)}</b>" + (f", {_number(broken, 'photo')} that cannot be opened" if broken else "")]
     parts = Counter(photo.part or "in no part" for photo in dataset)
     if set(parts) != {"in no part"}:
-        lines.append("Photos by part: " + ", ".join(f"{part} {count:,}" for part, count in sorted(parts.items())))
-    harms = Counter(finding.harm for finding in report.findings)
+        lines.append(
+            "Photos by part: " + ", ".join(f"{html.text(part)} {count:,}" for part, count in sorted(parts.items()))
+        )
+    harms: Counter[str] = Counter(finding.harm for finding in report.findings)
     lines.append(", ".join(_badge(harm, _number(harms[harm], harm)) for harm in HARMS))
     lines = [f"<p>{line}</p>" for line in lines]
     read_as = f"<p class=grey>{html.text(title)}{', read as ' + html.text(form) if form else ''}</p>"
@@ -113,13 +120,14 @@ def _advice(report: Report) -> str:
         f'<a class="harm" style="--harm:{HARMS[harm]}" href="#kind{i}">{html.text(kind)} {len(found):,}</a>'
         for i, ((harm, kind), found) in enumerate(report.kinds().items())
     )
-    words = "Warnings: look whether that is meant. Notes: nothing to do."
-    if report.errors:
-        words = (
-            "Training stops at errors. Correct them, or let <code>foodbox check PHOTOS --fix MENDED</code> write a "
-            f"mended copy, or leave their photos out with <code>--skip-bad</code>. {words}"
-        )
-    return f"<p>{links}</p><p>{words}</p>"
+    words = {
+        "error": "Training stops at errors: correct them, or let <code>foodbox check PHOTOS --fix MENDED</code> write "
+        "a mended copy, or leave their photos out with <code>--skip-bad</code>.",
+        "warning": "Warnings: look whether that is meant.",
+        "note": "Notes: nothing must be done.",
+    }
+    said = " ".join(words[harm] for harm in dict.fromkeys(harm for harm, _ in report.kinds()))
+    return f"<p>{links}</p><p>{said}</p>"
 
 
 def _kind(number: int, found: Sequence[Finding], cards: dict[int, _View], folder: str) -> str:
@@ -134,21 +142,22 @@ def _kind(number: int, found: Sequence[Finding], cards: dict[int, _View], folder
         about.append(f"<code>--fix</code>: {', '.join(done)}{', …' if len(mends) > 3 else ''}.")
     elif harm != "note":
         about.append("<code>--fix</code> leaves it as it is.")
-    parts.append(f"<p>{' '.join(about)}</p>")
+    parts.append(f"<p>{' '.join(about)}</p>" if about else "")
 
     def line(finding: Finding) -> str:
         todo = f" {finding.todo}." if finding.todo and not one_todo else ""
         source, what = (_below(folder, str(words)) for words in (finding.source, finding.what))
-        return f"<code>{html.text(source, 300)}</code> {html.text(what + '.' + todo, 600)}"
+        stop = "" if what.endswith("?") else "."
+        return f"<code>{html.text(source, 300)}</code> {html.text(what, 500)}{stop}{html.text(todo)}"
 
     shown = [finding for finding in found if (view := cards.get(id(finding))) and view.image]
     listed = [finding for finding in found[: LINES + len(shown)] if not any(finding is other for other in shown)]
     listed = listed[: LINES - len(shown)]
-    parts.append(html.tiles([html.figure(cards[id(finding)].image, line(finding)) for finding in shown], "13em"))
+    parts.append(html.tiles([html.figure(cards[id(finding)].image, line(finding)) for finding in shown], "20em"))
     parts.append("<ul>" + "".join(f"<li>{line(finding)}</li>" for finding in listed) + "</ul>" if listed else "")
     if rest := len(found) - len(shown) - len(listed):
         parts.append(f"<p class=grey>… and {rest:,} more.</p>")
-    return f'<section class="photos">{"".join(parts)}</section>'
+    return f'<section class="photos cards">{"".join(parts)}</section>'
 
 
 def _class_bars(report: Report) -> str:
@@ -166,19 +175,23 @@ def _sheet(report: Report, samples: dict[int, list[_View]]) -> str:
     counts = list(report.classes().values())
     parts = []
     for label, views in samples.items():
-        figures = [html.figure(v.image, f"<span class=grey>{html.text(v.photo.path.name)}</span>") for v in views if v.image]
+        figures = [
+            html.figure(v.image, f"<span class=grey>{html.text(v.photo.path.name)}</span>") for v in views if v.image
+        ]
         name = html.text(report.dataset.names[label], 80)
-        parts.append(f"<h3>{name}: {_number(counts[label][0], 'box', 'boxes')}</h3>" + html.tiles(figures, "8em"))
+        parts.append(f"<h3>{name}: {_number(counts[label][0], 'box', 'boxes')}</h3>" + html.tiles(figures, "7.5em"))
     some = f"The {len(samples)} most frequent classes. " if len(samples) < len(counts) else ""
-    words = f"<p>{some}Some boxes of each class in its colour, others white. Do they have the right class and fit tightly?</p>"
-    return f'<section class="photos">{words}{"".join(parts)}</section>' if parts else "<p>There is no box.</p>"
+    words = (
+        f"{some}Some boxes of each class in its colour, others white. Have they the right class, do they fit tightly?"
+    )
+    return f'<section class="photos"><p>{words}</p>{"".join(parts)}</section>' if parts else "<p>There is no box.</p>"
 
 
 def _anchors(anchors: AnchorReach) -> str:
     parts = [
         f"<p>{html.text(anchors)}.</p>"
-        f"<p>An anchor is a box that a detector starts from. It reaches a box that it shares {REACHED:.0%} of its area "
-        "with (IoU); a box that none reaches is hard to find.</p>"
+        "<p>An anchor is a box that a detector starts from. It reaches those that it overlaps with an IoU of "
+        f"{REACHED} or more; a box that none reaches is hard to learn.</p>"
     ]
     if anchors.settings:
         parts.append("<p><code>foodbox train PHOTOS --fit-anchors</code> takes anchors that fit better:</p>")
@@ -200,7 +213,7 @@ def _below(folder: str, words: str) -> str:
 
 
 def _colour(label: int) -> str:
-    return COLOURS[label % len(COLOURS)]
+    return COLOURS[label % 7]  # not the grey one, which is too near to the white of other classes' boxes
 
 
 # -- Pictures -------------------------------------------------------------------------------------------------------
@@ -211,7 +224,7 @@ def _cards(kinds: Iterable[Sequence[Finding]], dataset: Dataset) -> dict[int, _V
     photos = {photo.path: photo for photo in dataset}
     kinds = list(kinds)
     each = max(1, min(CARDS, ALL_CARDS // max(1, len(kinds))))
-    result = {}
+    result: dict[int, _View] = {}
     for found in kinds:
         seen: set[Path] = set()
         for finding in found:
@@ -228,10 +241,10 @@ def _card(finding: Finding, photo: Photo) -> _View:
     marked = [finding.box] if finding.box is not None else []
     if not marked and finding.source.line:
         marked = [i for i, source in enumerate(photo.sources) if source == finding.source]
-    window = (0.0, 0.0, float(photo.width), float(photo.height))
-    if len(marked) == 1 and marked[0] < len(photo.boxes):
-        window = _around(photo, marked[0], 3, 1 / 3)
-    return _View(photo, window, CARD, marked, HARMS["error"])
+    window = (0, 0, photo.width, photo.height)
+    if len(marked) == 1:
+        window = _around(photo, marked[0], 3, 1 / 4)
+    return _View(photo, window, marked, HARMS["error"])
 
 
 def _samples(dataset: Dataset) -> dict[int, list[_View]]:
@@ -243,29 +256,29 @@ def _samples(dataset: Dataset) -> dict[int, list[_View]]:
             photos[label].append(photo)
     each = min(SAMPLES, ALL_SAMPLES // max(1, len(photos)))
     dice = random.Random(0)
-    result = {}
+    result: dict[int, list[_View]] = {}
     for label, of_class in photos.items():
         result[label] = []
         for photo in dice.sample(of_class, min(each, len(of_class))):
             boxes = torch.nonzero(photo.labels == label).flatten().tolist()
             window = _around(photo, dice.choice(boxes), 2, 1 / 4)
-            result[label].append(_View(photo, window, SAMPLE, boxes, _colour(label)))
+            result[label].append(_View(photo, window, boxes, _colour(label)))
     return result
 
 
-def _around(photo: Photo, box: int, times: float, least: float) -> tuple[float, float, float, float]:
+def _around(photo: Photo, box: int, times: float, least: float) -> tuple[int, int, int, int]:
     """A square around a box, as far as the photo goes: `times` its longer side, and `least` of the photo's."""
     x1, y1, x2, y2 = photo.boxes[box].tolist()
-    side = max(times * max(x2 - x1, y2 - y1), least * max(photo.width, photo.height))
-    left = min(max(0.0, (x1 + x2 - side) / 2), max(0.0, photo.width - side))
-    top = min(max(0.0, (y1 + y2 - side) / 2), max(0.0, photo.height - side))
+    side = math.ceil(max(times * max(x2 - x1, y2 - y1), least * max(photo.width, photo.height)))
+    left = min(max(0, int(x1 + x2 - side) // 2), max(0, photo.width - side))
+    top = min(max(0, int(y1 + y2 - side) // 2), max(0, photo.height - side))
     return left, top, min(left + side, photo.width), min(top + side, photo.height)
 
 
 def _draw(view: _View) -> str:
     """A view as HTML, or nothing where the photo cannot be opened any more."""
     photo, (x1, y1, x2, y2) = view.photo, view.window
-    scale = view.side / max(x2 - x1, y2 - y1)
+    scale = SIDE / max(x2 - x1, y2 - y1)
     try:
         image = open_photo(photo.path, at_least=math.ceil(scale * max(photo.width, photo.height)))
     except PhotoError:
@@ -274,6 +287,8 @@ def _draw(view: _View) -> str:
     size = max(1, round(scale * (x2 - x1))), max(1, round(scale * (y2 - y1)))
     part = image.resize(size, Image.Resampling.BICUBIC, (x1 * across, y1 * down, x2 * across, y2 * down))
     boxes = photo.boxes - torch.tensor([x1, y1, x1, y1])
+    # A marked box is framed from outside: its border can be judged, and a tiny one is seen.
+    boxes[view.marked] += torch.tensor([-1, -1, 1, 1]) * MARK / scale
     inside = dataclasses.replace(photo, width=x2 - x1, height=y2 - y1, boxes=boxes)
     buffer = io.BytesIO()
     draw_truth(part, inside, view.marked, view.colour).save(buffer, "JPEG", quality=80)

@@ -100,6 +100,15 @@ def read_parts(photos: Path, settings: TrainSettings) -> tuple[Dataset, Dataset]
     return train, valid
 
 
+def _without_test(dataset: Dataset) -> Dataset:
+    """The photos without those that the labels keep for testing, unless these are all there are."""
+    left = [photo for photo in dataset if photo.part != "test"]
+    if len(left) in (0, len(dataset)):
+        return dataset
+    say(f"{len(dataset) - len(left):,} photos are kept for testing, as the labels say, and left out.")
+    return dataset.with_photos(left)
+
+
 def saved_parts(
     split: dict[str, list[str]], photos: Path, settings: TrainSettings, names: Sequence[str], run: Path
 ) -> tuple[Dataset, Dataset]:

@@ -43,15 +43,13 @@ def draw_detections(image: Image.Image, detections: Detections) -> Image.Image:
     return result
 
 
-def draw_truth(
-    image: Image.Image, photo: Photo, marked: Collection[int] = (), colour: str = COLOURS[0]
-) -> Image.Image:
+def draw_truth(image: Image.Image, photo: Photo, marked: Collection[int] = (), colour: str = COLOURS[0]) -> Image.Image:
     """A copy of the picture with the photo's true boxes in white, without words; the marked ones in colour, on top."""
     result = image.copy()
     pen = ImageDraw.Draw(result)
     scale = image.width / photo.width, image.height / photo.height
     for i, box in sorted(enumerate(photo.boxes.tolist()), key=lambda item: item[0] in marked):
-        _box(pen, result.size, _scaled(box, scale), colour if i in marked else TRUTH, "")
+        _box(pen, result.size, _scaled(box, scale), colour if i in marked else TRUTH, "", 2 if i in marked else 1)
     return result
 
 
@@ -74,8 +72,10 @@ def _scaled(box: Sequence[float], scale: tuple[float, float]) -> list[float]:
     return [value * scale[i % 2] for i, value in enumerate(box)]
 
 
-def _box(pen: ImageDraw.ImageDraw, size: tuple[int, int], box: Sequence[float], colour: str, words: str) -> None:
-    width = max(2, round(max(size) / 250))
+def _box(
+    pen: ImageDraw.ImageDraw, size: tuple[int, int], box: Sequence[float], colour: str, words: str, thick: int = 1
+) -> None:
+    width = thick * max(2, round(max(size) / 250))
     x1, y1, x2, y2 = box
     outline = [x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)]
     pen.rectangle([v + d for v, d in zip(outline, (-1, -1, 1, 1), strict=True)], outline="black", width=width + 2)

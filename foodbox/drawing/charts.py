@@ -119,30 +119,31 @@ def _photo_sizes(sizes: Array) -> Chart:
 
     def draw(axes: Axes) -> None:
         axes.plot([0, edge], [0, edge], ":", color="black", linewidth=0.8)
-        axes.scatter(*unique.T, s=20 + 280 * photos / photos.max(), color=BLUE, alpha=0.5, linewidth=0)
+        axes.scatter(unique[:, 0], unique[:, 1], s=20 + 280 * photos / photos.max(), color=BLUE, alpha=0.5, linewidth=0)
         axes.set(xlabel="width in pixels", ylabel="height in pixels", xlim=(0, edge), ylim=(0, edge), aspect="equal")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5, integer=True))
 
-    words = f"{most:,} of {len(sizes):,} photos have {width:g} × {height:g} pixels"
-    words += "." if len(count) == 1 else f"; there are {len(count):,} sizes. Larger dots are more photos."
+    words = f"All have {width:g} × {height:g} pixels."
+    if len(count) > 1:
+        words = f"{len(count):,} sizes; larger dots are more photos. {most:,} of {len(sizes):,} have {words[9:]}"
     return _chart("Size of the photos", draw, words)
 
 
 def _histogram(axes: Axes, values: Array, edges: Array) -> None:
-    axes.hist(values, edges, color=BLUE, edgecolor="white", linewidth=0.5)
+    axes.hist(values, edges.tolist(), color=BLUE, edgecolor="white", linewidth=0.5)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
 
 
 def _chart(title: str, draw: Callable[[Axes], None], words: str) -> Chart:
-    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    figure = Figure(figsize=(4.2, 3.1), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     draw(axes)
     axes.set_title(title)
     axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=140)
+    figure.savefig(buffer, format="png", dpi=160)
     return Chart(title, buffer.getvalue(), words)

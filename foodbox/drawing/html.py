@@ -1,4 +1,4 @@
-"""Pages of HTML that are one file: pictures lie in them, nothing is fetched, and they can be read on a phone and printed."""
+"""Pages of HTML that are one file: their pictures lie in them. They can be read on a phone, and printed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ h2 { font-size: 1.3em; border-bottom: 2px solid #ddd; margin: 2em 0 .7em; }
 h3 { font-size: 1.05em; margin: 1.6em 0 .3em; }
 p { margin: .3em 0; }
 img { max-width: 100%; vertical-align: top; }
+p code { white-space: nowrap; }
 code, pre { font: .88em ui-monospace, monospace; }
 pre { white-space: pre-wrap; background: #f6f6f6; padding: .8em 1em; border-radius: 6px; }
 .table { overflow-x: auto; overflow-wrap: normal; }
@@ -26,10 +27,13 @@ td, th { padding: .15em 1.2em .15em 0; text-align: left; border-bottom: 1px soli
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(var(--tile, 9em), 1fr)); gap: .7em; }
 figure { margin: 0; font-size: .85em; line-height: 1.35; break-inside: avoid; }
 figure img { width: 100%; object-fit: contain; border-radius: 4px; }
-.bars { display: grid; grid-template-columns: minmax(4em, max-content) minmax(6em, 1fr) max-content;
-  gap: .15em .8em; align-items: center; }
+.bars { display: grid; grid-template-columns: fit-content(30%) 1fr max-content; gap: .15em .8em; align-items: center; }
 .bars i { display: block; height: .8em; min-width: 2px; border-radius: 2px; }
 h2, h3 { break-after: avoid; }
+@media (max-width: 40em) {
+  .bars { grid-template-columns: 1fr max-content; grid-auto-flow: dense; }
+  .bars i { grid-column: 1 / -1; margin-bottom: .4em; }
+}
 """
 
 
@@ -79,7 +83,9 @@ def tiles(figures: Sequence[str], width: str) -> str:
 
 def table(rows: Sequence[Sequence[object]], head: Sequence[str] = ()) -> str:
     """Values in rows: numbers to three places and on the right, nothing for None."""
-    parts = [f"<tr>{''.join(_cell('th', name, numeric) for name, numeric in _columns(head, rows))}</tr>"] if head else []
+    parts = (
+        [f"<tr>{''.join(_cell('th', name, numeric) for name, numeric in _columns(head, rows))}</tr>"] if head else []
+    )
     for row in rows:
         parts.append(f"<tr>{''.join(_cell('td', value, _is_number(value)) for value in row)}</tr>")
     return f'<div class="table"><table>{"".join(parts)}</table></div>'

@@ -53,9 +53,12 @@ def grid_anchors(cell: Tensor, height: int, width: int, stride: tuple[float, flo
 
 
 def best_overlap(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """The IoU of each box [N, 4] with the anchor [A, 4] that fits it best: [N]."""
-    # In pieces: all pairs at once would not fit into memory.
-    return torch.cat([iou(part, anchors).amax(1) for part in torch.split(boxes, 256)] or [boxes.new_zeros(0)])
+    """The IoU of each box [N, 4] with the anchor [A, 4] that fits it best: [N], 0 without anchors."""
+    if not len(anchors):
+        return boxes.new_zeros(len(boxes))
+    # In pieces: all pairs at once would not fit into memory, and a million are twice as fast as more.
+    pieces = torch.split(boxes, max(1, 1_000_000 // len(anchors)))
+    return torch.cat([iou(part, anchors).amax(1) for part in pieces])
 
 
 def kmeans_shapes(shapes: Tensor, k: int, rounds: int = 100) -> Tensor:
@@ -88,11 +91,15 @@ def kmeans_shapes(shapes: Tensor, k: int, rounds: int = 100) -> Tensor:
 
 
 def ratios_of(boxes: Tensor, k: int) -> tuple[float, ...]:
-    """The k heights over widths that stand best for those of boxes [N, 4], by k-means on IoU."""
+    """The k heights over widths that stand best for those of boxes [N, 4], by k-means on IoU.
+
+    Of fewer boxes, the tallest one's stands several times: with fewer anchors at a place, no pretrained head would fit.
+    """
     sides = boxes[:, 2:] - boxes[:, :2]
     stretch = (sides[:, 1] / sides[:, 0]).sqrt()
     centres = kmeans_shapes(torch.stack((1 / stretch, stretch), dim=1), k)  # all of one area
-    return tuple((centres[:, 1] / centres[:, 0]).sort().values.tolist())
+    ratios = (centres[:, 1] / centres[:, 0]).sort().values.tolist()
+    return tuple(ratios + ratios[-1:] * (k - len(ratios)))
 
 
 def _at_origin(shapes: Tensor) -> Tensor:

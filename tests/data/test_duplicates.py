@@ -47,7 +47,7 @@ def all_pairs(hashes: list[int], most: int) -> set[tuple[int, int]]:
 
 
 def union_find(count: int, pairs: set[tuple[int, int]]) -> list[set[int]]:
-    """The groups that pairs make, largest number of members last to first by their smallest member."""
+    """The groups that pairs make, in the order of their first members."""
     parent = list(range(count))
 
     def root(i: int) -> int:

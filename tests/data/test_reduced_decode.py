@@ -39,6 +39,7 @@ BOXES = [(400, 300, 1400, 1100), (37, 41, 1961, 1471), (1203, 905, 1907, 1433)]
 # The decoder rounds a side that does not divide up to a whole pixel, and the picture is stretched by that much: at 1/8,
 # 1501 rows become 188, which would show 1504. images.py has to decode a larger picture then.
 
+
 @pytest.mark.parametrize("box", BOXES)
 @pytest.mark.parametrize("height", [1496, 1501])
 @pytest.mark.parametrize(("side", "reduction"), [(1100, 1), (800, 2), (500, 4), (320, 4), (250, 8), (161, 8)])

@@ -1,9 +1,10 @@
-"""Samples, splits and classes: the same for the same seed, and nothing lost."""
+"""Samples, splits and classes: the same for the same seed, nothing lost, and of each class its share."""
 
 from __future__ import annotations
 
 import copy
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,31 @@ from foodbox.errors import UsageError
 from foodbox.records import Dataset, Photo
 
 
-def photos(count: int) -> Dataset:
-    return Dataset([Photo(Path(f"{i:04}.jpg"), 10, 10) for i in range(count)], ["food"], "voc")
+def photos(count: int, hashes: list[int] | None = None) -> Dataset:
+    known = dict(enumerate(hashes or []))
+    return Dataset([Photo(Path(f"{i:04}.jpg"), 10, 10, hash=known.get(i)) for i in range(count)], ["food"], "voc")
+
+
+def photos_of(classes: list[set[int]]) -> Dataset:
+    """A photo for each set, with a box of each of its classes."""
+    return Dataset(
+        [
+            Photo(Path(f"{i:05}.jpg"), 10, 10, torch.zeros(len(labels), 4), torch.tensor(sorted(labels)).long())
+            for i, labels in enumerate(classes)
+        ],
+        [f"class {i}" for i in range(max(max(labels, default=0) for labels in classes) + 1)],
+    )
+
+
+def per_class(dataset: Dataset) -> Counter[int]:
+    """How many photos have each class; those that show nothing are -1."""
+    return Counter(kind for photo in dataset for kind in (set(photo.labels.tolist()) or {-1}))
+
+
+def furthest(whole: Dataset, part: Dataset) -> float:
+    """By how many photos the class that is furthest off misses its share."""
+    there, got = per_class(whole), per_class(part)
+    return max(abs(got[kind] - count * len(part) / len(whole)) for kind, count in there.items())
 
 
 def paths(dataset: Dataset) -> list[str]:
@@ -56,7 +80,17 @@ def test_another_seed_chooses_others() -> None:
 
 def test_the_choice_is_the_same_on_every_machine() -> None:
     """Python promises its generator's numbers from version to version; what is stored here must not change unseen."""
-    assert paths(sample(photos(100), 5, 0)) == [f"{i:04}.jpg" for i in sorted(random.Random(0).sample(range(100), 5))]
+    assert paths(sample(photos(100), 5, 0)) == PLAIN
+    assert paths(split(photos(100), 0.05, 0)[1]) == PLAIN
+    several = photos_of([{i % 3, i * i % 5} for i in range(100)])
+    assert [int(path[:5]) for path in paths(split(several, 0.07, 3)[1])] == SEVERAL
+    alike = photos(100, [i // 4 * 0x0123456789ABCDEF % 2**63 for i in range(100)])
+    assert [int(path[:4]) for path in paths(split(alike, 0.12, 5)[1])] == ALIKE
+
+
+PLAIN = ["0016.jpg", "0061.jpg", "0073.jpg", "0075.jpg", "0093.jpg"]
+SEVERAL = [15, 31, 48, 54, 56, 88, 92]
+ALIKE = [36, 37, 38, 39, 64, 65, 66, 67, 68, 69, 70, 71]
 
 
 def test_samples() -> None:
@@ -70,6 +104,144 @@ def test_samples() -> None:
 def test_too_few_photos_to_split(count: int) -> None:
     with pytest.raises(UsageError, match=f"{count} photo.* too few"):
         split(photos(count), 0.2, 0)
+
+
+# -- Of each class its share ------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 12), min_size=2, max_size=300), st.floats(0.05, 0.95), st.integers(0, 9))
+def test_with_one_class_a_photo_each_has_its_share_within_one(labels: list[int], share: float, seed: int) -> None:
+    """Skewed as they come: classes of one photo, and of many."""
+    dataset = photos_of([{label * label // 12} for label in labels])
+    rest, apart = split(dataset, share, seed)
+    assert furthest(dataset, apart) < 1.01
+    assert furthest(dataset, rest) < 1.01
+
+
+@given(
+    st.lists(st.sets(st.integers(0, 9), max_size=4), min_size=2, max_size=200), st.floats(0.05, 0.95),
+    st.integers(0, 9),
+)  # fmt: skip
+def test_with_several_classes_a_photo_too_and_nothing_is_lost(classes: list[set[int]], share: float, seed: int) -> None:
+    dataset = photos_of(classes)
+    rest, apart = split(dataset, share, seed)
+    assert sorted(paths(rest) + paths(apart)) == paths(dataset)
+    assert len(apart) == min(max(1, round(share * len(dataset))), len(dataset) - 1)
+    assert furthest(dataset, apart) < 3
+    assert furthest(dataset, sample(dataset, len(apart), seed)) < 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_many_rare_classes_do_not_take_the_place_of_a_frequent_one(seed: int) -> None:
+    """Of 20 classes of 5 photos and one of 100, a tenth is 0.5 each and 10: not 20 times 1 and none."""
+    dataset = photos_of([{label} for label in range(20) for _ in range(5)] + [{20}] * 100)
+    apart = per_class(split(dataset, 0.1, seed)[1])
+    assert apart[20] == 10
+    assert sum(apart.values()) == 20
+    assert max(apart[label] for label in range(20)) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_classes_that_come_together(seed: int) -> None:
+    """Thirty classes with the frequencies that words have, up to four a photo: none is off by more than two photos."""
+    draw = random.Random(seed)
+    weights = [1 / (label + 1) for label in range(30)]
+    dataset = photos_of([set(draw.choices(range(30), weights, k=draw.randint(0, 4))) for _ in range(600)])
+    for share in (0.1, 0.2, 0.5):
+        assert furthest(dataset, split(dataset, share, seed)[1]) <= 2
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_of_a_class_of_two_photos_one_is_trained_on(seed: int) -> None:
+    dataset = photos_of([{0}] * 40 + [{1}] * 2 + [{0, 2}] * 2 + [set()] * 2)
+    rest, apart = split(dataset, 0.2, seed)
+    assert all(per_class(rest)[kind] >= 1 for kind in (1, 2, -1))
+    assert len(apart) == 9
+
+
+def test_a_class_of_five_has_one_of_a_fifth() -> None:
+    dataset = photos_of([{0}] * 50 + [{1}] * 5)
+    assert [per_class(split(dataset, 0.2, seed)[1])[1] for seed in range(10)] == [1] * 10
+
+
+def test_photos_that_show_nothing_are_a_kind_of_their_own() -> None:
+    dataset = photos_of([set()] * 10 + [{0}] * 30)
+    assert per_class(split(dataset, 0.2, 1)[1]) == {-1: 2, 0: 6}
+
+
+def test_another_seed_draws_others_of_the_same_shares() -> None:
+    dataset = photos_of([{i % 4} for i in range(80)])
+    chosen = [split(dataset, 0.25, seed)[1] for seed in range(40)]
+    assert [per_class(part) for part in chosen] == [{0: 5, 1: 5, 2: 5, 3: 5}] * 40
+    assert len({tuple(paths(part)) for part in chosen}) == 40
+    assert {path for part in chosen for path in paths(part)} == set(paths(dataset))  # every photo has its chance
+
+
+def test_forty_thousand_photos() -> None:
+    draw = random.Random(0)
+    weights = [1 / (label + 1) for label in range(100)]
+    dataset = photos_of([set(draw.choices(range(100), weights, k=draw.randint(1, 4))) for _ in range(40_000)])
+    for photo in dataset.photos[::3]:
+        photo.hash = draw.getrandbits(63)
+    apart = split(dataset, 0.2, 0)[1]
+    assert len(apart) == 8000
+    assert furthest(dataset, apart) <= 3
+
+
+# -- Photos that look alike -------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 7), st.integers(0, 3)), min_size=2, max_size=60), st.floats(0.05, 0.95),
+    st.integers(0, 9),
+)  # fmt: skip
+def test_photos_that_look_alike_stay_on_one_side(shots: list[tuple[int, int]], share: float, seed: int) -> None:
+    """Shots of eight scenes, a few bits apart; some photos without a hash. As many as fit into what was asked for."""
+    scene = [0x0123456789ABCDEF * (number + 1) * (number + 1) % 2**63 for number in range(8)]
+    dataset = photos(len(shots), [scene[number] ^ (bits << 7) for number, bits in shots])
+    for photo in dataset.photos[::7]:
+        photo.hash = None
+    groups = Counter(place[0] for place, photo in zip(shots, dataset, strict=True) if photo.hash is not None)
+    alone = sum(photo.hash is None for photo in dataset)
+    if len(groups) + alone < 2:
+        return
+    rest, apart = split(dataset, share, seed)
+    assert sorted(paths(rest) + paths(apart)) == paths(dataset)
+    assert rest.photos
+    assert apart.photos
+    side = {photo.path: False for photo in rest} | {photo.path: True for photo in apart}
+    for number in groups:
+        mine = [p.path for p, shot in zip(dataset, shots, strict=True) if shot[0] == number and p.hash is not None]
+        assert len({side[path] for path in mine}) == 1
+    wanted = min(max(1, round(share * len(dataset))), len(dataset) - 1)
+    smallest = min([*groups.values(), *([1] if alone else [])])
+    assert len(apart) <= max(wanted, smallest)
+
+
+def test_single_photos_fill_up_what_groups_leave_open() -> None:
+    """Five shots of one table and 15 other photos: four apart are four single ones."""
+    dataset = photos(20, [1, 1, 1, 1, 1, *(0x0123456789ABCDEF * i % 2**63 for i in range(2, 17))])
+    apart = split(dataset, 0.2, 0)[1]
+    assert len(apart) == 4
+    assert not {f"{i:04}.jpg" for i in range(5)} & set(paths(apart))
+
+
+def test_where_the_smallest_group_is_larger_than_the_share_it_is_set_apart() -> None:
+    """Ten shots of one table and twelve of another; a tenth would be two."""
+    dataset = photos(22, [0] * 10 + [-1] * 12)
+    assert [len(part) for part in split(dataset, 0.1, 0)] == [12, 10]
+
+
+def test_photos_that_all_look_alike_cannot_be_split() -> None:
+    with pytest.raises(UsageError, match=r"^5 photos that all look alike are too few .*add photos, or .*--valid"):
+        split(photos(5, [0, 1, 2, 3, 4]), 0.2, 0)
+
+
+def test_a_sample_may_hold_look_alikes() -> None:
+    assert len(sample(photos(6, [0] * 6), 4, 0)) == 4
+
+
+# -- Classes ----------------------------------------------------------------------------------------------------------
 
 
 def test_one_class_folds_all(drawn: Dataset) -> None:

@@ -19,7 +19,7 @@ from foodbox.data import formats
 SIZE = (160, 120)
 COUNT = 44
 Spoil = Callable[[Path, Path, Path], str | None]
-"""Spoils a photo or its label; also has the validation photos' folder. Names the file that must be found, if not the photo."""
+"""Spoils a photo or its label; has the validation photos' folder, too. Names the file that must be found, if not the photo."""
 
 
 def picture(seed: int) -> Image.Image:
@@ -182,7 +182,7 @@ WAYS: list[tuple[str, Spoil, str, str]] = [
     ("two labels", second_label, "unreadable label", "error"),
     ("another size", label(GOOD, size=(640, 480)), "other size in label", "warning"),
     ("a class in capitals", label(("Rice", 20, 20, 90, 80)), "class name twice", "warning"),
-    ("a class with a space", label(("soup ", 20, 20, 90, 80), ("so up", 60, 50, 140, 110)), "class name twice", "warning"),
+    ("a class with a space", label(GOOD, ("so up", 60, 50, 140, 110)), "class name twice", "warning"),
     ("a class on one photo", label(GOOD, ("caviar", 60, 50, 140, 110)), "rare class", "warning"),
     ("a copy", again, "photo twice", "warning"),
     ("a smaller copy", smaller_again, "look-alike", "note"),

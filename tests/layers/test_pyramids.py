@@ -52,7 +52,7 @@ def test_each_level_is_half_the_one_before_rounded_up(height: int, width: int, k
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (5, 1), (1, 5), (2, 2)])
 def test_gradients_in_bfloat16_over_the_smallest_maps_are_those_of_float32(size: tuple[int, int]) -> None:
-    """oneDNN's are NaN where a strided convolution runs over maps of width 1."""
+    """Those of oneDNN are NaN where a strided convolution runs over maps of width 1."""
     pyramid = FeaturePyramid([8, 8, 64], 64)
     features = [torch.randn(2, width, size[0] * s, size[1] * s) for width, s in ((8, 4), (8, 2), (64, 1))]
 

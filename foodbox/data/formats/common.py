@@ -292,7 +292,7 @@ def read_text(path: Path | str, findings: list[Finding], photo: Path | None = No
     None, and an error among the findings, where the file cannot be read or is neither.
     """
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a Path for each of 40,000 labels takes longer than reading them
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path for each of 40,000 labels takes longer than reading them
             data = file.read()
     except OSError as fault:
         findings.append(_unreadable(path, f"the file cannot be read ({fault.strerror})", photo))
