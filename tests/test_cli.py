@@ -1,6 +1,7 @@
 """The program as a person calls it: what it prints, what it leaves, and how it says that a call is wrong."""
 
 import json
+import re
 import subprocess
 import sys
 import urllib.error
@@ -15,7 +16,7 @@ from PIL import Image
 
 import foodbox
 from foodbox.cli import main
-from foodbox.data import tables
+from foodbox.data import formats, tables
 from foodbox.data.formats import FORMATS
 from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
 from foodbox.records import Dataset
@@ -98,10 +99,128 @@ def test_words_without_json(model: Path, photos: Path, tmp_path: Path, capfd: py
     assert "0 found on 0 of 6 photos over 1" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["evaluate"], ["detect"]])
+def test_check_says_where_and_its_code_whether_all_can_be_trained_on(
+    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Warnings alone are no failure; an error is, and stays one with --json."""
+    assert call("check", photos, "--out", tmp_path / "out") == 0
+    words = capfd.readouterr().out
+    assert words.startswith("6 photos, ")
+    assert "warning: rare class" in words
+    assert "boxes are reached by an anchor of retinanet (light)" in words
+    assert f"report  {tmp_path / 'out' / 'report.html'}" in words
+    assert (tmp_path / "out" / "report.html").read_text().startswith("<!")
+
+    place = Place(tmp_path, photos, photos)
+    faulty = place.with_label(place.first_corner("xmax"), "<xmax>9999</xmax>")
+    assert call("check", faulty, "--out", tmp_path / "out", "--json") == 1
+    captured = capfd.readouterr()
+    report = json.loads(captured.out)
+    assert set(report) == {"format", "photos", "boxes", "classes", "anchors", "findings"}
+    assert (report["format"], report["photos"]) == ("voc", 6)
+    first = report["findings"][0]
+    assert (first["harm"], first["kind"]) == ("error", "box outside the photo")
+    assert Path(first["file"]) == sorted(faulty.rglob("*.xml"))[0]
+    assert first["line"] > 1
+    assert {"boxes", "photos"} == set(next(iter(report["classes"].values())))
+    assert "read as Pascal VOC" in captured.err
+
+
+def test_check_prints_a_few_findings_of_a_kind_and_counts_the_rest(
+    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for xml in sorted(photos.rglob("*.xml")):
+        xml_to = tmp_path / "some" / xml.name
+        xml_to.parent.mkdir(exist_ok=True)
+        xml_to.write_text("<annotation>")
+    for photo in photos.rglob("*.jpg"):
+        (tmp_path / "some" / photo.name).write_bytes(photo.read_bytes())
+    assert call("check", tmp_path / "some", "--out", tmp_path / "out") == 1
+    words = capfd.readouterr().out
+    assert "error: unreadable label (6)" in words
+    assert words.count("no whole XML") == 5
+    assert "... and 1 more" in words
+    assert "anchor" not in words  # there is no box to hold them against
+
+
+def test_check_mends_into_a_new_folder(photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    place = Place(tmp_path, photos, photos)
+    faulty = place.with_label(place.first_corner("xmax"), "<xmax>9999</xmax>")
+    before = {path: path.read_bytes() for path in faulty.rglob("*") if path.is_file()}
+    out, mended = tmp_path / "out", tmp_path / "mended"
+    assert call("check", faulty, "--out", out, "--fix", mended, "--json") == 1  # what was found, not what is left
+    captured = capfd.readouterr()
+    assert isinstance(json.loads(captured.out), dict)
+    assert f"Wrote {mended}: 5 photos" in captured.err
+    assert "box outside the photo" not in (mended / "changes.md").read_text()
+    assert "lies outside the photo" in (mended / "changes.md").read_text()
+    assert {path: path.read_bytes() for path in faulty.rglob("*") if path.is_file()} == before
+    assert call("check", mended, "--out", out) == 0
+
+
+def test_convert_there_and_back(photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    there, back = tmp_path / "csv", tmp_path / "voc"
+    assert call("convert", photos, there, "--to", "csv", "--json") == 0
+    captured = capfd.readouterr()
+    about = json.loads(captured.out)
+    assert {"folder": str(there), "format": "csv", "photos": 6, "lost": []}.items() <= about.items()
+    assert about["classes"] == sorted(tables.NAMES)
+    assert "read as Pascal VOC" in captured.err
+    assert call("convert", there, back, "--to", "voc") == 0
+    assert capfd.readouterr().out == f"{back}: 6 photos, {about['boxes']} boxes, {len(about['classes'])} classes\n"
+    first, second = (
+        {photo.path.name: photo.boxes.tolist() for photo in formats.read(folder)[0]} for folder in (photos, back)
+    )
+    assert first == second
+
+
+def test_convert_says_what_the_format_cannot_hold(
+    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert call("convert", photos, tmp_path / "there", "--to", "starthon", "--json") == 0
+    captured = capfd.readouterr()
+    about = json.loads(captured.out)
+    assert (about["photos"], about["boxes"]) == (6, 6)
+    assert any("photos with several boxes keep one" in words for words in about["lost"])
+    told = " ".join(captured.err.split())
+    assert all(f"AI Starthon: {words}." in told for words in about["lost"])
+
+
+def test_convert_leaves_faulty_photos_out_where_that_is_asked_for(
+    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place = Place(tmp_path, photos, photos)
+    faulty = place.with_label(place.first_corner("xmax"), "<xmax>9999</xmax>")
+    assert call("convert", faulty, tmp_path / "there", "--to", "coco", "--skip-bad", "--json") == 0
+    captured = capfd.readouterr()
+    assert json.loads(captured.out)["photos"] == 5
+    assert "Left out because of 1 fault" in captured.err
+
+
+def test_evaluate_a_part(photos: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The part to validate on where the labels name one, else what is asked for."""
+    place = Place(tmp_path, photos, model)
+    names = sorted(path.stem for path in photos.rglob("*.jpg"))
+
+    def name_parts(folder: Path) -> None:
+        (folder / "ImageSets" / "Main").mkdir(parents=True)
+        for part, some in (("train", names[:3]), ("val", names[3:5]), ("test", names[5:])):
+            (folder / "ImageSets" / "Main" / f"{part}.txt").write_text("\n".join(some))
+
+    folder = place.spoilt(name_parts)
+    for flags, count in (([], 2), (["--part", "test"], 1), (["--part", "all"], 6), (["--part", "train"], 3)):
+        assert call("evaluate", model, folder, "--json", *flags) == 0
+        assert json.loads(capfd.readouterr().out)["photos"] == count
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["check"], ["convert"], ["train"], ["evaluate"], ["detect"]])
 def test_help(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert call(*command, "--help") == 0
-    assert "usage: foodbox" in capfd.readouterr().out
+    words = capfd.readouterr().out
+    assert "usage: foodbox" in words
+    if not command:
+        listed = re.findall(r"• (\w+) ", words)
+        assert listed == ["demo", "check", "convert", "train", "evaluate", "detect"]
 
 
 def test_help_does_not_wait_for_torch() -> None:
@@ -184,6 +303,9 @@ class Place:
         text = sorted(self.photos.rglob("*.xml"))[0].read_text()
         return text[text.index(f"<{key}>") : text.index(f"</{key}>") + len(key) + 3]
 
+    def photo(self) -> Path:
+        return sorted(self.photos.rglob("*.jpg"))[0]
+
     def file(self, name: str, content: bytes | str) -> Path:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -219,13 +341,14 @@ def train_on(make: Callable[[Place], Path], *words: object) -> Callable[[Place],
 WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
     "missing folder": (train_on(lambda p: p.folder / "nowhere"), 2, "nowhere is not there"),
     "missing validation folder": (train("--valid", "nowhere"), 2, "nowhere is not there"),
-    "file for a folder": (train_on(lambda p: p.model), 2, "is a file"),
+    "file that is no label": (train_on(lambda p: p.model), 2, "no labels of a known format"),
+    "photo for a folder": (train_on(lambda p: p.photo()), 2, "is one photo: expected a folder"),
     "no labels": (train_on(lambda p: p.photos / "images"), 2, "no labels of a known format"),
     "no photos": (train_on(lambda p: p.file("empty/x.md", "x").parent), 2, "holds 0 photos"),
     "unknown format": (train("--format", "papyrus"), 2, "Unknown format 'papyrus'"),
     "box outside": (
         train_on(lambda p: p.with_label(p.first_corner("xmax"), "<xmax>9999</xmax>")), 1, "outside the photo"),
-    "x2 before x1": (train_on(lambda p: p.with_label(p.first_corner("xmax"), "<xmax>-5</xmax>")), 1, "no area"),
+    "x2 before x1": (train_on(lambda p: p.with_label(p.first_corner("xmax"), "<xmax>-5</xmax>")), 1, "exchanged"),
     "no number in a VOC box": (
         train_on(lambda p: p.with_label(p.first_corner("ymin"), "<ymin>top</ymin>")), 1, "ymin 'top'"),
     "no class name": (train_on(lambda p: p.with_label("<object>", "<object><name/>")), 1, "no name"),
@@ -234,8 +357,8 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
         train_on(lambda p: p.spoilt(lambda f: sorted(f.rglob("*.jpg"))[0].unlink())), 1, "no photo named"),
     "words for numbers": (train_on(lambda p: p.starthon("ten,20,30,40")), 1, "b.txt:1: found 'ten,20,30,40'"),
     "three numbers": (train_on(lambda p: p.starthon("20,30,40")), 1, "b.txt:1: found '20,30,40'"),
-    "negative size": (train_on(lambda p: p.starthon("20,30,-40,10")), 1, "b.txt:1: the box has the size -40 x 10"),
-    "fractions": (train_on(lambda p: p.starthon("0.1,0.2,0.5,0.5")), 1, "looks like fractions"),
+    "negative size": (train_on(lambda p: p.starthon("20,30,-40,10")), 1, "b.txt:1: the box 20,30,-40,10 (x,y,w,h)"),
+    "photos that look alike": (train_on(lambda p: p.starthon("0.1,0.2,0.5,0.5")), 2, "2 photos that all look alike"),
     "photo cut short": (train_on(lambda p: p.spoilt(truncate)), 1, "broken photo"),
     "text named .jpg": (train_on(lambda p: p.spoilt(text_as_photo)), 1, "is no photo"),
     "unknown backbone": (train("--backbone", "resnet5O"), 2, "Unknown backbone 'resnet5O'"),
@@ -281,6 +404,52 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
     "detect without photos": (lambda p: ["detect", p.model], 2, "Name at least one photo"),
     "folder without photos": (lambda p: ["detect", p.model, p.file("e/x.md", "").parent], 2, "holds no photos"),
     "score out of range": (lambda p: ["detect", p.model, p.photos, "--min-score", "30"], 2, "from 0 to 1"),
+    "check a missing folder": (lambda p: ["check", p.folder / "nowhere"], 2, "nowhere is not there"),
+    "check nothing": (lambda p: ["check"], 2, "required"),
+    "check a photo": (lambda p: ["check", p.photo()], 2, "is one photo: expected a folder"),
+    "check without labels": (lambda p: ["check", p.photos / "images"], 2, "no labels of a known format"),
+    "check as an unknown format": (
+        lambda p: ["check", p.photos, "--format", "papyrus"], 2, "Unknown format 'papyrus': expected one of starthon"),
+    "check for an unknown detector": (
+        lambda p: ["check", p.photos, "--detector", "yolo11"], 2, "There is no detector 'yolo11'"),
+    "check for an unknown preset": (
+        lambda p: ["check", p.photos, "--preset", "huge"], 2, "There is no preset 'huge' of retinanet"),
+    "check against a missing folder": (
+        lambda p: ["check", p.photos, "--valid", p.folder / "nowhere"], 2, "nowhere is not there"),
+    "mend into a full folder": (
+        lambda p: ["check", p.photos, "--fix", p.file("new/mine.txt", "x").parent], 2, "not empty: name a new folder"),
+    "mend into the photos": (lambda p: ["check", p.photos, "--fix", p.photos], 2, "not empty: name a new folder"),
+    "mend into a file": (lambda p: ["check", p.photos, "--fix", p.file("mended", "x")], 2, "is there already"),
+    "unwritable report": (
+        lambda p: ["check", p.photos, "--out", p.file("taken", "x") / "in"], 1, "Cannot write"),
+    "convert a missing folder": (
+        lambda p: ["convert", p.folder / "nowhere", p.folder / "new", "--to", "csv"], 2, "nowhere is not there"),
+    "convert a photo": (
+        lambda p: ["convert", p.photo(), p.folder / "new", "--to", "csv"], 2, "is one photo: expected a folder"),
+    "convert to nowhere": (lambda p: ["convert", p.photos, "--to", "csv"], 2, "required"),
+    "convert to nothing": (lambda p: ["convert", p.photos, p.folder / "new"], 2, "--to"),
+    "convert to an unknown format": (
+        lambda p: ["convert", p.photos, p.folder / "new", "--to", "papyrus"], 2, "Unknown format 'papyrus'"),
+    "convert from an unknown format": (
+        lambda p: ["convert", p.photos, p.folder / "new", "--to", "csv", "--format", "papyrus"], 2,
+        "Unknown format 'papyrus': expected one"),
+    "convert into a full folder": (
+        lambda p: ["convert", p.photos, p.file("new/mine.txt", "x").parent, "--to", "csv"], 2, "not empty"),
+    "convert into the photos": (lambda p: ["convert", p.photos, p.photos, "--to", "csv"], 2, "not empty"),
+    "convert faulty photos": (
+        lambda p: ["convert", p.with_label("</annotation>", ""), p.folder / "new", "--to", "csv"], 1,
+        "add --skip-bad"),
+    "a word for --fit-anchors": (train("--fit-anchors", "perhaps"), 2, "perhaps"),
+    "missing split": (train("--split", "split.json"), 2, "split.json is no split of a run"),
+    "no split": (lambda p: ["train", p.photos, "--split", p.file("s.json", "[]")], 2, "s.json is no split of a run"),
+    "split of other photos": (
+        lambda p: ["train", p.photos, "--split", p.file("s.json", '{"train": ["a.jpg"], "valid": []}')], 1,
+        "1 photos of"),
+    "unknown cache": (train("--cache", "cloud"), 2, "--cache"),
+    "unknown part": (lambda p: ["evaluate", p.model, p.photos, "--part", "noon"], 2, "--part"),
+    "part that is not named": (
+        lambda p: ["evaluate", p.model, p.photos, "--part", "test"], 2, "The photos have no part 'test'"),
+    "evaluate a photo": (lambda p: ["evaluate", p.model, p.photo()], 2, "is one photo: expected a folder"),
     "unwritable pictures": (
         lambda p: ["detect", p.model, p.photos, "--out", p.file("taken", "x") / "in"], 1, "Cannot write"),
 }  # fmt: skip

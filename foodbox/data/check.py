@@ -17,6 +17,7 @@ from foodbox.console import progress_bar
 from foodbox.data.duplicates import groups
 from foodbox.data.facts import look
 from foodbox.data.formats.common import LEFT_OUT, REMOVED, broken, right_ending
+from foodbox.data.listing import without_collecting
 from foodbox.errors import FoodboxError
 from foodbox.ops.boxes import iou
 from foodbox.records import Dataset, Finding, Photo, Source
@@ -107,8 +108,9 @@ def examine(dataset: Dataset, findings: Sequence[Finding], valid: Dataset | None
             dataset has parts of its own, those are held against each other.
     """
     faulty = {f.photo for f in findings if f.harm == "error"}
-    found = [finding for photo in dataset for finding in _of_photo(photo, photo.path in faulty)]
-    return [*found, *_of_boxes(dataset), *_of_classes(dataset), *look_alikes(dataset, valid)]
+    with without_collecting():
+        found = [finding for photo in dataset for finding in _of_photo(photo, photo.path in faulty)]
+        return [*found, *_of_boxes(dataset), *_of_classes(dataset), *look_alikes(dataset, valid)]
 
 
 def by_harm(findings: Sequence[Finding]) -> list[Finding]:

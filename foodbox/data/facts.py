@@ -62,19 +62,18 @@ class Facts(NamedTuple):
 def look(
     paths: Iterable[Path],
     whole: bool = False,
-    stamps: Mapping[str, Stamp] | None = None,
+    stamp: Callable[[Path], Stamp] | None = None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> dict[Path, Facts]:
     """The facts of many photos, opened by all cores, or remembered from the last time.
 
     Args:
         whole: read each photo to its end instead of its head alone; only this finds one that is cut short.
-        stamps: path → size and time, where they are known already.
+        stamp: gives a photo's size and time, where that is quicker than asking the disk.
         progress: called now and then with the number of photos done.
     """
     paths = list(dict.fromkeys(paths))
-    stamps = stamps or {}
-    now = {path: stamps.get(str(path)) or _stamp(path) for path in paths}
+    now = {path: (stamp or _stamp)(path) for path in paths}
     with closing(_database()) as database:
         found = _remembered(database, now, whole)
         missing = iter([path for path in paths if path not in found])
@@ -126,7 +125,7 @@ def _stamp(path: Path) -> Stamp:
     try:
         about = path.stat()
     except OSError:
-        return (-1, -1)
+        return (0, 0)
     return about.st_size, about.st_mtime_ns
 
 
@@ -188,7 +187,7 @@ def _remembered(database: sqlite3.Connection, now: Mapping[Path, Stamp], whole: 
 def _remember(database: sqlite3.Connection, seen: Mapping[Path, Facts], now: Mapping[Path, Stamp]) -> None:
     # Not what may be opened the next time, the file unchanged.
     kept = {path: facts for path, facts in seen.items() if HEIF_EXTRA not in facts.fault}
-    rows = [(_key(path), *now[path], *facts) for path, facts in kept.items() if now[path] != (-1, -1)]
+    rows = [(_key(path), *now[path], *facts) for path, facts in kept.items() if now[path] != (0, 0)]
     try:
         with database:
             database.executemany(f"REPLACE INTO photos1 VALUES ({', '.join('?' * 9)})", rows)

@@ -75,7 +75,8 @@ def read_parts(photos: Path, settings: TrainSettings) -> tuple[Dataset, Dataset]
     if settings.sample is not None:
         # Validation photos are set apart besides the sample, so that as many are trained on as were asked for.
         apart = 0 if given.photos else max(1, round(settings.sample * settings.valid_share))
-        dataset = splits.sample(dataset, settings.sample + apart, settings.seed)
+        labelled = dataset.with_photos([photo for photo in dataset if photo.labelled])
+        dataset = splits.sample(labelled, settings.sample + apart, settings.seed)
     both = dataset.with_photos(dataset.photos + given.photos)
     wanted = _paths(both)
     # Faults of photos that are left out stop nothing. Those that cannot be opened are of no part: they may be meant.
@@ -98,15 +99,6 @@ def read_parts(photos: Path, settings: TrainSettings) -> tuple[Dataset, Dataset]
         if not part.box_count:
             raise FoodboxError(f"None of the {len(part)} photos to {role} on has a box: add labelled photos.")
     return train, valid
-
-
-def _without_test(dataset: Dataset) -> Dataset:
-    """The photos without those that the labels keep for testing, unless these are all there are."""
-    left = [photo for photo in dataset if photo.part != "test"]
-    if len(left) in (0, len(dataset)):
-        return dataset
-    say(f"{len(dataset) - len(left):,} photos are kept for testing, as the labels say, and left out.")
-    return dataset.with_photos(left)
 
 
 def saved_parts(
@@ -147,7 +139,10 @@ def _to_train_on(dataset: Dataset) -> Dataset:
         return part_of(dataset, "train")
     # A folder of valid or test photos alone was chosen by the person, and is trained on.
     unnamed = [photo for photo in dataset if not photo.part]
-    return dataset.with_photos(unnamed) if unnamed else dataset
+    if len(unnamed) in (0, len(dataset)):
+        return dataset
+    say(f"Training on none of the {len(dataset) - len(unnamed):,} photos that the labels keep for validation or tests.")
+    return dataset.with_photos(unnamed)
 
 
 def _saved(split: dict[str, list[str]], sources: Sequence[Dataset], origin: Path) -> tuple[Dataset, Dataset]:

@@ -71,7 +71,8 @@ def test_the_order_is_that_of_the_paths(
 def test_size_and_time_are_those_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("12345")
     about = (tmp_path / "a.txt").stat()
-    assert scan(tmp_path).files == {str(tmp_path / "a.txt"): (5, about.st_mtime_ns)}
+    assert scan(tmp_path).stamp(tmp_path / "a.txt") == (5, about.st_mtime_ns)
+    assert scan(tmp_path).stamp(tmp_path / "b.txt") == (0, 0)
 
 
 def test_below_the_folder_where_one_is_names_are_as_a_path_writes_them(

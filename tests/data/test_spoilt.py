@@ -19,7 +19,7 @@ from foodbox.data import formats
 SIZE = (160, 120)
 COUNT = 44
 Spoil = Callable[[Path, Path, Path], str | None]
-"""Spoils a photo or its label; has the validation photos' folder, too. Names the file that must be found, if not the photo."""
+"""Spoils a photo or its label, or the validation photos. Gives the file that must be found if that is not the photo."""
 
 
 def picture(seed: int) -> Image.Image:

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import foodbox
-from foodbox import api
 from foodbox.config import TrainSettings
 from foodbox.data import tables
 from foodbox.data.formats import FORMATS
@@ -135,15 +134,19 @@ def test_weights_of_a_run_start_another(photos: Path, tmp_path: Path, capfd: pyt
     assert "starts anew: class_tower.output" in capfd.readouterr().err
 
 
-def test_sample_and_split(photos: Path) -> None:
-    chosen = TrainSettings(sample=4, valid_share=0.25, seed=3)
-    train, valid = api._read_parts(photos, chosen)
-    assert (len(train), len(valid)) == (4, 1)
-    assert not {p.path for p in train} & {p.path for p in valid}
-    again = api._read_parts(photos, chosen)
-    assert [p.path for p in again[0]] == [p.path for p in train]
-    other = api._read_parts(photos, chosen.model_copy(update={"seed": 4}))
-    assert [p.path for p in other[0]] != [p.path for p in train]
+def test_fitted_anchors_and_another_runs_split(photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Anchors that reach more boxes are kept in the model; what the person sets goes before them."""
+    first = foodbox.train(photos, runs=tmp_path, epochs=1, fit_anchors=True, seed=3, **QUICK)
+    assert "boxes are reached by an anchor of retinanet" in capfd.readouterr().err
+    split = first.folder / "split.json"
+    sizes = (9.0, 18.0, 36.0, 72.0, 144.0)
+    again = foodbox.train(
+        photos, runs=tmp_path, epochs=1, fit_anchors=True, split=split, seed=4, anchor_sizes=sizes, **QUICK
+    )
+    assert foodbox.load(again.model).detector.settings.anchor_sizes == sizes
+    assert (again.folder / "split.json").read_text() == split.read_text()
+    other = foodbox.train(photos, runs=tmp_path, epochs=1, seed=4, **QUICK)
+    assert (other.folder / "split.json").read_text() != split.read_text()
 
 
 def test_unknown_settings_are_refused_before_reading(tmp_path: Path) -> None:

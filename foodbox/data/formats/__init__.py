@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from foodbox.console import progress_bar
 from foodbox.data.facts import look
 from foodbox.data.formats import coco, csv_table, kfood, labelme, starthon, uecfood, voc, yolo
 from foodbox.data.formats.common import Labels, assemble
-from foodbox.data.listing import Listing, scan
+from foodbox.data.listing import Listing, scan, without_collecting
 from foodbox.errors import UsageError
 from foodbox.ops.boxes import area
 from foodbox.records import Dataset, Finding, Photo
@@ -111,26 +109,14 @@ def read(place: Path, format: str | None = None, whole: bool = False) -> tuple[D
         known = "; ".join(f"{kind.title} ({kind.looks})" for kind in FORMATS.values())
         count = len(listing.photos)
         raise UsageError(f"{place} holds {count} photos and no labels of a known format: expected one of {known}.")
-    with _without_collecting():
+    with without_collecting():
         labels = FORMATS[fitting[0]].read(listing)
         paths = [raw.path for raw in labels.photos]
         with progress_bar("opening photos", len(paths)) as bar:
-            facts = look(paths, whole, listing.files, bar.to)
+            facts = look(paths, whole, listing.stamp, bar.to)
         dataset, findings = assemble(labels, facts)
     dataset.format = fitting[0]
     return dataset, findings
-
-
-@contextmanager
-def _without_collecting() -> Iterator[None]:
-    """No garbage collection while a million objects are made that all stay: looking through them takes a third more."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def prune(dataset: Dataset, format: str) -> tuple[Dataset, list[str]]:

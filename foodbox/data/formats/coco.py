@@ -55,8 +55,7 @@ FOLDERS = {"train": "train", "valid": "val", "test": "test"}
 def fits(listing: Listing) -> bool:
     """Whether one of the largest .json files has two of COCO's three lists, or one of annotations."""
     files = listing.ending(".json")
-    sizes = listing.files
-    return any(map(_looks_like_coco, heapq.nlargest(LOOKS, files, key=lambda file: sizes.get(str(file), (0, 0))[0])))
+    return any(map(_looks_like_coco, heapq.nlargest(LOOKS, files, key=lambda file: listing.stamp(file)[0])))
 
 
 def read(listing: Listing) -> Labels:

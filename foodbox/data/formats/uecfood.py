@@ -58,7 +58,7 @@ def read(listing: Listing) -> Labels:
     for file, folder in folders.items():
         own: dict[str, RawPhoto] = {}
         for path in by_folder[file.parent]:
-            key = (folder.parent, path.name, listing.files[str(path)][0])
+            key = (folder.parent, path.name, listing.stamp(path)[0])
             photo = next((one for one in alike[key] if _same_content(one.path, path)), None)
             if photo is None:
                 photo = RawPhoto(path, labelled=False)

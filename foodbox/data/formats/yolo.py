@@ -107,7 +107,7 @@ def fits(listing: Listing) -> bool:
     if _configs(listing, []):
         return True
     texts = _texts(listing)
-    some = (label for path in listing.photos if (label := _label(path, texts)) and listing.files[label][0])
+    some = (label for path in listing.photos if (label := _label(path, texts)) and listing.stamp(label)[0])
     return any(_is_label(label, largest=PIXELS) for label in islice(some, LOOKS))
 
 
@@ -191,7 +191,7 @@ def _configs(listing: Listing, findings: list[Finding]) -> list[_Config]:
 
 
 def _small(listing: Listing, *endings: str) -> list[Path]:
-    return [file for file in listing.ending(*endings) if listing.files.get(str(file), (0, 0))[0] <= LARGEST]
+    return [file for file in listing.ending(*endings) if listing.stamp(file)[0] <= LARGEST]
 
 
 def _listed_names(names: object) -> list[str] | None:
