@@ -14,7 +14,7 @@ from PIL import Image
 
 from foodbox import config
 from foodbox.config import TrainSettings
-from foodbox.console import progress_bar, say
+from foodbox.console import is_speaker, progress_bar, say
 from foodbox.data import formats, splits, tables
 from foodbox.data.check import examine, healthy, look_whole, sound
 from foodbox.data.images import open_photo, photo_size, prepare
@@ -29,7 +29,7 @@ from foodbox.detectors.base import Detector, DetectorSettings
 from foodbox.errors import UsageError
 from foodbox.evaluation.scores import SURE, Scores, score
 from foodbox.evaluation.starthon import prediction_file
-from foodbox.files import new_folder, write_whole
+from foodbox.files import expect_new, write_whole
 from foodbox.inference.output import DetectionWriter, find_all
 from foodbox.inference.predict import half_precision_pays, pick_device, predict, predict_photos
 from foodbox.records import Dataset, Detections, Finding, Photo, Target
@@ -97,16 +97,16 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     torch.manual_seed(chosen.seed)
     detector = _start(kind, preset, changes, chosen, train_part.names)
     folder = RunFolder.new(Path(runs), name, chosen.detector)
-    folder.write_config(
-        {
-            "photos": str(photos),
-            "train": chosen.model_dump(mode="json"),
-            "detector": detector.settings.model_dump(mode="json"),
-            "names": detector.names,
-        }
-    )
-    folder.write_split(train_part, valid_part)
-    return _fit(detector, train_part, valid_part, chosen, folder, start, resume=False)
+    about = {
+        "photos": str(photos),
+        "train": chosen.model_dump(mode="json"),
+        "detector": detector.settings.model_dump(mode="json"),
+        "names": detector.names,
+    }
+    if is_speaker():  # of processes that train together, one writes
+        folder.write_config(about)
+        folder.write_split(train_part, valid_part)
+    return _fit(detector, train_part, valid_part, chosen, folder, about, start, resume=False)
 
 
 def resume(run: PathLike) -> Run:
@@ -125,14 +125,13 @@ def resume(run: PathLike) -> Run:
     train_part, valid_part = saved_parts(folder.read_split(), photos, chosen, names, folder.path)
     detector = build(pretrained.read(folder.last_model))
     say(f"Going on with {folder.path}.")
-    return _fit(detector, train_part, valid_part, chosen, folder, start, resume=True)
+    return _fit(detector, train_part, valid_part, chosen, folder, saved, start, resume=True)
 
 
 def _fit(
     detector: Detector, train_part: Dataset, valid_part: Dataset, chosen: TrainSettings, folder: RunFolder,
-    start: float, resume: bool,
+    about: dict[str, Any], start: float, resume: bool,
 ) -> Run:  # fmt: skip
-    about = folder.read_config()
     fitted = fit(detector, train_part, valid_part, chosen, folder, about, resume)
     seconds = fitted.seconds if resume else time.monotonic() - start
     return Run(folder.path, folder.best_model, seconds, fitted.epoch, fitted.scores, fitted.interrupted)
@@ -206,7 +205,7 @@ def check(
     """
     kind, settings = detector_and_settings(detector, preset)
     if fix is not None:
-        new_folder(Path(fix))
+        expect_new(Path(fix))
     dataset, findings = read_labels(Path(photos), format, whole=True)
     others = read_labels(Path(valid), format, whole=True)[0] if valid is not None else None
     findings += examine(dataset, findings, others)
@@ -248,7 +247,7 @@ def convert(
     """
     if to not in formats.FORMATS:
         raise UsageError(f"Unknown format {to!r}: expected one of {', '.join(formats.FORMATS)}.")
-    new_folder(Path(dest))
+    expect_new(Path(dest))
     dataset, findings = read_labels(Path(source), format)
     dataset, words = sound(dataset, findings, skip_bad)
     dataset, lost = formats.prune(dataset, to)

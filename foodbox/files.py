@@ -50,16 +50,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FOODBOX_CACHE") or platformdirs.user_cache_path("foodbox"))
 
 
-def new_folder(path: Path) -> Path:
-    """Makes a folder that nothing is in yet.
+def expect_new(path: Path) -> None:
+    """Looks that nothing is where a folder shall be made.
 
     Raises:
-        UsageError: there is something in it.
-        FoodboxError: the place cannot be written to.
+        UsageError: there is something.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"{path} is there already and not empty: name a new folder, so that nothing is overwritten.")
-    return make_folder(path)
 
 
 def free_name(stem: str, taken: set[str]) -> str:

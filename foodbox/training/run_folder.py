@@ -60,12 +60,14 @@ class RunFolder:
             UsageError: the name is taken.
             FoodboxError: the place cannot be written to.
         """
-        make_folder(runs)
         if name is None and os.environ.get("WORLD_SIZE", "1") != "1":
             raise UsageError("Processes that train together must know their run's folder: give it a --name.")
+        if name is not None and not is_speaker():  # the first of them sees whether the name is free, and makes it
+            return RunFolder(runs / name)
+        make_folder(runs)
         if name is not None:
             path = runs / name
-            if is_speaker() and path.exists() and any(path.iterdir()):
+            if path.exists() and any(path.iterdir()):
                 raise UsageError(
                     f"The run folder {path} is there already: choose another --name, or go on with --resume {path}."
                 )

@@ -252,7 +252,7 @@ def test_boxes_of_other_classes_on_one_place() -> None:
     kinds = {f.kind: f for f in examine(Dataset([photo], ["rice", "soup"]), [])}
     assert kinds["one box, two classes"].what == "the box is called 'soup', and the box at a.xml:1 'rice'"
     assert kinds["one box, two classes"].mend == ""
-    assert kinds["box drawn twice"].what == "the box is the box at a.xml:2 once more"
+    assert kinds["box drawn twice"].what == "the box at a.xml:2 stands here once more"
     assert str(kinds["box drawn twice"].source) == "a.xml:3"
 
 
@@ -262,7 +262,7 @@ def test_boxes_that_nobody_knows_the_source_of(drawn: Dataset) -> None:
     photo.boxes = photo.boxes.repeat(2, 1)
     photo.labels = photo.labels.repeat(2)
     found = [f for f in examine(drawn, []) if f.kind == "box drawn twice"]
-    assert [(f.source, f.box, f.what) for f in found] == [(Source(photo.path), 1, "the box is box 1 once more")]
+    assert [(f.source, f.box, f.what) for f in found] == [(Source(photo.path), 1, "box 1 stands here once more")]
 
 
 @pytest.mark.parametrize(("size", "tiny"), [((31, 31), True), ((32, 5), False), ((5, 32), False)])
