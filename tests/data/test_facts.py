@@ -87,7 +87,7 @@ def test_a_changed_photo_is_opened_again(tmp_path: Path, opened: list[str]) -> N
 def test_stamps_that_are_known_need_no_look_at_the_disk(tmp_path: Path, opened: list[str]) -> None:
     path = photo(tmp_path / "a.jpg")
     for stamp, times in (((1, 1), 1), ((1, 1), 1), ((1, 2), 2)):
-        look([path], stamp=lambda path: stamp)
+        look([path], stamp=lambda path, known=stamp: known)
         assert len(opened) == times
 
 
