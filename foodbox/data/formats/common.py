@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import unicodedata
 from collections import defaultdict
@@ -292,8 +293,7 @@ def read_text(path: Path | str, findings: list[Finding], photo: Path | None = No
     None, and an error among the findings, where the file cannot be read or is neither.
     """
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path for each of 40,000 labels takes longer than reading them
-            data = file.read()
+        data = _bytes(path)
     except OSError as fault:
         findings.append(_unreadable(path, f"the file cannot be read ({fault.strerror})", photo))
         return None
@@ -304,6 +304,15 @@ def read_text(path: Path | str, findings: list[Finding], photo: Path | None = No
             continue
     findings.append(_unreadable(path, "the file is no text in UTF-8 or CP949", photo))
     return None
+
+
+def _bytes(path: Path | str) -> bytes:
+    """A file's bytes, in half the time that open() takes for the few of a label: there may be 40,000 of them."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        return b"".join(iter(lambda: os.read(descriptor, 2**20), b""))
+    finally:
+        os.close(descriptor)
 
 
 def without_photo(source: Source, name: str) -> Finding:
