@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +63,14 @@ class Listing:
         entry = self.files.get(str(path))
         about = _stat(entry) if entry is not None else None
         return (about.st_size, about.st_mtime_ns) if about is not None else (0, 0)
+
+    def digest(self) -> bytes:
+        """SHA-256 over all files' paths, sizes and times: another one says that something has changed."""
+        lines = []
+        for path, entry in self.files.items():
+            about = _stat(entry)
+            lines.append(f"{path}\n{about.st_size} {about.st_mtime_ns}\n" if about else f"{path}\n")
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).digest()
 
     def __contains__(self, path: Path) -> bool:
         return str(path) in self.files

@@ -14,6 +14,7 @@ from foodbox.console import progress_bar
 from foodbox.data.facts import look
 from foodbox.data.formats import coco, csv_table, kfood, labelme, starthon, uecfood, voc, yolo
 from foodbox.data.formats.common import Labels, assemble
+from foodbox.data.formats.remembered import recall, remember
 from foodbox.data.listing import Listing, scan, without_collecting
 from foodbox.errors import UsageError
 from foodbox.ops.boxes import area
@@ -33,6 +34,7 @@ class Format:
         classes, many, masks, ignore, empty, unlabelled, parts: what it can hold besides one box a photo: the names of
             classes, several boxes a photo, outlines, a mark for boxes that do not count, photos that show nothing,
             photos of which nobody said what they show, and which part (train, valid, test) a photo belongs to.
+        alone: whether all that is read lies in the folder, besides photos that labels name elsewhere.
     """
 
     title: str
@@ -47,6 +49,7 @@ class Format:
     empty: bool = True
     unlabelled: bool = False
     parts: bool = False
+    alone: bool = True
 
 
 FORMATS: dict[str, Format] = {
@@ -83,7 +86,7 @@ FORMATS: dict[str, Format] = {
     ),
     "uecfood": Format(
         "UECFOOD", "numbered folders with a bb_info.txt", uecfood.fits, uecfood.read, uecfood.write,
-        empty=False, unlabelled=True,
+        empty=False, unlabelled=True, alone=False,
     ),
 }  # fmt: skip
 
@@ -109,13 +112,19 @@ def read(place: Path, format: str | None = None, whole: bool = False) -> tuple[D
         known = "; ".join(f"{kind.title} ({kind.looks})" for kind in FORMATS.values())
         count = len(listing.photos)
         raise UsageError(f"{place} holds {count} photos and no labels of a known format: expected one of {known}.")
+    name = fitting[0]
     with without_collecting():
-        labels = FORMATS[fitting[0]].read(listing)
-        paths = [raw.path for raw in labels.photos]
-        with progress_bar("opening photos", len(paths)) as bar:
-            facts = look(paths, whole, listing.stamp, bar.to)
-        dataset, findings = assemble(labels, facts)
-    dataset.format = fitting[0]
+        if (kept := recall(listing, name, whole)) is not None:
+            dataset, findings = kept
+        else:
+            labels = FORMATS[name].read(listing)
+            paths = [raw.path for raw in labels.photos]
+            with progress_bar("opening photos", len(paths)) as bar:
+                facts = look(paths, whole, listing.stamp, bar.to)
+            dataset, findings = assemble(labels, facts)
+            if FORMATS[name].alone:
+                remember(listing, name, whole, dataset, findings)
+    dataset.format = name
     return dataset, findings
 
 
