@@ -74,7 +74,7 @@ class Finding:
         return f"{self.source}: {self.what}." + (f" {self.todo}." if self.todo else "")
 
 
-@dataclass
+@dataclass(slots=True)
 class Photo:
     """One photo and what is known to be on it; its pixels stay on the disk.
 

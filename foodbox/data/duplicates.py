@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 NEAR = 8
 """Bits of 64 in which the perceptual hashes of two photos of one scene may differ. Of 386 photos of meals, the pairs up
@@ -52,7 +50,13 @@ def near_duplicates(hashes: Ints, most: int = NEAR) -> Ints:
 
 def groups(hashes: Ints, most: int = NEAR) -> Ints:
     """int64 [N]: the number of the group of look-alikes that each photo belongs to, often alone."""
-    one, other = near_duplicates(hashes, most).T
-    links = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(hashes), len(hashes)))
-    result: Ints = connected_components(links, directed=False)[1].astype(np.int64)
-    return result
+    group = np.arange(len(hashes))
+    pairs = near_duplicates(hashes, most)
+    while len(pairs):  # each takes the smallest number among those it is linked with, until nothing changes
+        before = group.copy()
+        np.minimum.at(group, pairs[:, 0], group[pairs[:, 1]])
+        np.minimum.at(group, pairs[:, 1], group[pairs[:, 0]])
+        group = group[group]
+        if np.array_equal(before, group):
+            break
+    return group

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ REMOVED = "the box is removed"
 """What mending does. A photo of which not all is known is left out: an object without a box would be taught as none."""
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Item = TypeVar("Item")
 
 
 @dataclass(slots=True)
@@ -158,8 +159,8 @@ def assemble(labels: Labels, facts: Mapping[Path, Facts]) -> tuple[Dataset, list
         kept,
         torch.split(torch.from_numpy(inside[good].astype(np.float32)), sizes),
         torch.split(torch.tensor([place[boxes[n].label] for n in good], dtype=torch.int64), sizes),
-        _ignored([boxes[n].ignore for n in good], sizes),
-        _portions([boxes[n] for n in good], sizes),
+        ignored([boxes[n].ignore for n in good], sizes),
+        portions([boxes[n] for n in good], sizes),
         strict=True,
     )
     photos = []
@@ -330,7 +331,7 @@ def _unreadable(path: Path | str, what: str, photo: Path | None) -> Finding:
     return bad_label(Source(path), what, photo, "Save it as UTF-8 text")
 
 
-def _ignored(ignore: list[bool], sizes: list[int]) -> Sequence[torch.Tensor]:
+def ignored(ignore: list[bool], sizes: list[int]) -> Sequence[torch.Tensor]:
     """A bool [N] for each photo. Where nothing is ignored, photos with as many boxes share one."""
     if any(ignore):
         parts: Sequence[torch.Tensor] = torch.split(torch.tensor(ignore, dtype=torch.bool), sizes)
@@ -339,7 +340,8 @@ def _ignored(ignore: list[bool], sizes: list[int]) -> Sequence[torch.Tensor]:
     return [shared[size] for size in sizes]
 
 
-def _portions(items: list[RawBox], sizes: Sequence[int]) -> Iterator[list[RawBox]]:
+def portions(items: list[Item], sizes: Sequence[int]) -> Iterator[list[Item]]:
+    """The items of one photo after the other, of which each has so many."""
     start = 0
     for size in sizes:
         yield items[start : start + size]

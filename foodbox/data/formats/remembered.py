@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from foodbox.data.formats.common import ignored, portions
 from foodbox.data.listing import Listing
 from foodbox.errors import FoodboxError
 from foodbox.files import cache_folder, write_whole
-from foodbox.records import Dataset, Finding, Photo, Polygon, Source
+from foodbox.records import Dataset, Finding, Photo, Source
 
 WORTH_IT = 500
 """Photos from which it is kept: fewer are read in no time."""
@@ -126,7 +127,7 @@ def _dataset(tensors: dict[str, Tensor], words: dict[str, Any], listing: Listing
         for file, line in zip(tensors["file"].tolist(), tensors["line"].tolist(), strict=True)
     ]
     polygons = list(torch.split(tensors["points"], tensors["corners"].tolist()))
-    outlines: list[list[Polygon]] = list(_portions(polygons, tensors["outlines"].tolist()))
+    outlines = list(portions(polygons, tensors["outlines"].tolist()))
     photos = [
         Photo(
             paths[path], width, height, boxes, labels, own if masked else None, ignore, told, labelled, part, kind,
@@ -137,10 +138,10 @@ def _dataset(tensors: dict[str, Tensor], words: dict[str, Any], listing: Listing
             tensors["sizes"].tolist(),
             torch.split(tensors["boxes"], counts),
             torch.split(tensors["labels"], counts),
-            _portions(outlines, counts),
+            portions(outlines, counts),
             tensors["masked"].tolist(),
-            torch.split(tensors["ignore"], counts),
-            _portions(sources, counts),
+            ignored(tensors["ignore"].tolist(), counts),
+            portions(sources, counts),
             tensors["labelled"].tolist(),
             words["parts"],
             words["kinds"],
@@ -154,10 +155,3 @@ def _dataset(tensors: dict[str, Tensor], words: dict[str, Any], listing: Listing
 
 def _finding(file: str, line: int | None, what: str, todo: str, harm: Any, photo: str | None, *rest: Any) -> Finding:
     return Finding(Source(file, line), what, todo, harm, photo and Path(photo), *rest)  # type: ignore[arg-type]
-
-
-def _portions(items: Sequence[Any], sizes: Sequence[int]) -> Iterator[list[Any]]:
-    start = 0
-    for size in sizes:
-        yield list(items[start : start + size])
-        start += size
