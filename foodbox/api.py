@@ -157,7 +157,7 @@ def _start(
     kind: type[Detector], preset: DetectorSettings, changes: dict[str, Any], chosen: TrainSettings, names: list[str]
 ) -> Detector:
     """A detector with its starting weights: the person's settings go before the weights', these before the preset's."""
-    weights = pretrained.find(chosen.weights, config.apply(preset, changes).model_dump())
+    weights = pretrained.find(chosen.weights, config.apply(preset, changes).model_dump(), chosen.detector)
     if weights is None:
         say("Starting from nothing: no weights are carried over.")
         return kind(names, config.apply(preset, changes))

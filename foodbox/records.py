@@ -161,7 +161,8 @@ class Preprocessing(BaseModel):
 
     A photo is resized so that its longer side is `size` (`fit="longest"`), or its shorter side is `size` while the
     longer stays within `max_size` (`fit="shortest"`, Faster R-CNN section 3.3 and RetinaNet section 5), or so that both
-    sides are `size` whatever its shape (`fit="stretch"`). Batches are padded right and below to a multiple of
+    sides are `size` whatever its shape (`fit="stretch"`). With `fit="letterbox"` its longer side becomes `size`, and it
+    lies in the middle of a grey square of that side, as in darknet. Batches are padded right and below to a multiple of
     `multiple`.
     The network sees (pixel / 255 - mean) / std in the order red, green, blue.
     """
@@ -169,7 +170,7 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(320, ge=32, le=4096)
-    fit: Literal["longest", "shortest", "stretch"] = "longest"
+    fit: Literal["longest", "shortest", "stretch", "letterbox"] = "longest"
     max_size: int = Field(1333, ge=32, le=8192)
     multiple: int = Field(32, ge=1)
     antialias: bool = True
@@ -180,6 +181,9 @@ class Preprocessing(BaseModel):
         """Width and height in pixels to which a photo of width x height is resized; never below 1."""
         if self.fit == "stretch":
             return self.size, self.size
+        if self.fit == "letterbox":  # in whole numbers, as darknet's letterbox_image
+            longer = max(width, height)
+            return max(1, width * self.size // longer), max(1, height * self.size // longer)
         if self.fit == "longest":
             scale = self.size / max(width, height)
         else:
@@ -188,6 +192,21 @@ class Preprocessing(BaseModel):
             return max(1, int(width * scale)), max(1, int(height * scale))
         # The small term keeps 319.9999999 at 320.
         return max(1, int(width * scale + 1e-6)), max(1, int(height * scale + 1e-6))
+
+    def frame(self, width: int, height: int, path: Path | None = None) -> Frame:
+        """The way between a photo of width x height pixels and its input; a letterbox begins beyond the photo."""
+        wide, high = self.resized(width, height)
+        if self.fit != "letterbox":
+            return Frame(width, height, wide, high, path)
+        across, down = width / wide, height / high  # pixels of the photo for one of the input
+        left, top = -((self.size - wide) // 2) * across, -((self.size - high) // 2) * down
+        right, bottom = left + self.size * across, top + self.size * down
+        return Frame(width, height, self.size, self.size, path, left, top, right, bottom)
+
+    @property
+    def ground(self) -> list[float]:
+        """The colour around a photo, 0 to 255: darknet's grey of 0.5 in a letterbox, else the mean, which becomes 0."""
+        return [127.0] * 3 if self.fit == "letterbox" else [255 * value for value in self.mean]
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,13 @@ from foodbox import cli
 from foodbox.config import TrainSettings
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
+from foodbox.detectors.yolo import YOLO, YOLOSettings
+from foodbox.ops.anchors import shape_iou
 from foodbox.ops.boxes import iou
 from foodbox.ops.coding import encode_centre
 from foodbox.ops.losses import sigmoid_focal_loss, smooth_l1_loss
 from foodbox.ops.matching import BACKGROUND, BETWEEN, match
-from foodbox.records import Frame, Preprocessing
+from foodbox.records import Frame, Preprocessing, Target
 from tests.test_house import FLOORS
 
 ROOT = Path(foodbox.__file__).parent
@@ -35,7 +37,8 @@ DOCS = sorted([*REPOSITORY.glob("README*.md"), *(REPOSITORY / "docs").glob("*.md
 
 # A line such as "`ops/losses.py`, `sigmoid_focal_loss`:", and a block of code below it.
 QUOTE = re.compile(r"^`(?P<path>[\w/]+\.py)`, `(?P<name>[\w.]+)`:\n\n?```python\n(?P<code>.*?)^```$", re.M | re.S)
-QUOTES = [(m["path"], m["name"], m["code"]) for m in QUOTE.finditer(RETINANET.read_text(encoding="utf-8"))]
+PAGES = [page for name in DETECTORS if (page := REPOSITORY / "docs" / f"{name}.md").exists()]
+QUOTES = [(m["path"], m["name"], m["code"]) for p in PAGES for m in QUOTE.finditer(p.read_text(encoding="utf-8"))]
 
 
 def definition(path: Path, name: str) -> list[str]:
@@ -69,8 +72,7 @@ def test_quoted_code_is_the_code(path: str, name: str, code: str) -> None:
 
 
 def test_every_quote_says_where_it_is_from() -> None:
-    text = RETINANET.read_text(encoding="utf-8")
-    assert len(QUOTES) == text.count("```python") >= 20
+    assert len(QUOTES) == sum(page.read_text(encoding="utf-8").count("```python") for page in PAGES) >= 20
 
 
 # -- Worked numbers -------------------------------------------------------------------------------------------------
@@ -134,6 +136,34 @@ def test_the_default_preset_is_as_described() -> None:
     assert {f"| `{name}` |" for name in RetinaNet.presets} <= set(re.findall(r"^\| `\w+` \|", text, re.M))
 
 
+def test_yolos_worked_numbers_are_what_the_code_gives() -> None:
+    """The example of docs/yolo.md: the same photo and box in a letterbox of 416 px."""
+    text = (REPOSITORY / "docs" / "yolo.md").read_text(encoding="utf-8")
+    settings = YOLOSettings(preprocessing=YOLO.presets["yolov3"]["preprocessing"], backbone="darknet_tiny")
+    frame = settings.preprocessing.frame(1280, 960)
+    box = frame.to_input(torch.tensor([[512.0, 256.0, 1024.0, 704.0]]))
+    told = ["{} × {}".format(*settings.preprocessing.resized(1280, 960)), f"y = −{-frame.top:g} to {frame.bottom:g}"]
+    told.append("`{:.1f} {:.1f} {:.1f} {:.1f}`".format(*box[0].tolist()))
+    sides = box[:, 2:] - box[:, :2]
+    overlap = shape_iou(sides, torch.tensor(settings.priors).view(-1, 2))[0].sort(descending=True).values
+    told += [f"IoU {overlap[0]:.3f}, the most", f"{overlap[1]:.3f}"]
+
+    detector = YOLO(["food"], settings)
+    anchors = YOLO.anchors_of(settings, 416, 416)
+    told.append(f"A = 3 (13² + 26² + 52²) = {len(anchors):,}")
+    outputs = {
+        "values": torch.zeros(1, len(anchors), 6),
+        "anchors": anchors,
+        "strides": torch.tensor([[32]] * 507 + [[16]] * 2028 + [[8]] * 8112),
+        "grids": torch.tensor([[13, 13], [26, 26], [52, 52]]),
+    }
+    (place,) = (detector._assign(box[None], outputs)[0] >= 0).nonzero().flatten().tolist()
+    assert (place // 3 // 13, place // 3 % 13, place % 3) == (6, 7, 1)
+    told.append(f"{float(detector.losses_of(outputs, [Target(box, torch.tensor([0]))])['boxes']):.3f}.")
+    for words in told:
+        assert words in text, f"docs/yolo.md does not say {words!r}"
+
+
 def test_the_floors_are_those_of_the_house() -> None:
     """docs/house.md has every file and folder of the package on the floor that tests/test_house.py checks."""
     text = (REPOSITORY / "docs" / "house.md").read_text(encoding="utf-8")
@@ -148,7 +178,8 @@ def test_the_floors_are_those_of_the_house() -> None:
 @pytest.mark.parametrize("document", DOCS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
     """Files and folders of the repository that a document links to or shows; other people's pages are not asked."""
-    targets = re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8"))
+    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.S)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
     paths = [t.split("#")[0] for t in targets if not re.match(r"[a-z]+:", t)]
     missing = [path for path in paths if path and not (document.parent / path).exists()]
     assert missing == []

@@ -44,31 +44,33 @@ class Augmentation:
             uint8 [3, frame.input_height, frame.input_width], and the way to these.
         """
         height, width = pixels.shape[-2:]
-        left, top, right, bottom = self._window(width, height)
+        left, right = (side * width / frame.width for side in (frame.left, frame.right))
+        top, bottom = (side * height / frame.height for side in (frame.top, frame.bottom))
+        x1, y1, x2, y2 = self._window(left, top, right, bottom)
         # Where a margin is negative, that much is cut off.
-        image = transforms.pad(pixels, [-left, -top, right - width, bottom - height], fill=fill)
+        image = transforms.pad(pixels, [-x1, -y1, x2 - width, y2 - height], fill=fill)
         image = transforms.resize(image, [frame.input_height, frame.input_width], antialias=True)
         mirror = bool(torch.rand(()) < self.mirror)
         if mirror:
             image = transforms.horizontal_flip(image)
         moved = dataclasses.replace(
             frame,
-            left=left * frame.width / width,
-            top=top * frame.height / height,
-            right=right * frame.width / width,
-            bottom=bottom * frame.height / height,
+            left=x1 * frame.width / width,
+            top=y1 * frame.height / height,
+            right=x2 * frame.width / width,
+            bottom=y2 * frame.height / height,
             mirror=mirror,
         )
         return self._light(image), moved
 
-    def _window(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """The part that is shown of width x height pixels: left, top, right, bottom; it may reach beyond them."""
+    def _window(self, left: float, top: float, right: float, bottom: float) -> tuple[int, int, int, int]:
+        """The part that is shown instead of this one, in whole pixels: left, top, right, bottom; may go beyond it."""
         low, high = (torch.tensor(z).log() for z in self.zoom)
         scale = float(torch.exp(low + (high - low) * torch.rand(())))
-        h, w = max(1, round(height / scale)), max(1, round(width / scale))
-        top = round((height - h) * float(torch.rand(())))
-        left = round((width - w) * float(torch.rand(())))
-        return left, top, left + w, top + h
+        h, w = max(1, round((bottom - top) / scale)), max(1, round((right - left) / scale))
+        y = round(top + (bottom - top - h) * float(torch.rand(())))
+        x = round(left + (right - left - w) * float(torch.rand(())))
+        return x, y, x + w, y + h
 
 
 def visible(frame: Frame, boxes: Tensor, labels: Tensor) -> Target:

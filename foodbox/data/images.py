@@ -115,8 +115,20 @@ def prepare(
         size: width and height of the photo itself, where `image` was decoded at a reduced scale.
     """
     width, height = size or image.size
-    wanted = preprocessing.resized(width, height)
-    return resize(image, wanted, preprocessing.antialias), Frame(width, height, *wanted, path)
+    pixels = resize(image, preprocessing.resized(width, height), preprocessing.antialias)
+    return lay(pixels, preprocessing), preprocessing.frame(width, height, path)
+
+
+def lay(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """A resized photo uint8 [3, h, w] as it lies in its input: in a letterbox [3, size, size], else as it is."""
+    if preprocessing.fit != "letterbox":
+        return pixels
+    height, width = pixels.shape[1:]
+    left, top = ((preprocessing.size - side) // 2 for side in (width, height))
+    square = torch.tensor(preprocessing.ground).to(pixels.dtype).view(3, 1, 1)
+    square = square.repeat(1, preprocessing.size, preprocessing.size)
+    square[:, top : top + height, left : left + width] = pixels
+    return square
 
 
 def turn_points(points: Tensor, orientation: int, width: float, height: float) -> Tensor:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from foodbox.data.augment import Augmentation, visible
-from foodbox.data.images import open_photo, resize
+from foodbox.data.images import lay, open_photo, resize
 from foodbox.data.pixel_cache import DiskCache, MemoryCache, PixelCache
 from foodbox.records import Batch, Frame, Photo, Preprocessing, Target
 
@@ -56,11 +56,11 @@ class PreparedPhotos(TorchDataset[Item]):
     def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, index = key
         photo = self.photos[index]
-        frame = Frame(
-            photo.width, photo.height, *self.preprocessing.resized(photo.width, photo.height), path=photo.path
-        )
+        frame = self.preprocessing.frame(photo.width, photo.height, photo.path)
         pixels = self._pixels(index)
-        if self.augmentation is not None:
+        if self.augmentation is None:
+            pixels = lay(pixels, self.preprocessing)
+        else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(hash((self.seed, epoch, index)))
                 pixels, frame = self.augmentation(pixels, frame, fill(self.preprocessing))
@@ -173,7 +173,7 @@ def _loader(
 
 
 class Collate:
-    """Puts prepared photos into one batch, padded right and below with the preprocessing's mean colour."""
+    """Puts prepared photos into one batch, padded right and below with the preprocessing's ground."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing
@@ -191,5 +191,5 @@ class Collate:
 
 
 def fill(preprocessing: Preprocessing) -> list[float]:
-    """The mean colour that padding has, 0 to 255: it becomes 0 in the network."""
-    return [255 * value for value in preprocessing.mean]
+    """The colour that padding has, 0 to 255."""
+    return preprocessing.ground

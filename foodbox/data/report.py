@@ -13,7 +13,7 @@ from torch import Tensor
 
 from foodbox.data.check import by_harm, class_counts
 from foodbox.ops.anchors import best_overlap
-from foodbox.records import Dataset, Finding, Frame, Preprocessing, Source
+from foodbox.records import Dataset, Finding, Preprocessing, Source
 
 REACHED = 0.5
 """IoU from which an anchor takes a box (RetinaNet section 4; the other detectors' papers say the same)."""
@@ -117,14 +117,12 @@ def boxes_in_input(dataset: Dataset, preprocessing: Preprocessing) -> tuple[Tens
     photos = [photo for photo in dataset if photo.boxes.shape[0]]
     if len(photos) > BOXES:
         photos = draw.sample(photos, BOXES)
-    sizes = [preprocessing.resized(photo.width, photo.height) for photo in photos]
-    found = [
-        Frame(photo.width, photo.height, *size).to_input(photo.boxes[~photo.ignore])
-        for photo, size in zip(photos, sizes, strict=True)
-    ]
+    frames = [preprocessing.frame(photo.width, photo.height) for photo in photos]
+    found = [frame.to_input(photo.boxes[~photo.ignore]) for photo, frame in zip(photos, frames, strict=True)]
     boxes = torch.cat(found) if found else torch.zeros((0, 4))
     if len(boxes) > BOXES:
         boxes = boxes[sorted(draw.sample(range(len(boxes)), BOXES))]
+    sizes = [(frame.input_width, frame.input_height) for frame in frames]
     longest = [max((size[side] for size in sizes), default=1) for side in (0, 1)]
     width, height = (preprocessing.multiple * math.ceil(side / preprocessing.multiple) for side in longest)
     return boxes, height, width

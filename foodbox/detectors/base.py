@@ -102,7 +102,8 @@ class Detector(nn.Module, ABC):
         for i, frame in enumerate(frames):
             mine = place[photo == i][:most]
             detections = Detections(
-                boxes=frame.to_photo(boxes[i, mine]).cpu(),
+                # In a letterbox the input reaches beyond the photo.
+                boxes=clip(frame.to_photo(boxes[i, mine]), frame.width, frame.height).cpu(),
                 scores=scores[i, mine].cpu(),
                 labels=labels[i, mine].cpu(),
                 names=self.names,

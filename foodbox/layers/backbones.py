@@ -1,5 +1,6 @@
 """Backbones: timm's networks as feature maps C3, C4, C5, with stages frozen where the person asks."""
 
+import contextlib
 import difflib
 from typing import Any, Self
 
@@ -9,6 +10,7 @@ from timm.layers import Conv2dSame, create_pool2d
 from torch import Tensor, nn
 
 from foodbox.errors import UsageError
+from foodbox.layers.darknet import TINY, DarknetTiny
 
 REDUCTIONS = (8, 16, 32)
 """C3, C4 and C5 are 8, 16 and 32 times smaller than the input: the level's number is the power of two."""
@@ -18,13 +20,18 @@ class Backbone(nn.Module):
     """A timm network up to C5, without weights of its own until somebody loads them.
 
     Args:
-        name: timm's name of a network with feature maps at strides 8, 16 and 32.
+        name: timm's name of a network with feature maps at strides 8, 16 and 32, or "darknet_tiny".
         frozen_stages: 0 trains all; n freezes everything up to and with the last layer of stride 2^n, so that 5 freezes
             the whole backbone.
         frozen_batch_norm: use the statistics that came with the weights and train neither scale nor shift: right for
             small batches, whose own statistics are too rough.
         batch_norm_eps: the epsilon that the weights were trained with.
         keras_layout: strides and padding as keras-resnet has them; for its weights, ResNets only.
+        fine_c4: C4 keeps C3's stride of 8 and C5 has 16, as in M2Det's ResNets; ResNets only.
+        leaky_slope: of every LeakyReLU below 0, where the weights need another than the network's own.
+        expansion: of MobileNets and EfficientNets, each map before its last convolution, which makes it narrow: six
+            times the channels, behind an activation. MobileNetV2 section 6.2 attaches SSDLite there. Other networks
+            give the maps that they have.
 
     Raises:
         UsageError: timm has no such network, or it has no such feature maps.
@@ -37,19 +44,31 @@ class Backbone(nn.Module):
         frozen_batch_norm: bool = True,
         batch_norm_eps: float = 1e-5,
         keras_layout: bool = False,
+        fine_c4: bool = False,
+        leaky_slope: float | None = None,
+        expansion: bool = False,
     ) -> None:
         super().__init__()
         self.body: Any
-        self.body, levels = _timm_features(name)
+        self.body, levels = _timm_features(name, expansion)
         if keras_layout:
             _keras_layout(self.body)
+        if fine_c4:
+            _fine_c4(self.body)
+        for module in self.modules():
+            if isinstance(module, nn.LeakyReLU) and leaky_slope is not None:
+                module.negative_slope = leaky_slope
         self.channels: list[int] = [self.body.feature_info.channels()[i] for i in levels]
         self._levels = levels
-        for module in self._batch_norms():
+        for module in batch_norms(self):
             module.eps = batch_norm_eps
             if frozen_batch_norm:
                 module.requires_grad_(False)
         self._freeze(frozen_stages)
+        last = self.body.feature_info.info[-1]["module"]
+        if expansion and last.endswith(".conv_pwl"):  # what makes the last map narrow is not asked
+            for part in ("conv_pwl", "bn3"):
+                self.body.get_submodule(last.replace("conv_pwl", part)).requires_grad_(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images [B, 3, H, W] → C3, C4, C5: [B, channels[i], H/8, W/8] and so on."""
@@ -58,13 +77,8 @@ class Backbone(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        for module in self._batch_norms():
-            if not module.weight.requires_grad:  # frozen, alone or with its stage: its statistics stay too
-                module.train(False)
+        rest_frozen_norms(self)
         return self
-
-    def _batch_norms(self) -> list[nn.BatchNorm2d]:
-        return [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
 
     def _freeze(self, stages: int) -> None:
         maps = [m for m in self.body.feature_info.info if m["reduction"] <= 2**stages]
@@ -76,23 +90,35 @@ class Backbone(nn.Module):
         inside = [i for i, n in enumerate(names) if n.startswith((f"{last}.", f"{last.replace('.', '_')}."))]
         # A map that is taken behind an activation (the stem of a ResNet) has no parameters: what comes before the
         # first stage is frozen.
-        stem = next(i for i, n in enumerate(names) if n.startswith(("layer", "stage", "blocks", "features")))
+        stem = next(i for i, n in enumerate(names) if n.startswith(("layer", "stage", "blocks", "features", "units")))
         for name in names[: inside[-1] + 1 if inside else stem]:
             self.body.get_parameter(name).requires_grad_(False)
 
 
+def batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    """Every batch norm within a module."""
+    return [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+def rest_frozen_norms(module: nn.Module) -> None:
+    """Where a batch norm is frozen, alone or with its stage, its statistics stay too."""
+    for norm in batch_norms(module):
+        if not norm.weight.requires_grad:
+            norm.train(False)
+
+
 def check_backbone(name: str) -> None:
     """Raises UsageError where timm has no network of this name, with names that are near."""
-    if not timm.is_model(name):
+    if not timm.is_model(name) and name != TINY:
         near = difflib.get_close_matches(name, timm.list_models(), n=3) or ["mobilenetv2_100", "resnet50"]
         raise UsageError(f"Unknown backbone {name!r}: expected the name of a timm network, such as {', '.join(near)}.")
 
 
-def _timm_features(name: str) -> tuple[Any, list[int]]:
+def _timm_features(name: str, expansion: bool = False) -> tuple[Any, list[int]]:
     """Timm's network with feature maps only, and which of its maps are C3, C4 and C5."""
     check_backbone(name)
     try:
-        body: Any = timm.create_model(name, features_only=True, pretrained=False)
+        body: Any = DarknetTiny() if name == TINY else _create(name, expansion)
         reductions = list(body.feature_info.reduction())
         levels = [max(i for i, r in enumerate(reductions) if r == wanted) for wanted in REDUCTIONS]
         with torch.no_grad():
@@ -111,6 +137,13 @@ def _timm_features(name: str) -> tuple[Any, list[int]]:
     return body, levels
 
 
+def _create(name: str, expansion: bool) -> Any:
+    if expansion:
+        with contextlib.suppress(TypeError, KeyError):  # of networks that have none
+            return timm.create_model(name, features_only=True, pretrained=False, feature_location="expansion")
+    return timm.create_model(name, features_only=True, pretrained=False)
+
+
 def _keras_layout(body: Any) -> None:
     """Turns a timm ResNet into keras-resnet's: stride in a block's first convolution, "same" padding at the stem.
 
@@ -124,3 +157,12 @@ def _keras_layout(body: Any) -> None:
     body.maxpool = create_pool2d("max", 3, 2, padding="same")
     for stage in (body.layer2, body.layer3, body.layer4):
         stage[0].conv1.stride, stage[0].conv2.stride = stage[0].conv2.stride, stage[0].conv1.stride
+
+
+def _fine_c4(body: Any) -> None:
+    """Takes the stride out of a timm ResNet's third stage."""
+    if not hasattr(body, "layer1") or not hasattr(body, "maxpool"):
+        raise UsageError("fine_c4 is for ResNet backbones: take resnet50, resnet101 or resnet152.")
+    for module in body.layer3[0].modules():
+        if isinstance(module, nn.Conv2d | nn.AvgPool2d):
+            module.stride = 1 if isinstance(module, nn.AvgPool2d) else (1, 1)

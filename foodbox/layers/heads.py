@@ -33,7 +33,7 @@ class Tower(nn.Sequential):
         for i in range(layers):
             self.add_module(f"conv{i}", nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "none"))
             if norm == "group":
-                self.add_module(f"norm{i}", nn.GroupNorm(_groups(channels), channels))
+                self.add_module(f"norm{i}", nn.GroupNorm(group_count(channels), channels))
             self.add_module(f"relu{i}", nn.ReLU(inplace=True))
         self.output = nn.Conv2d(channels, outputs, 3, padding=1)
         for module in self.modules():
@@ -46,7 +46,7 @@ class Tower(nn.Sequential):
                     nn.init.zeros_(module.bias)
 
 
-def _groups(channels: int) -> int:
+def group_count(channels: int) -> int:
     """32, or as many as divide the channels and leave each two: one alone on one place would have no spread."""
     return max(1, math.gcd(64, channels) // 2)
 

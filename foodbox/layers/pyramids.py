@@ -47,11 +47,11 @@ class FeaturePyramid(nn.Module):
         for i in range(len(merged) - 1, 0, -1):
             merged[i - 1] = merged[i - 1] + F.interpolate(merged[i], size=merged[i - 1].shape[-2:], mode="nearest")
         levels = [output(m) for output, m in zip(self.output, merged, strict=True)]
-        p6 = _strided(self.p6, features[-1] if self.extra_from == "C5" else levels[-1])
-        return [*levels, p6, _strided(self.p7, F.relu(p6))]
+        p6 = strided(self.p6, features[-1] if self.extra_from == "C5" else levels[-1])
+        return [*levels, p6, strided(self.p7, F.relu(p6))]
 
 
-def _strided(conv: nn.Module, features: Tensor) -> Tensor:
+def strided(conv: nn.Module, features: Tensor) -> Tensor:
     """The convolution, in float32 where bfloat16 is wrong.
 
     On the CPU, the weights' gradient of a strided bfloat16 convolution over maps of width 1 is wrong, up to NaN

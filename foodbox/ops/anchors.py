@@ -83,7 +83,7 @@ def kmeans_shapes(shapes: Tensor, k: int, rounds: int = 100) -> Tensor:
     centres = shapes[order[((torch.arange(k) + 0.5) / k * len(shapes)).long()]]
     nearest = torch.full((len(shapes),), -1)
     for _ in range(rounds):
-        before, nearest = nearest, iou(_at_origin(shapes), _at_origin(centres)).argmax(1)
+        before, nearest = nearest, shape_iou(shapes, centres).argmax(1)
         if torch.equal(before, nearest):
             break
         means = [shapes[nearest == i].mean(0) if (nearest == i).any() else centres[i] for i in range(k)]
@@ -103,6 +103,33 @@ def ratios_of(boxes: Tensor, k: int) -> tuple[float, ...]:
     return tuple(ratios + ratios[-1:] * (k - len(ratios)))
 
 
+def shape_iou(a: Tensor, b: Tensor) -> Tensor:
+    """The IoU of widths and heights [..., M, 2] with [..., N, 2], of boxes with one corner in common: [..., M, N]."""
+    return iou(_at_origin(a), _at_origin(b))
+
+
 def _at_origin(shapes: Tensor) -> Tensor:
-    """Widths and heights [N, 2] → boxes [N, 4] with one corner in common, whose IoU is that of the shapes."""
-    return torch.cat((torch.zeros_like(shapes), shapes), dim=1)
+    """Widths and heights [..., 2] → boxes [..., 4] with one corner in common, whose IoU is that of the shapes."""
+    return torch.cat((torch.zeros_like(shapes), shapes), dim=-1)
+
+
+def default_box_shapes(size: float, next_size: float, ratios: Sequence[float]) -> Tensor:
+    """SSD's default boxes of one place, centred at 0: section 2.2, "Choosing scales and aspect ratios".
+
+    In the order of the authors' code: a square of `size`, one of sqrt(size x next_size), then for each ratio the lying
+    box (width over height is the ratio) and the upright one, of the area size².
+
+    Args:
+        size, next_size: s_k and s_k+1 in pixels.
+        ratios: above 1; each stands for itself and its inverse.
+
+    Returns:
+        [2 + 2 x len(ratios), 4].
+    """
+    between = (size * next_size) ** 0.5
+    sides = [(size, size), (between, between)]
+    for ratio in ratios:
+        long, short = size * ratio**0.5, size / ratio**0.5
+        sides += [(long, short), (short, long)]
+    half = torch.tensor(sides, dtype=torch.float32) / 2
+    return torch.cat((-half, half), dim=1)

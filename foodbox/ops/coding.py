@@ -55,3 +55,18 @@ def _centre(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def _sides(boxes: Tensor) -> Tensor:
     sides = boxes[..., 2:] - boxes[..., :2]
     return torch.cat((sides, sides), dim=-1)  # w h w h
+
+
+# SSD's authors divide offsets of the centre by 0.1 and of the size by 0.2, which they call variances; torchvision
+# multiplies by weights of 10 and 5 instead. All four are then of one spread.
+VARIANCES = (0.1, 0.1, 0.2, 0.2)
+
+
+def encode_ssd(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """SSD equation 2 with the variances of its authors' code: `encode_centre` divided by them. [..., 4] → [..., 4]."""
+    return encode_centre(boxes, anchors) / anchors.new_tensor(VARIANCES)
+
+
+def decode_ssd(deltas: Tensor, anchors: Tensor) -> Tensor:
+    """The inverse of `encode_ssd`. [..., 4] → [..., 4]."""
+    return decode_centre(deltas * deltas.new_tensor(VARIANCES), anchors)

@@ -13,26 +13,47 @@ from safetensors.torch import load_file
 
 from foodbox.errors import FoodboxError, UsageError, first_line
 from foodbox.layers.backbones import check_backbone
-from foodbox.weights import keras_retinanet, model_file, torchvision
+from foodbox.weights import checkpoint, darknet, keras_retinanet, m2det, model_file, torchvision, torchvision_ssd, vgg
 from foodbox.weights.transfer import Weights
 
 CHOICES = ("coco", "imagenet", "none")
+CHECKPOINTS = (torchvision, torchvision_ssd, m2det, vgg)
+"""Whose checkpoints are read: each says by the names whether one is its own (`fits`), and renames it (`convert`)."""
+
+
+def read_checkpoint(path: Path) -> Weights:
+    """A .pth or .pt file of a network that we have.
+
+    Raises:
+        FoodboxError: the file is cut short, or is another network's.
+    """
+    state = checkpoint.load(path)
+    for importer in CHECKPOINTS:
+        if importer.fits(state):
+            weights: Weights = importer.convert(state, str(path))
+            return weights
+    known = "torchvision's RetinaNet, SSD300 or SSDLite320, of M2Det, or the reduced VGG-16"
+    raise checkpoint.refuse(state, str(path), f"a checkpoint of {known}")
+
+
 READERS = {
     ".safetensors": model_file.read_model,
-    ".pth": torchvision.read,
-    ".pt": torchvision.read,
+    ".pth": read_checkpoint,
+    ".pt": read_checkpoint,
     ".h5": keras_retinanet.read,
     ".hdf5": keras_retinanet.read,
+    ".weights": darknet.read,
 }
 EMBEDDED = Path(__file__).with_name("mobilenetv2_coco.safetensors")
 
 
-def find(choice: str, settings: dict[str, Any]) -> Weights | None:
+def find(choice: str, settings: dict[str, Any], detector: str = "retinanet") -> Weights | None:
     """The weights to start from.
 
     Args:
         choice: "coco", "imagenet", "none", or the path of a file.
         settings: the detector's, as the person wants them; they decide whose COCO weights fit.
+        detector: its name.
 
     Returns:
         None for "none".
@@ -44,15 +65,23 @@ def find(choice: str, settings: dict[str, Any]) -> Weights | None:
     if choice == "none":
         return None
     backbone = settings["backbone"]
+    if detector == "ssd" and (theirs := torchvision_ssd.find(choice, settings)) is not None:
+        return theirs
+    if choice == "coco" and detector == "yolo" and backbone in darknet.PUBLISHED:
+        return darknet.download(backbone)
+    if choice == "imagenet" and detector == "yolo" and backbone == "darknet53":
+        return darknet.of_timm(imagenet(backbone))
+    if choice == "coco" and detector == "m2det" and backbone in ("vgg16", "resnet101", "resnet152"):
+        raise m2det.not_for_download(backbone)
     if choice in ("imagenet", "coco"):
         check_backbone(backbone)
     if choice == "imagenet":
-        return imagenet(backbone)
+        return imagenet(backbone, reduced=backbone == "vgg16" and detector in ("ssd", "m2det"))
     if choice == "coco":
         if backbone == "mobilenetv2_100":
             return embedded()
         if backbone == "resnet50":
-            if settings["pyramid_channels"] != torchvision.PYRAMID_CHANNELS:
+            if detector != "retinanet" or settings["pyramid_channels"] != torchvision.PYRAMID_CHANNELS:
                 return torchvision.download("torchvision").backbone_only()
             return torchvision.download("torchvision_v2" if settings["tower_norm"] == "group" else "torchvision")
         raise UsageError(
@@ -93,8 +122,11 @@ def embedded() -> Weights:
     return Weights(tensors, "the embedded COCO backbone (MobileNetV2)", settings=settings)
 
 
-def imagenet(backbone: str) -> Weights:
+def imagenet(backbone: str, reduced: bool = False) -> Weights:
     """Timm's ImageNet weights of a backbone, downloaded from its hub once and kept in its cache.
+
+    Args:
+        reduced: VGG-16 as SSD and M2Det have it, with fc6 and fc7 thinned out.
 
     Raises:
         FoodboxError: there is no network and no copy in the cache, or timm has no weights for this backbone.
@@ -108,12 +140,14 @@ def imagenet(backbone: str) -> Weights:
     origin = f"timm's ImageNet {backbone}"
     try:
         _reachable(config.hf_hub_id)
-        body = timm.create_model(backbone, features_only=True, pretrained=True)
+        body = timm.create_model(backbone, features_only=not reduced, pretrained=True)
     except (OSError, RuntimeError, ValueError) as fault:
         raise FoodboxError(
             f"Could not download {origin} ({first_line(fault)}). Go on without a network with the embedded "
             "weights of the default preset (--preset light --weights coco), or with a file (--weights FILE)."
         ) from fault
+    if reduced:
+        return vgg.reduce(body.state_dict(), origin, config.mean, config.std)
     tensors = {f"backbone.body.{name}": tensor for name, tensor in body.state_dict().items()}
     norms = [m.eps for m in body.modules() if hasattr(m, "running_mean") and hasattr(m, "eps")]
     settings = {"backbone": backbone, "mean": tuple(config.mean), "std": tuple(config.std)}

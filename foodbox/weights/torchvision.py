@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import urllib.error
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_V2_Weights, RetinaNet_ResNet50_FPN_Weights
 
 from foodbox.detectors import DETECTORS
-from foodbox.errors import FoodboxError, first_line
+from foodbox.errors import FoodboxError
 from foodbox.weights.transfer import Weights
 
 COCO = {
@@ -54,39 +53,31 @@ def download(preset: Literal["torchvision", "torchvision_v2"]) -> Weights:
         FoodboxError: there is no network, or what came is not the file.
     """
     url = COCO[preset].url
+    return convert(fetch(url), f"torchvision's {url.rsplit('/', 1)[-1]}")
+
+
+def fetch(url: str) -> dict[str, Tensor]:
+    """The tensors behind one of torchvision's official URLs.
+
+    Raises:
+        FoodboxError: there is no network, or what came is not the file.
+    """
     try:
-        state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+        state: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
+            url, map_location="cpu", check_hash=True, weights_only=True
+        )
     except (urllib.error.URLError, OSError, RuntimeError) as fault:
         raise FoodboxError(
-            f"Could not download torchvision's COCO weights from {url} ({fault}). Go on without a network with the "
+            f"Could not download torchvision's weights from {url} ({fault}). Go on without a network with the "
             "embedded weights of the default preset (--preset light --weights coco), or with a file of your own "
             "(--weights FILE)."
         ) from fault
-    return convert(state, f"torchvision's {url.rsplit('/', 1)[-1]}")
+    return state
 
 
-def read(path: Path) -> Weights:
-    """A torchvision checkpoint from a local .pth file.
-
-    Raises:
-        FoodboxError: the file is cut short, holds more than tensors, or is another network's.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as fault:  # a damaged pickle raises anything: IndexError, AssertionError, struct.error ...
-        raise FoodboxError(
-            f"{path} is not a whole checkpoint of tensors ({first_line(fault)}). Download it again; files "
-            "that hold program objects besides tensors are not loaded, for safety."
-        ) from fault
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):
-        state = state["model"]  # what torchvision's own training script writes
-    if not isinstance(state, dict) or not state.keys() >= NEEDED:
-        some = ", ".join(list(state)[:3]) if isinstance(state, dict) else type(state).__name__
-        raise FoodboxError(
-            f"{path} is no RetinaNet of torchvision (it holds {some} ...): expected a checkpoint of "
-            "retinanet_resnet50_fpn or retinanet_resnet50_fpn_v2."
-        )
-    return convert(state, str(path))
+def fits(state: dict[str, Tensor]) -> bool:
+    """Whether a checkpoint's names are those of one of torchvision's RetinaNets."""
+    return state.keys() >= NEEDED
 
 
 def convert(state: dict[str, Tensor], origin: str) -> Weights:
@@ -97,15 +88,26 @@ def convert(state: dict[str, Tensor], origin: str) -> Weights:
     preset = "torchvision_v2" if "class_tower.norm0.weight" in tensors else "torchvision"
 
     places = len(tensors["box_tower.output.weight"]) // 4
-    categories = len(tensors["class_tower.output.weight"]) // places
-    known = CATEGORIES if categories == len(CATEGORIES) else ["__background__", *map(str, range(1, categories))]
-    kept = [i for i, name in enumerate(known) if name not in ("__background__", "N/A")]
+    names: list[str] = []
     for name in ("class_tower.output.weight", "class_tower.output.bias"):
-        rows = tensors[name].view(places, categories, *tensors[name].shape[1:])[:, kept]
-        tensors[name] = rows.reshape(-1, *tensors[name].shape[1:])
+        tensors[name], names = drop_unused(tensors[name], places)
     tensors |= _batch_counters(tensors)
     settings: dict[str, Any] = DETECTORS["retinanet"].presets[preset]
-    return Weights(tensors, origin, [known[i] for i in kept], "retinanet", {"backbone": "resnet50"} | settings)
+    return Weights(tensors, origin, names, "retinanet", {"backbone": "resnet50"} | settings)
+
+
+def drop_unused(rows: Tensor, places: int, keep_background: bool = False) -> tuple[Tensor, list[str]]:
+    """A tensor [places x categories, ...] without COCO's unused categories, and the names of the classes.
+
+    Args:
+        keep_background: leave its row before the classes'; it is no name in any case.
+    """
+    categories = len(rows) // places
+    known = CATEGORIES if categories == len(CATEGORIES) else ["__background__", *map(str, range(1, categories))]
+    names = [name for name in known if name not in ("__background__", "N/A")]
+    kept = [i for i, name in enumerate(known) if name in names or (keep_background and i == 0)]
+    rows = rows.view(places, categories, *rows.shape[1:])[:, kept]
+    return rows.reshape(-1, *rows.shape[2:]), names
 
 
 def _rename(name: str) -> str:

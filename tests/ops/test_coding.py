@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.models.detection._utils import BoxCoder
 
-from foodbox.ops.coding import decode_centre, decode_corner, encode_centre, encode_corner
+from foodbox.ops.coding import decode_centre, decode_corner, decode_ssd, encode_centre, encode_corner, encode_ssd
 
-PAIRS = [(encode_centre, decode_centre), (encode_corner, decode_corner)]
+PAIRS = [(encode_centre, decode_centre), (encode_corner, decode_corner), (encode_ssd, decode_ssd)]
 place = st.floats(-200, 1200, width=32)
 length = st.floats(1, 1000, width=32)
 box = st.tuples(place, place, length, length).map(lambda v: (v[0], v[1], v[0] + v[2], v[1] + v[3]))
@@ -29,6 +29,13 @@ def test_centre_coding_is_torchvisions() -> None:
     coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
     boxes, anchors = some_boxes(200), some_boxes(200)
     torch.testing.assert_close(encode_centre(boxes, anchors), coder.encode_single(boxes, anchors), rtol=1e-5, atol=1e-5)
+
+
+def test_ssds_coding_is_torchvisions() -> None:
+    coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
+    boxes, anchors, deltas = some_boxes(200), some_boxes(200), torch.randn(200, 4) * 4
+    torch.testing.assert_close(encode_ssd(boxes, anchors), coder.encode_single(boxes, anchors), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(decode_ssd(deltas, anchors), coder.decode_single(deltas, anchors), rtol=1e-5, atol=1e-2)
 
 
 def test_centre_decoding_is_torchvisions() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
 
 from foodbox.errors import FoodboxError
-from foodbox.weights import torchvision
+from foodbox.weights import pretrained, torchvision
 from foodbox.weights.model_file import build
 
 CLASSES = "head.classification_head.cls_logits"
@@ -53,7 +53,7 @@ def saved(state: Any, path: Path, **options: Any) -> Path:
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_a_checkpoint_fills_the_whole_detector(version: str, tmp_path: Path) -> None:
-    weights = torchvision.read(saved(state_of(version), tmp_path / "model.pth"))
+    weights = pretrained.read(saved(state_of(version), tmp_path / "model.pth"))
     detector = build(weights)
     assert weights.detector == "retinanet"
     assert detector.names == weights.names
@@ -66,7 +66,7 @@ def test_the_published_files_old_names_are_read_the_same(tmp_path: Path) -> None
     assert "head.classification_head.conv.6.weight" in old
     assert "head.regression_head.conv.2.bias" in old
     assert "backbone.fpn.inner_blocks.0.weight" in old
-    mine, other = (torchvision.read(saved(s, tmp_path / "model.pth")) for s in (state, old))
+    mine, other = (pretrained.read(saved(s, tmp_path / "model.pth")) for s in (state, old))
     assert mine.tensors.keys() == other.tensors.keys()
     assert all(torch.equal(mine.tensors[name], other.tensors[name]) for name in mine.tensors)
     assert mine.settings == other.settings
@@ -92,7 +92,7 @@ def test_other_numbers_of_classes_are_numbered() -> None:
 def test_a_training_scripts_checkpoint_holds_the_model_beside_other_things(tmp_path: Path) -> None:
     state = state_of("v2")
     path = saved({"model": state, "optimizer": {"state": {}}, "epoch": 3}, tmp_path / "model.pth")
-    assert torchvision.read(path).tensors.keys() == torchvision.convert(state, "a test").tensors.keys()
+    assert pretrained.read(path).tensors.keys() == torchvision.convert(state, "a test").tensors.keys()
 
 
 # -- Files that are refused -----------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def test_a_file_with_program_objects_is_refused_without_running_them(kind: str, 
     assert mark.exists()  # it does run where nobody takes care
     mark.unlink()
     with pytest.raises(FoodboxError, match="not loaded, for safety") as caught:
-        torchvision.read(path)
+        pretrained.read(path)
     assert str(path) in str(caught.value)
     assert not mark.exists()
 
@@ -131,7 +131,7 @@ def test_a_checkpoint_cut_short_is_refused(share: float, tmp_path: Path) -> None
     path = saved(state_of("v1"), tmp_path / "model.pth")
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(FoodboxError, match=r"model\.pth is not a whole checkpoint.*Download it again"):
-        torchvision.read(path)
+        pretrained.read(path)
 
 
 @pytest.mark.parametrize(
@@ -149,19 +149,19 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     path.write_bytes(content)
     with pytest.raises(FoodboxError, match=r"model\.pth is"):
-        torchvision.read(path)
+        pretrained.read(path)
 
 
 @pytest.mark.parametrize("state", [{"features.0.weight": torch.zeros(3)}, [torch.zeros(3)], torch.zeros(3), {}])
 def test_another_networks_checkpoint_is_refused(state: Any, tmp_path: Path) -> None:
-    with pytest.raises(FoodboxError, match=r"no RetinaNet of torchvision.*expected a checkpoint"):
-        torchvision.read(saved(state, tmp_path / "model.pth"))
+    with pytest.raises(FoodboxError, match=r"model\.pth (looks like a VGG.*expected|is no checkpoint)"):
+        pretrained.read(saved(state, tmp_path / "model.pth"))
 
 
 def test_a_checkpoint_without_its_box_head_is_refused(tmp_path: Path) -> None:
     state = {name: tensor for name, tensor in state_of("v1").items() if "regression" not in name}
     with pytest.raises(FoodboxError, match=r"model\.pth"):
-        build(torchvision.read(saved(state, tmp_path / "model.pth")))
+        build(pretrained.read(saved(state, tmp_path / "model.pth")))
 
 
 # -- Download -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,297 @@
+"""SSD: Single Shot MultiBox Detector, Liu, Anguelov, Erhan, Szegedy, Reed, Fu, Berg, ECCV 2016 (arXiv 1512.02325).
+
+In the order of the paper: the network with its extra feature layers and predictors (section 2.1), default boxes,
+matching and the loss with hard negative mining (2.2), detection (3). SSDLite (MobileNetV2, Sandler et al. 2018, section
+6.2) is the same with depthwise-separable convolutions. `docs/ssd.md` walks through it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from foodbox.detectors.base import Detector, DetectorSettings, Outputs
+from foodbox.errors import UsageError
+from foodbox.layers.backbones import Backbone
+from foodbox.layers.heads import per_anchor
+from foodbox.layers.mobilenetv3 import MobileNetV3Large
+from foodbox.layers.separable import ExtraMap, Norm, lite_head, size_after
+from foodbox.layers.vgg import VGG16
+from foodbox.ops import boxes as box_ops
+from foodbox.ops.anchors import default_box_shapes, grid_anchors, ratios_of
+from foodbox.ops.coding import decode_ssd, encode_ssd
+from foodbox.ops.losses import giou_loss, hard_negative_loss, smooth_l1_loss
+from foodbox.ops.matching import match_default_boxes
+from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
+
+Share = Annotated[float, Field(gt=0)]
+Ratio = Annotated[float, Field(gt=1)]
+
+# The extra feature layers: channels between and out, then kernel, stride and padding of what makes the map smaller.
+# SSD300 is figure 2, SSD512 footnote 5 with the authors' code; SSDLite's widths are torchvision's.
+EXTRAS = {
+    "ssd300": [(256, 512, 3, 2, 1), (128, 256, 3, 2, 1), (128, 256, 3, 1, 0), (128, 256, 3, 1, 0)],
+    "ssd512": [(256, 512, 3, 2, 1), *[(128, 256, 3, 2, 1)] * 3, (128, 256, 4, 1, 1)],
+    "lite": [(256, 512, 3, 2, 1), (128, 256, 3, 2, 1), (128, 256, 3, 2, 1), (64, 128, 3, 2, 1)],
+}
+VGG = "vgg16"
+OWN_STRIDES = {VGG: (8, 16), "mobilenet_v3_large": (16, 32), "mobilenet_v3_large_reduced": (16, 32)}
+"""Backbones that are not timm's, and the strides of their maps."""
+
+
+class SSDTraining(DetectorSettings):
+    """What concerns training alone: the same weights work with any of it."""
+
+    frozen_stages: int = Field(0, ge=0, le=5, description="Freeze the backbone through stride 2^n; 5 freezes it all.")
+    match_high: float = Field(0.5, gt=0, le=1, description="IoU from which a default box takes a box.")
+    negatives: float = Field(3.0, ge=0, description="Hard negatives of a photo for each of its positives.")
+    least_negatives: int = Field(0, ge=0, description="Hard negatives of a photo with fewer positives or none.")
+    box_loss: Literal["smooth_l1", "giou"] = Field("smooth_l1", description="The loss on matched default boxes.")
+    box_weight: float = Field(1.0, gt=0, description="alpha of equation 1.")
+
+
+class SSDSettings(SSDTraining):
+    """The paper's choices for SSD300; presets change some."""
+
+    backbone: str = Field(VGG, description="vgg16 (SSD's own), mobilenet_v3_large(_reduced), or a timm name.")
+    first_map: Literal[3, 4] = Field(4, description="The first map taken of a timm network: C3 or C4.")
+    frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm as it came.")
+    batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of a timm network's batch norm.")
+    layout: Literal["ssd300", "ssd512", "lite"] = Field("ssd300", description="Whose extra layers and predictors.")
+    norm: Norm = Field("none", description="Normalisation in extra layers and in SSDLite's predictors.")
+
+    scales: Annotated[tuple[Share, ...], Field(min_length=2)] = Field(
+        (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05),
+        description="Sizes of the default boxes map by map, and one more, as shares of the input's sides.",
+    )
+    anchor_ratios: Annotated[tuple[Ratio, ...], Field(min_length=1)] = Field(
+        (2.0, 3.0), description="Long over short side of the default boxes, lying and upright."
+    )
+    maps_of_four: tuple[int, ...] = Field((0, 4, 5), description="Maps that have the first ratio only; 0 is the first.")
+    steps: tuple[Share, ...] = Field((), description="Pixels between places map by map; else input over places.")
+
+    score_threshold: float = Field(0.01, ge=0, le=1, description="Scores below this are not decoded.")
+    candidates: int = Field(400, ge=1, description="Best scores of each class that go into NMS.")
+    nms_iou: float = Field(0.45, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
+    max_detections: int = Field(200, ge=1, description="Boxes kept on a photo.")
+
+
+# Photos stretched to a square as torchvision does it. Caffe's pixels have their mean taken off and keep their spread.
+SQUARE = Preprocessing(size=300, fit="stretch", multiple=1, antialias=False)
+CAFFE = {"mean": (0.48235, 0.45882, 0.40784), "std": (1 / 255, 1 / 255, 1 / 255)}
+HALVES = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+SSDLITE = {"layout": "lite", "norm": "batch", "scales": (0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0), "maps_of_four": ()}
+# What a computer without a GPU trains in minutes. docs/benchmarks.md has the measurements behind each choice.
+LIGHT = SSDLITE | {
+    "preprocessing": Preprocessing(size=320, fit="stretch"),
+    "backbone": "mobilenetv2_100",
+    "frozen_stages": 3,
+    "first_map": 3,  # smaller boxes than SSDLite's, which begins at C4
+    "norm": "group",
+    "scales": (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0),
+    "least_negatives": 30,
+}
+# Section 3.4. What comes before the second pooling stays as it came: its edges and colours hold for any photo.
+SSD300 = {
+    "preprocessing": SQUARE.model_copy(update=CAFFE),
+    "steps": (8, 16, 32, 64, 100, 300),
+    "frozen_stages": 1,
+}
+SSD512 = {
+    "preprocessing": SQUARE.model_copy(update=CAFFE | {"size": 512}),
+    "layout": "ssd512",
+    "scales": (0.04, 0.1, 0.26, 0.42, 0.58, 0.74, 0.9, 1.06),
+    "maps_of_four": (0, 5, 6),
+    "frozen_stages": 1,
+}
+SSDLITE320 = SSDLITE | {
+    "preprocessing": SQUARE.model_copy(update=HALVES | {"size": 320}),
+    "backbone": "mobilenet_v3_large_reduced",
+    "frozen_batch_norm": False,
+    "score_threshold": 0.001,
+    "nms_iou": 0.55,
+    "candidates": 300,
+    "max_detections": 300,
+}
+
+
+class SSD(Detector):
+    """SSD with VGG-16, and SSDLite with any backbone.
+
+    With torchvision's `SSD300_VGG16_Weights.COCO_V1` (preset "ssd300") it must reproduce their COCO val2017 AP of 25.1,
+    which stands for the paper's table 6, SSD300* on test-dev (25.1); with preset "ssdlite320" and their
+    `SSDLite320_MobileNet_V3_Large_Weights.COCO_V1` an AP of 21.3.
+
+    Settings follow section 3.4, COCO. Where the authors' Caffe code says more than the paper, it is followed: offsets
+    are divided by variances (ops/coding.py), and SSD300's default boxes lie in steps of 8, 16, 32, 64, 100 and 300 px
+    (`steps`), where the paper divides the input by the places of a map, as the other presets do. With both, a photo
+    without boxes has no negatives and teaches nothing; `least_negatives` changes that. The optimiser is
+    training/optimiser.py's, not the paper's.
+    """
+
+    Settings = SSDSettings
+    Training = SSDTraining
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "light": LIGHT,
+        "ssd300": SSD300,
+        "ssd512": SSD512,
+        "ssdlite320": SSDLITE320,
+    }
+    settings: SSDSettings
+
+    def __init__(self, names: list[str], settings: SSDSettings) -> None:
+        super().__init__(names, settings)
+        s, lite = settings, settings.layout == "lite"
+        maps = len(_strides(s)) + len(EXTRAS[s.layout])
+        if len(s.scales) != maps + 1 or len(s.steps) not in (0, maps):
+            raise UsageError(
+                f"There are {len(s.scales)} scales and {len(s.steps)} steps: expected {maps + 1} scales, one for each "
+                f"of {maps} maps and one more, and {maps} steps or none."
+            )
+        self.backbone, widths = _backbone(s)
+        if s.backbone == VGG:
+            # Section 3.1: conv4_3 has another scale than the maps behind it. Its norm is set to 20, and learns.
+            self.conv4_3_norm = nn.Parameter(torch.full((512,), 20.0))
+        self.extras = nn.ModuleList()
+        for between, width, kernel, stride, padding in EXTRAS[s.layout]:
+            self.extras.append(ExtraMap(widths[-1], between, width, kernel, stride, padding, lite, s.norm))
+            widths.append(width)
+        self.class_heads, self.box_heads = nn.ModuleList(), nn.ModuleList()
+        for i, width in enumerate(widths):
+            for heads, values in ((self.class_heads, 1 + len(names)), (self.box_heads, 4)):
+                outputs = len(_shapes(s, i)) * values
+                heads.append(lite_head(width, outputs, s.norm) if lite else nn.Conv2d(width, outputs, 3, padding=1))
+        for part in (self.extras, self.class_heads, self.box_heads):
+            for conv in (m for m in part.modules() if isinstance(m, nn.Conv2d)):
+                # "xavier" (section 3); SSDLite as torchvision.
+                nn.init.normal_(conv.weight, std=0.03) if lite else nn.init.xavier_uniform_(conv.weight)
+                if conv.bias is not None:
+                    nn.init.zeros_(conv.bias)
+
+    # -- The network: section 2.1, figure 2 -------------------------------------------------------------------------
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Pixels [B, 3, H, W] → logits [B, A, 1 + K], the first background; deltas [B, A, 4]; anchors [A, 4].
+
+        Default boxes run map by map, row by row, and at one place as `default_box_shapes` has them.
+        """
+        maps = self.backbone(self.normalise(images))[-len(_strides(self.settings)) :]  # [B, widths[i], H/8, W/8] ...
+        if self.settings.backbone == VGG:
+            maps[0] = F.normalize(maps[0].float(), dim=1) * self.conv4_3_norm.view(1, -1, 1, 1)
+        for extra in self.extras:
+            maps.append(extra(maps[-1]))
+        logits = [per_anchor(head(x), 1 + len(self.names)) for head, x in zip(self.class_heads, maps, strict=True)]
+        deltas = [per_anchor(head(x), 4) for head, x in zip(self.box_heads, maps, strict=True)]
+        return {
+            "logits": torch.cat(logits, dim=1).float(),  # [B, A, 1 + K]
+            "deltas": torch.cat(deltas, dim=1).float(),  # [B, A, 4]
+            "anchors": self.anchors_of(self.settings, images.shape[2], images.shape[3]).to(images.device),
+        }
+
+    # -- Default boxes: section 2.2, "Choosing scales and aspect ratios for default boxes" --------------------------
+
+    @classmethod
+    def anchors_of(cls, settings: SSDSettings, height: int, width: int) -> Tensor:
+        """The default boxes on an input of height x width pixels: [A, 4]; 8732 on SSD300."""
+        places = [(math.ceil(height / stride), math.ceil(width / stride)) for stride in _strides(settings)]
+        for _, _, *shape in EXTRAS[settings.layout]:
+            places.append((size_after(places[-1][0], *shape), size_after(places[-1][1], *shape)))
+        found = []
+        for i, (rows, columns) in enumerate(places):
+            cell = _shapes(settings, i) * torch.tensor([width, height, width, height])
+            step = (settings.steps[i],) * 2 if settings.steps else (height / rows, width / columns)
+            found.append(grid_anchors(cell, rows, columns, step))
+        return torch.cat(found)
+
+    @classmethod
+    def anchor_choices(cls, settings: SSDSettings, boxes: Tensor) -> list[dict[str, Any]]:
+        """All scales times one factor, the ratios as they are or as the boxes'."""
+        scales = [tuple(factor * scale for scale in settings.scales) for factor in (0.35, 0.5, 0.7, 1.0, 1.4)]
+        sides = (boxes[:, 2:] - boxes[:, :2]).sort(dim=1).values  # [N, 2]: short, long
+        theirs = ratios_of(F.pad(sides, (2, 0)), len(settings.anchor_ratios))
+        ratios = settings.anchor_ratios, tuple(max(ratio, 1.05) for ratio in theirs)
+        return [{"scales": scale, "anchor_ratios": ratio} for scale in scales for ratio in ratios]
+
+    # -- Training: section 2.2, "Matching strategy", "Training objective", "Hard negative mining" --------------------
+
+    def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        """Equation 1: the confidence loss ("classes", equation 3) and the localisation loss ("boxes", equation 2).
+
+        Both are divided by N, the number of the batch's default boxes that took a box.
+        """
+        return self.losses_of(self(images), targets)
+
+    def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
+        """The losses, from outputs that are there already."""
+        s, anchors = self.settings, outputs["anchors"]
+        boxes, labels = stack_targets(targets)  # [B, M, 4], [B, M]
+        overlap = box_ops.iou(boxes, anchors[None])  # [B, M, A]
+        overlap = overlap.masked_fill_((box_ops.area(boxes) <= 0)[..., None], -1.0)  # rows that only fill up
+        matched = match_default_boxes(overlap, s.match_high)  # [B, A]
+        found = matched >= 0
+        answer = matched.clamp(min=0)
+
+        truth = torch.where(found, labels.gather(1, answer) + 1, 0)  # [B, A]; 0 is background
+        class_loss = hard_negative_loss(outputs["logits"], truth, s.negatives, s.least_negatives)  # [B, A]
+        box = boxes.gather(1, answer[..., None].expand(-1, -1, 4))[found]  # [P, 4], P matched default boxes
+        box_loss = self._box_loss(outputs["deltas"][found], box, anchors.expand(len(targets), -1, -1)[found])  # [P]
+        positives = found.sum().clamp(min=1)
+        return {"classes": class_loss.sum() / positives, "boxes": s.box_weight * box_loss.sum() / positives}
+
+    def _box_loss(self, deltas: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
+        """Equation 2 for P matched default boxes, or 1 - GIoU: three times [P, 4] → [P]."""
+        if self.settings.box_loss == "giou":
+            return giou_loss(decode_ssd(deltas, anchors), boxes)
+        return smooth_l1_loss(deltas, encode_ssd(boxes, anchors), beta=1.0)
+
+    # -- Detection: section 3.7, "Inference time" -------------------------------------------------------------------
+
+    def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
+        """Of each class at most `candidates` scores over the threshold; then NMS class by class."""
+        s = self.settings
+        threshold = s.score_threshold if min_score is None else min_score
+        scores = outputs["logits"].softmax(-1)[..., 1:].transpose(1, 2)  # [B, K, A]
+        score, anchor = scores.topk(min(s.candidates, scores.shape[2]))  # [B, K, C]
+        score = score.masked_fill(score <= threshold, -1.0) if threshold > 0 else score
+        label = torch.arange(len(self.names), device=score.device)[:, None].expand_as(score)
+        anchor = anchor.flatten(1)  # [B, K x C]
+        delta = outputs["deltas"].gather(1, anchor[..., None].expand(-1, -1, 4))
+        boxes = decode_ssd(delta, outputs["anchors"][anchor])
+        return self.select(score.flatten(1), label.flatten(1), boxes, frames, s.nms_iou, s.max_detections)
+
+    @property
+    def class_rows(self) -> dict[str, tuple[int, int]]:
+        last = ".output" if self.settings.layout == "lite" else ""
+        places = [len(_shapes(self.settings, i)) for i in range(len(self.class_heads))]
+        names = [(f"class_heads.{i}{last}", count) for i, count in enumerate(places)]
+        return {f"{name}.{part}": (count, 1) for name, count in names for part in ("weight", "bias")}
+
+
+def _backbone(s: SSDSettings) -> tuple[nn.Module, list[int]]:
+    """The backbone without its weights, and the channels of the maps that are taken."""
+    body: VGG16 | MobileNetV3Large | Backbone
+    if s.backbone == VGG:
+        body = VGG16(s.frozen_stages)
+    elif s.backbone in OWN_STRIDES:
+        body = MobileNetV3Large(s.backbone.endswith("_reduced"), s.frozen_stages, s.frozen_batch_norm)
+    else:
+        wide = s.layout == "lite"  # SSDLite takes a MobileNet's maps where they are widest
+        body = Backbone(s.backbone, s.frozen_stages, s.frozen_batch_norm, s.batch_norm_eps, expansion=wide)
+    return body, body.channels[-len(_strides(s)) :]
+
+
+def _strides(s: SSDSettings) -> tuple[int, ...]:
+    """Pixels of the input for one place of each of the backbone's maps."""
+    return OWN_STRIDES.get(s.backbone, (8, 16, 32)[s.first_map - 3 :])
+
+
+def _shapes(s: SSDSettings, i: int) -> Tensor:
+    """The default boxes of one place of map i, as shares of the input's sides, none of them over 1: [4 or 6, 4]."""
+    ratios = s.anchor_ratios[: 1 if i in s.maps_of_four else None]
+    return default_box_shapes(s.scales[i], s.scales[i + 1], ratios).clamp(-0.5, 0.5)

@@ -1,0 +1,187 @@
+"""What every detector must bear, with its light preset: no boxes, tiny photos, other classes, its model file.
+
+A detector joins by being in the dictionary.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from foodbox.config import apply, build
+from foodbox.data.images import prepare
+from foodbox.data.loader import Collate
+from foodbox.detectors import DETECTORS
+from foodbox.detectors.base import Detector
+from foodbox.records import Batch, Detections, Target
+from foodbox.weights import model_file
+from foodbox.weights.transfer import Weights, put
+
+NAMES = ["apple", "bowl", "cake"]
+Photos = list[tuple[tuple[int, int], list[list[float]]]]
+"""Width and height of each, and boxes in its pixels."""
+
+SIDE = 64
+"""Of the inputs in pixels: enough for every stride, and fast."""
+
+
+def light(name: str, names: list[str]) -> Detector:
+    """A detector of the first preset for small photos, its norms as after some training."""
+    kind = DETECTORS[name]
+    settings = build(kind.Settings, next(iter(kind.presets.values())))
+    detector = kind(names, apply(settings, {"size": SIDE}))
+    for module in detector.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+    return detector
+
+
+@pytest.fixture(params=DETECTORS)
+def detector(request: pytest.FixtureRequest) -> Detector:
+    return light(request.param, NAMES)
+
+
+def batch_of(detector: Detector, photos: Photos) -> Batch:
+    """A batch of one-coloured photos, with labels 0, 1, 2 ..."""
+    items = []
+    for i, (size, boxes) in enumerate(photos):
+        image = Image.new("RGB", size, ("red", "green", "blue")[i % 3])
+        pixels, frame = prepare(image, detector.preprocessing)
+        target = frame.to_input(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+        items.append((pixels, Target(target, torch.arange(len(boxes)) % len(detector.names)), frame))
+    return Collate(detector.preprocessing)(items)
+
+
+BATCHES: dict[str, Photos] = {
+    "boxes": [((90, 60), [[10, 10, 50, 50]]), ((60, 90), [[5, 5, 55, 80], [20, 30, 40, 50]])],
+    "a photo without boxes": [((90, 60), []), ((60, 90), [[5, 5, 55, 80]])],
+    "no boxes": [((90, 60), []), ((60, 90), [])],
+    "one photo": [((90, 60), [[10, 10, 50, 50], [10, 10, 50, 50]])],
+    "a box of the whole photo": [((90, 60), [[0, 0, 90, 60]])],
+    "a tiny box": [((90, 60), [[30, 30, 30.2, 30.2]])],
+    "one pixel": [((1, 1), [[0, 0, 1, 1]])],
+    "one pixel without boxes": [((1, 1), [])],
+    "a line of pixels": [((1, 400), [[0, 20, 1, 200]]), ((400, 1), [[20, 0, 200, 1]])],
+}
+
+
+@pytest.mark.parametrize("photos", BATCHES.values(), ids=BATCHES)
+def test_losses_are_finite_and_train(detector: Detector, photos: Photos) -> None:
+    batch = batch_of(detector.train(), photos)
+    losses = detector.losses(batch.images, batch.targets)
+    assert losses
+    assert all(value.ndim == 0 and value.isfinite() and value >= 0 for value in losses.values()), losses
+    torch.stack(list(losses.values())).sum().backward()
+    gradients = [p.grad for p in detector.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    if any(boxes for _, boxes in photos):
+        assert any(gradient.any() for gradient in gradients)
+
+
+def check(found: Detections, names: list[str], size: tuple[int, int]) -> None:
+    """Detections keep the contract: inside the photo, no empty box, best first."""
+    assert found.boxes.shape == (len(found), 4)
+    assert found.boxes.dtype == found.scores.dtype == torch.float32
+    assert found.labels.dtype == torch.int64
+    assert found.names == names
+    assert (found.width, found.height) == size
+    assert found.boxes.isfinite().all()
+    assert (found.boxes[:, :2] >= 0).all()
+    assert (found.boxes[:, 2:] <= torch.tensor(size) + 1e-3).all()
+    assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
+    assert ((found.scores >= 0) & (found.scores <= 1)).all()
+    assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
+    assert ((found.labels >= 0) & (found.labels < len(names))).all()
+
+
+@pytest.mark.parametrize("photos", BATCHES.values(), ids=BATCHES)
+def test_detections_are_whole_or_none(detector: Detector, photos: Photos) -> None:
+    """All that a threshold of 0 lets through, and nothing at a threshold that nothing reaches."""
+    batch = batch_of(detector.eval(), photos)
+    with torch.no_grad():
+        outputs = detector(batch.images)
+    every, none = detector.decode(outputs, batch.frames, min_score=0.0), detector.decode(outputs, batch.frames, 1.0)
+    assert [len(found) for found in none] == [0] * len(photos)
+    for found, nothing, (size, _) in zip(every, none, photos, strict=True):
+        assert len(found) > 0
+        check(found, NAMES, size)
+        check(nothing, NAMES, size)
+
+
+def test_a_photos_outputs_do_not_depend_on_the_batch(detector: Detector) -> None:
+    batch = batch_of(detector.eval(), [((90, 90), []), ((90, 90), []), ((90, 90), [])])
+    with torch.no_grad():
+        together, alone = detector(batch.images), detector(batch.images[1:2])
+    for name, value in together.items():
+        if value.shape[:1] == (3,) and alone[name].shape[:1] == (1,):
+            torch.testing.assert_close(value[1:2], alone[name], rtol=1e-3, atol=1e-4)
+
+
+def test_losses_do_not_depend_on_the_order_of_photos(detector: Detector) -> None:
+    photos = BATCHES["a photo without boxes"]
+    one, other = (batch_of(detector.eval(), order) for order in (photos, photos[::-1]))
+    one.images[[0, 1]] = other.images[[1, 0]]  # the colours are drawn by place
+    first, second = (detector.losses(batch.images, batch.targets) for batch in (one, other))
+    for name, value in first.items():
+        assert value.item() == pytest.approx(second[name].item(), rel=1e-3, abs=1e-5)
+
+
+def test_a_saved_model_gives_the_same_outputs_to_the_bit(detector: Detector, tmp_path: Path) -> None:
+    model_file.save_model(tmp_path / "model.safetensors", detector.eval(), {})
+    loaded = model_file.build(model_file.read_model(tmp_path / "model.safetensors"))
+    assert type(loaded) is type(detector)
+    assert loaded.settings == detector.settings
+    assert loaded.names == NAMES
+    pixels = torch.randint(256, (2, 3, SIDE, SIDE), dtype=torch.uint8)
+    with torch.no_grad():
+        one, other = detector(pixels), loaded(pixels)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("names", [["cake", "apple", "bowl"], ["cake"], ["egg", "cake", "fig", "apple"]])
+def test_classes_are_carried_over_by_name(name: str, names: list[str]) -> None:
+    """In another order, a part of them, and among new ones: their entries, and what stands before them."""
+    given, mine = light(name, NAMES), light(name, names)
+    source = {key: tensor.clone() for key, tensor in given.state_dict().items()}
+    result = put(Weights(source, "a test", NAMES, name), mine)
+    after = mine.state_dict()
+    assert result.classes == [n for n in names if n in NAMES]
+    assert mine.class_rows
+    for key, tensor in after.items():
+        if key not in mine.class_rows:
+            assert key.endswith("num_batches_tracked") or torch.equal(tensor, source[key]), key
+            continue
+        places, before = mine.class_rows[key]
+        got, had = rows(tensor, places, before, names), rows(source[key], places, before, NAMES)
+        assert torch.equal(got[:, :before], had[:, :before])
+        for label in result.classes:
+            assert torch.equal(got[:, before + names.index(label)], had[:, before + NAMES.index(label)])
+
+
+def rows(tensor: Tensor, places: int, before: int, names: list[str]) -> Tensor:
+    return tensor.reshape(places, before + len(names), *tensor.shape[1:])
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_pretrained_part_is_named(name: str) -> None:
+    """The prefix is that of some parameters, and not of all."""
+    detector = light(name, NAMES)
+    names = [n for n, _ in detector.named_parameters()]
+    assert 0 < sum(n.startswith(detector.backbone_prefix) for n in names) < len(names)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_presets_can_be_built(name: str) -> None:
+    """All of them, without memory for their weights."""
+    kind = DETECTORS[name]
+    for values in kind.presets.values():
+        with torch.device("meta"):
+            assert sum(p.numel() for p in kind(["food"], build(kind.Settings, values)).parameters()) > 0
