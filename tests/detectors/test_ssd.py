@@ -296,7 +296,7 @@ def test_presets_are_settings(preset: str) -> None:
 
 # -- Learning -------------------------------------------------------------------------------------------------------
 
-STEPS = 100
+STEPS = 180
 
 
 @pytest.mark.slow
