@@ -30,7 +30,9 @@ def filled(module: Any) -> dict[str, Tensor]:
     """A module's names and shapes; every tensor one number of its own, stored once, so that files stay small."""
     shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
     numbers = (torch.arange(len(shapes), device="cpu") / 1000 + 0.5).split(1)
-    return {name: number.reshape(()).expand(shape) for (name, shape), number in zip(shapes.items(), numbers, strict=True)}
+    return {
+        name: number.reshape(()).expand(shape) for (name, shape), number in zip(shapes.items(), numbers, strict=True)
+    }
 
 
 def state_of(preset: str, categories: int = 91) -> dict[str, Tensor]:
