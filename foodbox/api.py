@@ -132,9 +132,8 @@ def _fit(
     detector: Detector, train_part: Dataset, valid_part: Dataset, chosen: TrainSettings, folder: RunFolder,
     about: dict[str, Any], start: float, resume: bool,
 ) -> Run:  # fmt: skip
-    fitted = fit(detector, train_part, valid_part, chosen, folder, about, resume)
-    seconds = fitted.seconds if resume else time.monotonic() - start
-    return Run(folder.path, folder.best_model, seconds, fitted.epoch, fitted.scores, fitted.interrupted)
+    fitted = fit(detector, train_part, valid_part, chosen, folder, about, resume, start)
+    return Run(folder.path, folder.best_model, fitted.seconds, fitted.epoch, fitted.scores, fitted.interrupted)
 
 
 def _divide(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -19,6 +19,22 @@ def _rising(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+def _duration(text: str) -> str:
+    _seconds(text)
+    return text
+
+
+def _seconds(text: str) -> float:
+    number, unit = text[:-1], text[-1:]
+    try:
+        seconds = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+    except (KeyError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ValueError("expected a time such as 90s, 15m or 2h")
+    return seconds
+
+
 class TrainSettings(BaseModel):
     """What every training run has, whatever the detector.
 
@@ -45,6 +61,9 @@ class TrainSettings(BaseModel):
 
     # How.
     epochs: int = Field(10, ge=1, description="How often each photo is seen.")
+    time: Annotated[str, AfterValidator(_duration)] | None = Field(
+        None, description="Instead of epochs: train until this time is used up, such as 90s, 15m or 2h."
+    )
     batch_size: int | None = Field(None, ge=1, description="Photos a step; else 2 to 8, fewer where photos are few.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak rate of AdamW for all but the backbone.")
     backbone_rate: float = Field(
@@ -65,6 +84,11 @@ class TrainSettings(BaseModel):
         "memory", description="Where decoded training photos are kept: memory (1 GB at most), disk (used again), none."
     )
     device: str | None = Field(None, description="cpu, cuda, mps; the best there is if not given.")
+
+    @property
+    def budget(self) -> float | None:
+        """`time` in seconds, or None where epochs are counted."""
+        return None if self.time is None else _seconds(self.time)
 
 
 def batch_size_for(photos: int) -> int:

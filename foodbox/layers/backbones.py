@@ -10,6 +10,7 @@ from timm.layers import Conv2dSame, create_pool2d
 from torch import Tensor, nn
 
 from foodbox.errors import UsageError
+from foodbox.layers.convolutions import fold_norms
 from foodbox.layers.darknet import TINY, DarknetTiny
 
 REDUCTIONS = (8, 16, 32)
@@ -65,6 +66,7 @@ class Backbone(nn.Module):
             if frozen_batch_norm:
                 module.requires_grad_(False)
         self._freeze(frozen_stages)
+        fold_norms(self.body, torch.zeros(1, 3, 64, 64))
         last = self.body.feature_info.info[-1]["module"]
         if expansion and last.endswith(".conv_pwl"):  # what makes the last map narrow is not asked
             for part in ("conv_pwl", "bn3"):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foodbox.layers.pyramids import strided
+from foodbox.layers.convolutions import strided
 
 Variant = Literal["released", "released_sfam", "paper"]
 UnitNorm = Literal["batch", "group"]

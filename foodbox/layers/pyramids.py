@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
+
+from foodbox.layers.convolutions import strided
 
 
 class FeaturePyramid(nn.Module):
@@ -49,17 +50,3 @@ class FeaturePyramid(nn.Module):
         levels = [output(m) for output, m in zip(self.output, merged, strict=True)]
         p6 = strided(self.p6, features[-1] if self.extra_from == "C5" else levels[-1])
         return [*levels, p6, strided(self.p7, F.relu(p6))]
-
-
-def strided(conv: nn.Module, features: Tensor) -> Tensor:
-    """The convolution, in float32 where bfloat16 is wrong.
-
-    On the CPU, the weights' gradient of a strided bfloat16 convolution over maps of width 1 is wrong, up to NaN
-    (torch 2.15 with oneDNN). Photos of 64 px, or far taller than wide, have such maps.
-    """
-    if features.device.type == "cpu" and features.shape[-1] == 1:
-        with torch.autocast("cpu", enabled=False):
-            result: Tensor = conv(features.float())
-    else:
-        result = conv(features)
-    return result

@@ -8,8 +8,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from foodbox.layers.convolutions import strided
 from foodbox.layers.heads import group_count
-from foodbox.layers.pyramids import strided
 
 Norm = Literal["none", "batch", "group"]
 

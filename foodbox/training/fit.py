@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from foodbox.config import TrainSettings, batch_size_for
@@ -22,9 +24,12 @@ from foodbox.errors import FoodboxError
 from foodbox.evaluation.scores import Scores, score
 from foodbox.inference.predict import default_workers, half_precision_pays, pick_device, predict
 from foodbox.records import Batch, Dataset, Detections, Target
-from foodbox.training.optimiser import make_optimiser, make_schedule
+from foodbox.training.optimiser import make_optimiser, set_rate
 from foodbox.training.run_folder import Progress, RunFolder, load_optimiser, optimiser_tensors
 from foodbox.weights.model_file import save_model
+
+SCORING = 4
+"""Where the time is given, epochs go unscored until training has taken this many times as long as scoring."""
 
 
 class TrainStep(nn.Module):
@@ -57,6 +62,7 @@ def fit(
     folder: RunFolder,
     config: dict[str, Any],
     resume: bool = False,
+    start: float | None = None,
 ) -> Fitted:
     """Trains the detector and leaves the run in its folder.
 
@@ -66,11 +72,12 @@ def fit(
     Args:
         config: what the report and the model file say of the run.
         resume: go on from the folder's last whole epoch.
+        start: when the run began, by `time.monotonic()`; now if not given. A budget of time counts from there.
 
     Raises:
         FoodboxError: a loss is not finite; the last good model is kept.
     """
-    start = time.monotonic()
+    start = time.monotonic() if start is None else start
     torch.manual_seed(settings.seed)
     accelerator = _accelerator(settings)
     device, main = accelerator.device, accelerator.is_main_process
@@ -94,21 +101,32 @@ def fit(
         tensors, progress = folder.read_state()
         detector.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
         load_optimiser(optimiser, tensors)
-        log = folder.log()[: progress.epochs]
-    schedule = make_schedule(optimiser, settings, settings.epochs * len(batches), progress.epochs * len(batches))
+        log = [entry for entry in folder.log() if entry["epoch"] <= progress.epochs]
     step, optimiser = accelerator.prepare(TrainStep(detector), optimiser)
-    best: Scores | None = Scores(**log[progress.best_epoch - 1]["scores"]) if progress.best_epoch else None
+    best = next((Scores(**entry["scores"]) for entry in log if entry["epoch"] == progress.best_epoch), None)
+    scoring = 0.0  # seconds that the last scores took
 
     def seconds() -> float:
         return progress.seconds + time.monotonic() - start
 
+    def done(steps: int) -> float:
+        """The share of the run that lies behind when so many steps do: of all steps, or of the time."""
+        if settings.budget is None:
+            return steps / (settings.epochs * len(batches))
+        share = torch.tensor(seconds() / max(1e-9, settings.budget - scoring), device=device)
+        return float(broadcast(share))  # one process's clock counts for all
+
+    sums: dict[str, float] = {}  # of each part of the loss, since the last scores
+    steps, first, scored = progress.epochs * len(batches), progress.epochs * len(batches), seconds()
     try:
-        for epoch in range(progress.epochs, settings.epochs):
+        for epoch in itertools.count(progress.epochs):
+            if epoch and done(steps) >= 1:
+                break
             detector.train()
             order.epoch = epoch
-            sums: dict[str, float] = {}
-            with progress_bar(f"epoch {epoch + 1} of {settings.epochs}", len(batches)) as bar:
+            with progress_bar(f"epoch {epoch + 1} of {settings.time or settings.epochs}", len(batches)) as bar:
                 for batch in batches:
+                    set_rate(optimiser, settings, min(1.0, done(steps + 1)))
                     batch = batch.to(device)
                     losses = step(batch.images.contiguous(memory_format=torch.channels_last), batch.targets)
                     loss = torch.stack(list(losses.values())).sum()
@@ -120,12 +138,17 @@ def fit(
                     accelerator.backward(loss)
                     accelerator.clip_grad_norm_(step.parameters(), settings.clip)
                     optimiser.step()
-                    schedule.step()
+                    steps += 1
                     for part, value in losses.items():
                         sums[part] = sums.get(part, 0.0) + float(value.detach())
                     bar.advance(note=f"loss {float(loss.detach()):.3f}")
+                    if settings.budget is not None and done(steps) >= 1:
+                        break
+            if settings.budget is not None and done(steps) < 1 and seconds() - scored < SCORING * scoring:
+                continue  # short epochs of few photos: the time is for training
 
             if main:
+                began = seconds()
                 detections = _detect(detector, checks, device, half, len(valid))
                 scores = score(valid, detections)
                 value = scores.ap if scores.ap is not None else 0.0
@@ -136,7 +159,7 @@ def fit(
                     "epoch": epoch + 1,
                     "seconds": round(seconds(), 1),
                     "learning_rate": max(group["lr"] for group in optimiser.param_groups),
-                    "losses": {part: total / len(batches) for part, total in sums.items()},
+                    "losses": {part: total / (steps - first) for part, total in sums.items()},
                     "scores": scores.to_dict(),
                 }
                 log.append(entry)
@@ -148,7 +171,10 @@ def fit(
                 folder.write_state(weights | optimiser_tensors(optimiser), state)
                 folder.write_curves()
                 folder.write_samples(valid, detections)
-                say(_line(entry, settings.epochs))
+                say(_line(entry, settings))
+                scored = seconds()
+                scoring = scored - began
+            sums, first = {}, steps
             accelerator.wait_for_everyone()
     except KeyboardInterrupt:
         if not folder.best_model.exists():  # stopped within the first epoch: a model that works, if not yet a good one
@@ -185,11 +211,12 @@ def _not_finite(losses: dict[str, Tensor], batch: Batch, kept: Path) -> FoodboxE
     )
 
 
-def _line(entry: dict[str, Any], epochs: int) -> str:
+def _line(entry: dict[str, Any], settings: TrainSettings) -> str:
     """One epoch in one line."""
     losses, scores = entry["losses"], entry["scores"]
     parts = ", ".join(f"{part} {value:.3f}" for part, value in losses.items())
     found = {"AP": scores["ap"], "AP50": scores["ap50"], "mean IoU": scores["mean_iou"]}
     figures = "  ".join(f"{name} {value:.3f}" for name, value in found.items() if value is not None)
     loss = f"loss {sum(losses.values()):.3f} ({parts})"
-    return f"epoch {entry['epoch']:>3}/{epochs}  {loss}  {figures}  {entry['seconds']:.0f} s"
+    end = f"/{settings.epochs}" if settings.budget is None else f" of {settings.time}"
+    return f"epoch {entry['epoch']:>3}{end}  {loss}  {figures}  {entry['seconds']:.0f} s"

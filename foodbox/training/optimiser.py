@@ -1,4 +1,4 @@
-"""What moves the weights: AdamW in four groups, and a rate that rises and falls."""
+"""What moves the weights: AdamW in four groups, and a rate that rises and falls with the share of the run done."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from foodbox.config import TrainSettings
 from foodbox.detectors.base import Detector
@@ -32,20 +31,16 @@ def make_optimiser(detector: Detector, settings: TrainSettings) -> torch.optim.A
     )
 
 
-def make_schedule(optimiser: torch.optim.Optimizer, settings: TrainSettings, steps: int, done: int = 0) -> LambdaLR:
-    """Linear rise over the warm-up, then half a cosine down to 1 % (Loshchilov and Hutter 2017), step by step.
+def set_rate(optimiser: torch.optim.Optimizer, settings: TrainSettings, done: float) -> None:
+    """Linear rise over the warm-up, then half a cosine down to 1 % (Loshchilov and Hutter 2017).
 
     Args:
-        steps: of the whole run.
-        done: steps of a resumed run that lie behind.
+        done: share of the run that lies behind, 0 to 1: of its steps, or of its time ("budgeted training", Li et al.
+            2020, who found that a rate which falls to the budget's end is what counts).
     """
-    warm = max(1, round(settings.warmup * steps))
-
-    def factor(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        return 0.01 + 0.99 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
-
+    if done < settings.warmup:
+        factor = done / settings.warmup
+    else:
+        factor = 0.01 + 0.99 * (1 + math.cos(math.pi * (done - settings.warmup) / max(1e-9, 1 - settings.warmup))) / 2
     for group in optimiser.param_groups:
-        group.setdefault("initial_lr", group["lr"])
-    return LambdaLR(optimiser, factor, last_epoch=done - 1)
+        group["lr"] = factor * group.setdefault("initial_lr", group["lr"])

@@ -16,7 +16,8 @@ from foodbox.errors import FoodboxError
 from foodbox.files import write_whole
 from foodbox.weights.transfer import Weights
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
+"""2: group norm in groups of at least 8 channels (layers/heads.group_count). Nothing else would tell of it."""
 
 
 def save_model(path: Path, detector: Detector, run: dict[str, Any]) -> None:
@@ -60,7 +61,8 @@ def read_model(path: Path) -> Weights:
         )
     if (version := header.get("format_version")) != FORMAT_VERSION:
         raise FoodboxError(
-            f"{path} has format version {version}, and this foodbox reads version {FORMAT_VERSION}. Update foodbox."
+            f"{path} has format version {version}, and this foodbox reads version {FORMAT_VERSION}. "
+            "Use the foodbox that wrote it, or train the model anew."
         )
     try:
         names, settings, run = (json.loads(header[part]) for part in ("names", "settings", "run"))

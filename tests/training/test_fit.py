@@ -1,7 +1,9 @@
 """The training loop: it learns, repeats itself, can be stopped and gone on with, and keeps what is good."""
 
+import itertools
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.records import Dataset
 from foodbox.training import fit as fit_module
-from foodbox.training.optimiser import make_optimiser, make_schedule
+from foodbox.training.optimiser import make_optimiser, set_rate
 from foodbox.weights.model_file import read_model
 
 QUICK: dict[str, Any] = {"batch_size": 4, "workers": 0, "size": 96, "precision": "float32", "valid_share": 0.25}
@@ -162,12 +164,10 @@ def test_rates() -> None:
 
     def rates(done: int, until: int) -> list[float]:
         optimiser = make_optimiser(detector, settings)
-        schedule = make_schedule(optimiser, settings, 100, done)
         found = []
-        for _ in range(done, until):
+        for step in range(done, until):
+            set_rate(optimiser, settings, (step + 1) / 100)
             found.append(max(group["lr"] for group in optimiser.param_groups))
-            optimiser.step()
-            schedule.step()
         return found
 
     whole = rates(0, 100)
@@ -176,6 +176,35 @@ def test_rates() -> None:
     assert whole.index(max(whole)) in (9, 10)
     assert whole[-1] == pytest.approx(0.01, abs=2e-3)
     assert rates(40, 100) == pytest.approx(whole[40:])
+
+
+def test_a_budget_of_time_ends_the_run(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock of ours: a second whenever somebody looks. Unscored epochs keep the scores' share of time small."""
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))
+    run = foodbox.train(photos, runs=tmp_path, time="4m", **QUICK)
+    log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    assert 200 < log[-1]["seconds"] <= 260
+    assert log[-1]["learning_rate"] == pytest.approx(1e-5, abs=5e-5)  # it has fallen to the end
+    epochs = [entry["epoch"] for entry in log]
+    assert epochs == sorted(set(epochs))
+    assert epochs[-1] > len(epochs) > 1  # most epochs went unscored
+    assert (run.folder / "curves.png").stat().st_size > 0
+    resumed = foodbox.resume(run.folder)  # nothing is left of the time
+    assert len((run.folder / "log.jsonl").read_text().splitlines()) == len(log)
+    assert resumed.scores == run.scores
+
+
+def test_less_time_than_reading_takes_still_trains_a_step(photos: Path, tmp_path: Path) -> None:
+    run = foodbox.train(photos, runs=tmp_path, time="0.001s", **QUICK)
+    assert run.scores is not None
+    assert run.epoch == 1
+
+
+@pytest.mark.parametrize("wrong", ["", "15", "m", "-3m", "0s", "nan m", "infh", "1d"])
+def test_times_that_are_none(wrong: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"time is .*expected a time such as 90s, 15m or 2h"):
+        foodbox.train(tmp_path, time=wrong)
 
 
 def test_optimiser_groups() -> None:

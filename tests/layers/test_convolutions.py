@@ -1,0 +1,110 @@
+"""Folded norms give what convolution and norm gave; strided convolutions in bfloat16 give what float32 does."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from foodbox.layers.backbones import Backbone, batch_norms
+from foodbox.layers.convolutions import FoldedConv, fold_norms, strided
+
+
+def with_statistics(network: nn.Module) -> Any:
+    """Norms as after some training."""
+    torch.manual_seed(0)
+    for norm in batch_norms(network):
+        norm.running_mean.normal_(std=0.1)  # type: ignore[union-attr]
+        norm.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+        nn.init.normal_(norm.weight, 1, 0.1)
+        nn.init.normal_(norm.bias)
+    return network
+
+
+def folded(network: nn.Module) -> list[FoldedConv]:
+    return [m for m in network.modules() if isinstance(m, FoldedConv)]
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "resnet18", "mobilenetv3_small_100", "regnety_002"])
+def test_a_resting_norm_is_folded_and_changes_nothing(name: str) -> None:
+    plain = with_statistics(timm.create_model(name, features_only=True)).eval()
+    ours = copy.deepcopy(plain)
+    fold_norms(ours, torch.zeros(1, 3, 64, 64))
+    assert len(folded(ours)) == len(batch_norms(ours)) > 10
+    assert list(ours.state_dict()) == list(plain.state_dict())
+    images = torch.randn(2, 3, 96, 64)
+    for mine, theirs in zip(ours(images), plain(images), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4 * theirs.std().item())
+
+
+def test_a_norm_that_learns_is_not_folded() -> None:
+    """In training its statistics are the batch's and move, as without folding."""
+    plain = timm.create_model("resnet18", features_only=True).train()
+    ours = copy.deepcopy(plain)
+    fold_norms(ours.eval(), torch.zeros(1, 3, 64, 64))
+    images = torch.randn(2, 3, 64, 64)
+    for mine, theirs in zip(ours.train()(images), plain(images), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value)
+
+
+def test_gradients_go_through_folded_norms() -> None:
+    network = with_statistics(nn.Sequential(nn.Conv2d(3, 8, 3, bias=True), nn.BatchNorm2d(8), nn.ReLU())).double()
+    plain = copy.deepcopy(network).eval()
+    fold_norms(network.eval(), torch.zeros(1, 3, 8, 8, dtype=torch.double))
+    images = torch.randn(2, 3, 8, 8, dtype=torch.double)
+    for model in (network, plain):
+        model(images).square().sum().backward()
+    for mine, theirs in zip(network.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+def test_a_copy_folds_its_own_norms() -> None:
+    backbone = Backbone("mobilenetv2_100")
+    twin = copy.deepcopy(backbone)
+    theirs = {id(norm) for norm in batch_norms(twin)}
+    assert all(id(conv.norm[0]) in theirs for conv in folded(twin))
+
+
+def test_a_norm_behind_something_else_stays() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.BatchNorm2d(8))
+    fold_norms(network.eval(), torch.zeros(1, 3, 8, 8))
+    assert not folded(network)
+
+
+def depthwise(stride: int) -> Iterator[nn.Module]:
+    yield nn.Conv2d(16, 16, 3, stride, 1, groups=16)
+    norms = nn.Sequential(nn.Conv2d(16, 16, 3, stride, 1, groups=16), nn.BatchNorm2d(16)).eval()
+    fold_norms(norms, torch.zeros(1, 16, 8, 8))
+    yield norms
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 12, 9), (2, 16, 6, 1)])
+def test_strided_depthwise_convolutions_run_in_float32_on_the_cpu(shape: tuple[int, ...]) -> None:
+    """And are right to float32's precision, with their gradients."""
+    for conv in depthwise(2):
+        exact = copy.deepcopy(conv).double()
+        image = torch.randn(shape)
+        inputs = image.clone().requires_grad_(), image.double().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            output = strided(conv, inputs[0])
+        assert output.dtype == torch.float32
+        expected = exact(inputs[1])
+        torch.testing.assert_close(output.double(), expected, rtol=1e-5, atol=1e-5)
+        for result in (output, expected):
+            result.square().sum().backward()
+        torch.testing.assert_close(grad(inputs[0]), grad(inputs[1]), rtol=1e-4, atol=1e-5)
+
+
+def grad(x: Tensor) -> Tensor:
+    assert x.grad is not None
+    return x.grad.double()
+
+
+def test_other_convolutions_keep_bfloat16() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert strided(nn.Conv2d(16, 8, 3, 2, 1), torch.randn(1, 16, 8, 8)).dtype == torch.bfloat16
