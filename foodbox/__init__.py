@@ -15,6 +15,8 @@ from foodbox.errors import FoodboxError, UsageError
 
 if TYPE_CHECKING:
     from foodbox.api import Model, Run, check, convert, demo, detect, evaluate, load, resume, train
+    from foodbox.comparison.compare import compare
+    from foodbox.comparison.results import Comparison
     from foodbox.data.report import Report
     from foodbox.evaluation.scores import Scores
     from foodbox.records import Dataset, Detections, Photo
@@ -26,11 +28,14 @@ _WHERE = {
         ("Model", "Run", "check", "convert", "demo", "detect", "evaluate", "load", "resume", "train"), "foodbox.api"
     ),
     **dict.fromkeys(("Dataset", "Detections", "Photo"), "foodbox.records"),
+    "Comparison": "foodbox.comparison.results",
     "Report": "foodbox.data.report",
     "Scores": "foodbox.evaluation.scores",
+    "compare": "foodbox.comparison.compare",
 }
 
 __all__ = [
+    "Comparison",
     "Dataset",
     "Detections",
     "FoodboxError",
@@ -42,6 +47,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "check",
+    "compare",
     "convert",
     "demo",
     "detect",

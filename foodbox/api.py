@@ -142,6 +142,11 @@ def _divide(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return own, {name: value for name, value in settings.items() if name not in own}
 
 
+def detector_names() -> list[str]:
+    """The names of all detectors."""
+    return list(DETECTORS)
+
+
 def detector_and_settings(detector: str, preset: str | None) -> tuple[type[Detector], DetectorSettings]:
     """A detector's class and the settings of one of its presets, the first where none is named."""
     if detector not in DETECTORS:

@@ -20,6 +20,7 @@ DESCRIPTION = """foodbox finds the food in your own photos: photos and boxes in,
   foodbox demo                                          see it learn on drawn tables
   foodbox check PHOTOS                                  what is wrong with your photos and labels
   foodbox train PHOTOS --epochs 10                      train on your photos
+  foodbox compare PHOTOS --epochs 10                    which detector is best for your photos
   foodbox evaluate runs/retinanet-1/best.safetensors PHOTOS
   foodbox detect runs/retinanet-1/best.safetensors lunch.jpg
 """
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _commands(words: list[str]) -> tyro.extras.SubcommandApp:
     app = tyro.extras.SubcommandApp()
-    for command in (demo, check, convert, _train_command(words), evaluate, detect):
+    for command in (demo, check, convert, _train_command(words), _compare_command(words), evaluate, detect):
         app.command(command)
     return app
 
@@ -183,6 +184,47 @@ def _train_command(words: list[str]) -> Any:
     return train
 
 
+def _compare_command(words: list[str]) -> Any:
+    """The compare command, with a flag for each setting that runs of all detectors have."""
+    fields = [flag for flag in _flags(TrainSettings()) if flag[0] != "detector"]
+    Flags = dataclasses.make_dataclass("Flags", fields)
+
+    def compare(
+        photos: Positional[Path],
+        *,
+        detectors: str = "all",
+        size: int | None = None,
+        runs: Path = Path("runs"),
+        name: str | None = None,
+        json: bool = False,
+        settings: Annotated[Flags, arg(name="")] = Flags(),  # type: ignore[valid-type]  # noqa: B008
+    ) -> int:
+        import foodbox
+
+        given = {k: v for k, v in vars(settings).items() if _is_given(words, k)}
+        given |= {} if size is None else {"size": size}
+        result = foodbox.compare(photos, detectors=detectors, runs=runs, name=name, **given)
+        if json:
+            _print_json(result.to_dict())
+        else:
+            _print_comparison(result)
+        return 0 if result.scored or result.interrupted else 1
+
+    compare.__doc__ = """Train several detectors on the same photos with the same budget, and set them side by side.
+
+    The same command again goes on where it was stopped; exit code 1 if no detector could be scored.
+
+    Args:
+        photos: Folder with photos and labels; the format is found out by looking.
+        detectors: all, or names with commas between them. Each takes its first preset.
+        size: Side of the input in pixels, for all; else each one's own.
+        runs: The comparison's folder is made in here.
+        name: Name of the comparison's folder; to go on with one, or to add detectors to it.
+        json: Print one JSON object and nothing else on standard output.
+    """
+    return compare
+
+
 def evaluate(
     model: Positional[Path],
     photos: Positional[Path],
@@ -295,6 +337,14 @@ def _print_run(run: Any, as_json: bool) -> None:
     for name in ("curves.png", "samples.jpg", "report.html"):
         if (run.folder / name).exists():
             print(f"{name.split('.')[0]:<7} {run.folder / name}")
+
+
+def _print_comparison(result: Any) -> None:
+    for line in [*result.lines(), *result.verdict()]:
+        print(line)
+    for name in ("report.html", "compare.png", "sheet.jpg", "table.csv"):
+        if (result.folder / name).exists():
+            print(f"{name.split('.')[0]:<7} {result.folder / name}")
 
 
 SCORE_ROWS = {

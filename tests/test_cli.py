@@ -213,14 +213,16 @@ def test_evaluate_a_part(photos: Path, model: Path, tmp_path: Path, capfd: pytes
         assert json.loads(capfd.readouterr().out)["photos"] == count
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["check"], ["convert"], ["train"], ["evaluate"], ["detect"]])
+@pytest.mark.parametrize(
+    "command", [[], ["demo"], ["check"], ["convert"], ["train"], ["compare"], ["evaluate"], ["detect"]]
+)
 def test_help(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert call(*command, "--help") == 0
     words = capfd.readouterr().out
     assert "usage: foodbox" in words
     if not command:
         listed = re.findall(r"• (\w+) ", words)
-        assert listed == ["demo", "check", "convert", "train", "evaluate", "detect"]
+        assert listed == ["demo", "check", "convert", "train", "compare", "evaluate", "detect"]
 
 
 def test_help_does_not_wait_for_torch() -> None:

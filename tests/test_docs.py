@@ -210,7 +210,7 @@ def flags() -> Iterator[str]:
         yield from setting_flags(one)
     commands = [f for name, f in vars(cli).items() if inspect.isfunction(f) and f.__module__ == cli.__name__]
     shown = [f for f in commands if not f.__name__.startswith("_") and f is not cli.main]
-    for command in [*shown, cli._train_command([])]:
+    for command in [*shown, cli._train_command([]), cli._compare_command([])]:
         for name, parameter in inspect.signature(command).parameters.items():
             if parameter.kind is parameter.KEYWORD_ONLY and name != "settings":
                 yield name

@@ -34,6 +34,7 @@ FLOORS = {
     "evaluation": 5,
     "training": 6,
     "api": 7,
+    "comparison": 8,
     "cli": 8,
     "serving": 8,
     "__init__": 9,

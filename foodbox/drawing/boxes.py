@@ -68,6 +68,14 @@ def sheet(images: Sequence[Image.Image], columns: int, tile: tuple[int, int], ti
     return result
 
 
+def captioned(image: Image.Image, words: str) -> Image.Image:
+    """A copy of the picture with words in a dark strip above it."""
+    result = Image.new("RGB", (image.width, image.height + 22), "#202020")
+    ImageDraw.Draw(result).text((4, 2), words, fill="white", font=font(words, 14))
+    result.paste(image, (0, 22))
+    return result
+
+
 def _scaled(box: Sequence[float], scale: tuple[float, float]) -> list[float]:
     return [value * scale[i % 2] for i, value in enumerate(box)]
 

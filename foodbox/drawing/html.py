@@ -23,6 +23,7 @@ pre { white-space: pre-wrap; background: #f6f6f6; padding: .8em 1em; border-radi
 table { border-collapse: collapse; }
 td, th { padding: .15em 1.2em .15em 0; text-align: left; border-bottom: 1px solid #eee; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
+.best { font-weight: 700; }
 .grey { color: #666; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(var(--tile, 9em), 1fr)); gap: .7em; }
 figure { margin: 0; font-size: .85em; line-height: 1.35; break-inside: avoid; }
@@ -44,6 +45,16 @@ class Bar(NamedTuple):
     value: float
     words: str
     colour: str
+
+
+class Number(NamedTuple):
+    """A number of a table in words of its own, such as "1.2 MB"; the best of its column stands out."""
+
+    words: str
+    best: bool = False
+
+    def __str__(self) -> str:
+        return self.words
 
 
 def document(title: str, parts: Iterable[str], style: str = "") -> str:
@@ -108,9 +119,10 @@ def _columns(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterable[
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
+    return isinstance(value, int | float | Number)
 
 
 def _cell(tag: str, value: object, numeric: bool) -> str:
     shown = f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
-    return f"<{tag}{' class=number' if numeric else ''}>{text(shown)}</{tag}>"
+    kind = ' class="number best"' if isinstance(value, Number) and value.best else " class=number" if numeric else ""
+    return f"<{tag}{kind}>{text(shown)}</{tag}>"

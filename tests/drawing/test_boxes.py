@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageColor
 
-from foodbox.drawing.boxes import COLOURS, TRUTH, draw_detections, draw_truth, font, sheet
+from foodbox.drawing.boxes import COLOURS, TRUTH, captioned, draw_detections, draw_truth, font, sheet
 from foodbox.records import Detections, Photo, no_boxes, no_labels
 
 GREY = (112, 112, 112)
@@ -128,3 +128,11 @@ def test_a_sheets_pictures_stand_in_their_tiles() -> None:
     assert colour_at(result, 150, 10) == (0, 255, 0)
     assert colour_at(result, 50, 120) == (0, 0, 255)
     assert images[0].size == (400, 100)
+
+
+def test_a_caption_stands_above_and_covers_nothing() -> None:
+    result = captioned(plain(60, 40), "ssd")
+    assert (result.width, result.height > 40) == (60, True)
+    assert not changed(plain(60, 40), result.crop((0, result.height - 40, 60, result.height))).any()
+    head = np.asarray(result.crop((0, 0, 60, result.height - 40)))
+    assert (head == 255).all(-1).any()

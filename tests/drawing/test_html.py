@@ -101,6 +101,13 @@ def test_a_tables_numbers_are_short_and_nothing_is_nothing() -> None:
     assert "<th>class</th><th class=number>AP</th>" in table
 
 
+def test_numbers_in_words_of_their_own_stand_on_the_right() -> None:
+    table = html.table([("a", html.Number("1.2 MB", best=True)), ("b", html.Number("3 MB"))], ("name", "size"))
+    assert "<th class=number>size</th>" in table
+    assert '<td class="number best">1.2 MB</td>' in table
+    assert "<td class=number>3 MB</td>" in table
+
+
 def test_bars_are_as_long_as_their_values() -> None:
     drawn = html.bars([html.Bar("a", 8, "8", "red"), html.Bar("b", 2, "2", "red"), html.Bar("c", 0, "0", "red")])
     assert re.findall(r"width:([\d.]+)%", drawn) == ["100.0", "25.0", "0.0"]

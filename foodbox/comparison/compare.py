@@ -1,0 +1,251 @@
+"""`foodbox compare`: the detectors, one after the other, on the same photos with the same budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foodbox import api, config
+from foodbox.comparison import page, trial
+from foodbox.comparison.results import Comparison, Trial
+from foodbox.config import TrainSettings
+from foodbox.console import say
+from foodbox.data.parts import read_parts
+from foodbox.drawing.boxes import draw_truth
+from foodbox.errors import UsageError
+from foodbox.files import write_whole
+from foodbox.inference.predict import pick_device
+from foodbox.records import Dataset
+from foodbox.training.run_folder import RunFolder
+
+PLAN = "compare.json"
+TRIAL = [sys.executable, "-m", "foodbox.comparison.trial"]
+"""The program that carries out one trial."""
+SHOWN = 5
+"""Validation photos that are shown with every detector's boxes: eight detectors make 45 pictures of them."""
+
+PathLike = str | Path
+
+
+@dataclass
+class Plan:
+    """What is compared; a folder that holds another plan is another comparison.
+
+    Attributes:
+        photos: the folder, from the root of the disk on.
+        detectors: their names.
+        train: settings of every run, all of them.
+        own: settings that the detectors have and were asked for, such as the input's size.
+    """
+
+    photos: str
+    detectors: list[str]
+    train: dict[str, Any]
+    own: dict[str, Any]
+
+    def differs(self, other: Plan) -> str:
+        """Where the other was asked for something else, in words; other detectors are no difference."""
+        if self.photos != other.photos:
+            return f"its photos are {self.photos}, not {other.photos}"
+        mine, others = ({**plan.train, **plan.own} for plan in (self, other))
+        for name in {**mine, **others}:
+            if mine.get(name) != others.get(name):
+                return f"its {name} is {mine.get(name)!r}, not {others.get(name)!r}"
+        return ""
+
+
+def compare(
+    photos: PathLike,
+    *,
+    detectors: str | Sequence[str] = "all",
+    runs: PathLike = "runs",
+    name: str | None = None,
+    **settings: Any,
+) -> Comparison:
+    """Trains each detector on the same photos with the same budget, and sets side by side how good and fast they are.
+
+    Each has a process of its own, one after the other. Called again with the same settings, it goes on where it was
+    stopped or killed: what has ended is not repeated, a half-trained detector is trained on from its last whole epoch,
+    and those that refused are asked again. A detector that cannot be trained on these photos is noted with the reason.
+
+    Args:
+        photos: the folder; its label format is found out by looking.
+        detectors: "all", or names with commas between them, or a list of names.
+        runs, name: all is written to runs/name; without a name, to the last comparison there that has these settings
+            and has not ended, else to a new folder compare-1, -2, ...
+        settings: any of `foodbox.config.TrainSettings` but the detector, such as epochs=10; and those of the detectors'
+            own that all have, such as size=320. Each takes its first preset.
+
+    Raises:
+        UsageError: a folder, a setting or a name is wrong, or runs/name is another comparison.
+        FoodboxError: photos or labels are at fault.
+    """
+    asked, chosen = _plan(photos, detectors, settings)
+    folder, plan = _folder(Path(runs), name, asked)
+    split = folder / "split.json"
+    parts = chosen.model_copy(update={"split": split, "sample": None}) if split.exists() else chosen
+    train_part, valid_part = read_parts(Path(photos), parts)
+    write_whole(folder / PLAN, json.dumps(dataclasses.asdict(plan), ensure_ascii=False, indent=1))
+    if not split.exists():
+        RunFolder(folder).write_split(train_part, valid_part)
+    shown = _shown(valid_part)
+    result = Comparison(
+        folder, str(photos), len(train_part), len(valid_part), sum(int((~p.ignore).sum()) for p in valid_part),
+        train_part.names, getattr(chosen, "budget", None), chosen.epochs, plan.detectors, [],
+    )  # fmt: skip
+    say(f"Comparing {', '.join(plan.detectors)}: {result.budget} each on {train_part}; in {folder}.")
+    done = {detector: Trial.read(folder / detector / trial.RESULT) for detector in plan.detectors}
+    result.trials = [found for found in done.values() if found and not found.refused]
+    for i, detector in enumerate(plan.detectors):
+        if result.interrupted or detector not in result.waiting:
+            continue
+        say(f"{i + 1} of {len(plan.detectors)}: {detector}.")
+        (folder / detector / trial.RESULT).unlink(missing_ok=True)
+        own = _on_split(chosen, split) | plan.own
+        order = trial.Order(str(photos), str(folder), detector, own, [str(photo.path) for photo in shown])
+        code, result.interrupted = _carry_out(order)
+        ended = Trial.read(folder / detector / trial.RESULT)
+        if ended is None and not result.interrupted:
+            ended = Trial(detector, refused=_broken(code))
+        if ended is not None:
+            if ended.refused:
+                say(f"{detector}: {ended.refused}")
+            result.trials.append(ended)
+            _write(result, shown)
+    _write(result, shown)
+    if result.interrupted:
+        done_so_far = ", ".join(t.detector for t in result.scored) or "none"
+        say(
+            f"Stopped. Done so far: {done_so_far}. The same command goes on where it was"
+            + (f" (--name {folder.name})." if name is None else ".")
+        )
+    return result
+
+
+# -- What is asked for ----------------------------------------------------------------------------------------------
+
+
+def _plan(photos: PathLike, detectors: str | Sequence[str], settings: dict[str, Any]) -> tuple[Plan, TrainSettings]:
+    """The call, checked before anything is read or written."""
+    known = api.detector_names()
+    names = detectors.split(",") if isinstance(detectors, str) else list(detectors)
+    names = list(dict.fromkeys(name.strip() for name in names if name.strip()))
+    names = known if names in ([], ["all"]) else names
+    for name in names:
+        if name not in known:
+            raise UsageError(f"There is no detector {name!r}: expected all, or some of {', '.join(known)}.")
+    if "detector" in settings:
+        raise UsageError("A comparison has several detectors: name them with --detectors.")
+    run = {name: value for name, value in settings.items() if name in TrainSettings.model_fields}
+    own = {name: value for name, value in settings.items() if name not in run}
+    chosen = config.build(TrainSettings, run)
+    pick_device(chosen.device)
+    faults = []
+    for name in names:
+        try:
+            config.apply(api.detector_and_settings(name, chosen.preset)[1], own)
+        except UsageError as fault:
+            faults.append(fault)
+    if len(faults) == len(names):  # if some have the setting, the others' rows say that they do not
+        raise faults[0]
+    train = chosen.model_dump(mode="json", exclude={"detector"})
+    return Plan(os.path.abspath(photos), names, train, json.loads(json.dumps(own, default=str))), chosen  # noqa: PTH100 - no link followed
+
+
+def _folder(runs: Path, name: str | None, asked: Plan) -> tuple[Path, Plan]:
+    """Where this comparison is or will be, and what is compared there: detectors may have been added.
+
+    Raises:
+        UsageError: runs/name is something else.
+    """
+    if name is None:
+        free = 1
+        while (folder := runs / f"compare-{free}").exists():
+            free += 1
+        last = runs / f"compare-{free - 1}"
+        there = _read_plan(last)
+        if there is not None and not there.differs(asked) and there.detectors == asked.detectors:
+            trials = [Trial.read(last / detector / trial.RESULT) for detector in there.detectors]
+            if not all(trials):
+                return last, there
+        return folder, asked
+    folder = runs / name
+    there = _read_plan(folder)
+    if there is None:
+        if folder.exists() and (not folder.is_dir() or any(p for p in folder.iterdir() if p.name[0] != ".")):
+            raise UsageError(f"{folder} is there already and is no comparison: choose another --name.")
+        return folder, asked
+    if words := there.differs(asked):
+        raise UsageError(f"{folder} is another comparison: {words}. Choose another --name, or ask for the same.")
+    return folder, dataclasses.replace(asked, detectors=list(dict.fromkeys([*there.detectors, *asked.detectors])))
+
+
+def _read_plan(folder: Path) -> Plan | None:
+    """What is compared in a folder; None where it is none of ours."""
+    try:
+        return Plan(**json.loads((folder / PLAN).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _on_split(chosen: TrainSettings, split: Path) -> dict[str, Any]:
+    """Settings for `foodbox.train`: those of the comparison, on its very photos."""
+    settings = chosen.model_dump(mode="json", exclude={"detector", "sample"})
+    return settings | {"split": str(split)}
+
+
+def _shown(valid: Dataset) -> Dataset:
+    """Validation photos to be shown, spread over all of them; those with boxes."""
+    some = [photo for photo in valid if len(photo.boxes)]
+    return valid.with_photos(some[:: max(1, len(some) // SHOWN)][:SHOWN])
+
+
+# -- One after the other --------------------------------------------------------------------------------------------
+
+
+def _carry_out(order: trial.Order) -> tuple[int, bool]:
+    """Runs a trial in a process of its own: its exit code, and whether the person stopped it.
+
+    Ctrl-C reaches us alone and is handed on, so that it ends after its step; a second one kills it.
+    """
+    command = [*TRIAL, json.dumps(order._asdict())]
+    group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows's word for a session of its own
+    # Standard output is for results, which a trial has none of.
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, creationflags=group
+    ) as process:
+        try:
+            return process.wait(), False
+        except KeyboardInterrupt:
+            say("Stopping after this step; Ctrl-C again stops at once.")
+            try:
+                assert process.stdin is not None
+                process.stdin.write(b"stop\n")
+                process.stdin.flush()
+                return process.wait(), True
+            except (KeyboardInterrupt, OSError):
+                process.kill()
+                return process.wait(), True
+
+
+def _broken(code: int) -> str:
+    """The sentence for a trial that ended without a result."""
+    if code < 0:
+        return (
+            f"It was ended by the system (signal {-code}), most often for want of memory. Take a smaller --batch-size."
+        )
+    return f"It ended without a result (exit code {code}); what it said last stands above."
+
+
+def _write(result: Comparison, shown: Dataset) -> None:
+    """Tables, pictures and the page, as far as the comparison has come."""
+    result.write_tables()
+    truth = [trial.jpeg(draw_truth(trial.opened(photo.path), photo)) for photo in shown]
+    page.write(result, [photo.path.name for photo in shown], truth)
