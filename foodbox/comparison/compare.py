@@ -98,7 +98,7 @@ def compare(
     shown = _shown(valid_part)
     result = Comparison(
         folder, str(photos), len(train_part), len(valid_part), sum(int((~p.ignore).sum()) for p in valid_part),
-        train_part.names, getattr(chosen, "budget", None), chosen.epochs, plan.detectors, [],
+        train_part.names, chosen.budget, chosen.epochs, plan.detectors, [],
     )  # fmt: skip
     say(f"Comparing {', '.join(plan.detectors)}: {result.budget} each on {train_part}; in {folder}.")
     done = {detector: Trial.read(folder / detector / trial.RESULT) for detector in plan.detectors}

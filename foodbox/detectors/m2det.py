@@ -283,7 +283,7 @@ class M2Det(Detector):
         boxes = decode_ssd(deltas, outputs["anchors"][anchor])  # [B, C, 4]
         if s.nms == "hard":
             return self.select(scores, label, boxes, frames, s.nms_iou, s.max_detections)
-        scores = soft_nms(boxes, scores, label, s.max_detections, s.nms, s.nms_iou, s.nms_sigma)
+        scores = soft_nms(boxes, scores, label, s.max_detections, s.nms, s.nms_iou, s.nms_sigma, max(threshold, 1e-3))
         return self.select(scores, label, boxes, frames, 1.0, s.max_detections)
 
     def _scores(self, logits: Tensor) -> Tensor:

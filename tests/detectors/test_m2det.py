@@ -511,3 +511,15 @@ def test_it_learns_eight_photos_by_heart(test_data: Path) -> None:
     scores = score(photos, found)
     assert scores.ap50 is not None
     assert scores.ap50 >= 0.95
+
+
+def test_soft_nms_leaves_nothing_under_the_threshold() -> None:
+    """Two boxes nearly on each other: the second's score is lowered, under the threshold it goes."""
+    detector = M2Det(["food"], M2DetSettings(**{**LIGHT, "preprocessing": Preprocessing(size=64, fit="stretch")}))
+    anchors = torch.tensor([[10.0, 10, 50, 50], [11, 10, 51, 50]])
+    logits = torch.tensor([[[2.0, 0.0], [1.5, 0.0]]])  # objectness of 0.88 and 0.82
+    outputs = {"logits": logits, "deltas": torch.zeros(1, 2, 4), "anchors": anchors}
+    low, high = (detector.decode(outputs, [Frame(64, 64, 64, 64)], min_score)[0] for min_score in (0.0, 0.3))
+    assert len(low) == 2
+    assert float(low.scores[1]) < 0.3
+    assert high.scores.tolist() == low.scores[:1].tolist()
