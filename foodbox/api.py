@@ -15,10 +15,10 @@ from PIL import Image
 from foodbox import config
 from foodbox.config import TrainSettings
 from foodbox.console import is_speaker, progress_bar, say
-from foodbox.data import formats, splits, tables
+from foodbox.data import formats, proposals, splits, tables
 from foodbox.data.check import examine, healthy, look_whole, sound
 from foodbox.data.images import open_photo, photo_size, prepare
-from foodbox.data.loader import Collate
+from foodbox.data.loader import Collate, Item
 from foodbox.data.mend import changes as list_of_changes
 from foodbox.data.mend import mend
 from foodbox.data.page import page
@@ -85,8 +85,10 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
         raise config.unknown_setting(setting, [*TrainSettings.model_fields, *config.setting_names(preset)])
     config.apply(preset, changes)
     pick_device(chosen.device)
+    if kind.needs_proposals:
+        proposals.expect_extra()
 
-    train_part, valid_part = read_parts(Path(photos), chosen)
+    train_part, valid_part = read_parts(Path(photos), chosen, kind.needs_masks)
     say(f"Training on {train_part}; validating on {len(valid_part)} photos.")
     if chosen.fit_anchors:
         reach = _reach(kind, config.apply(preset, changes), train_part, chosen.detector)
@@ -132,6 +134,8 @@ def _fit(
     detector: Detector, train_part: Dataset, valid_part: Dataset, chosen: TrainSettings, folder: RunFolder,
     about: dict[str, Any], start: float, resume: bool,
 ) -> Run:  # fmt: skip
+    if detector.search is not None:
+        proposals.prepare_all([*train_part.photos, *valid_part.photos], detector.search)
     fitted = fit(detector, train_part, valid_part, chosen, folder, about, resume, start)
     return Run(folder.path, folder.best_model, fitted.seconds, fitted.epoch, fitted.scores, fitted.interrupted)
 
@@ -296,7 +300,12 @@ class Model:
             image = (photo if isinstance(photo, Image.Image) else Image.fromarray(photo)).convert("RGB")  # type: ignore[arg-type]
             width, height = image.size
         pixels, frame = prepare(image, self.detector.preprocessing, path, (width, height))
-        batch = Collate(self.detector.preprocessing)([(pixels, Target(), frame)])
+        item: Item = (pixels, Target(), frame)
+        if (search := self.detector.search) is not None:
+            known = None if path is None else Photo(path, width, height)
+            regions = proposals.find(image, search) if known is None else proposals.of_photo(known, search)
+            item = (pixels, Target(), frame, proposals.in_input(regions, frame))
+        batch = Collate(self.detector.preprocessing)([item])
         return next(predict(self.detector, [batch], self.device, self._half, min_score))
 
     def detect_many(

@@ -236,7 +236,7 @@ def evaluate(
     starthon_file: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Score a model on labelled photos: COCO AP, VOC AP50, recall, and the AI Starthon's mean IoU.
+    """Score a model on labelled photos: COCO AP (of masks too), VOC AP50, recall, and the AI Starthon's mean IoU.
 
     Args:
         model: A model file.
@@ -268,7 +268,7 @@ def detect(
     crop: bool = False,
     json: bool = False,
 ) -> int:
-    """Find boxes on photos; writes pictures, one JSON and one CSV.
+    """Find boxes on photos, and outlines where the model has masks; writes pictures, one JSON and one CSV.
 
     Args:
         model: A model file.
@@ -354,6 +354,8 @@ SCORE_ROWS = {
     "ap_small": "COCO AP, boxes under 32² px",
     "ap_medium": "COCO AP, boxes to 96² px",
     "ap_large": "COCO AP, larger boxes",
+    "mask_ap": "COCO mask AP (IoU 0.50:0.95)",
+    "mask_ap50": "COCO mask AP50",
     "voc_ap50": "Pascal VOC AP50",
     "recall": "boxes found (IoU 0.50)",
     "mean_iou": "AI Starthon: mean IoU of the best box",
@@ -363,6 +365,8 @@ SCORE_ROWS = {
 def _print_scores(scores: dict[str, Any]) -> None:
     print(f"{scores['photos']} photos, {scores['boxes']} boxes")
     for key, title in SCORE_ROWS.items():
+        if key.startswith("mask_") and scores[key] is None:
+            continue  # of a detector that finds boxes only
         print(f"  {title:<40} {_figure(scores[key])}")
     if len(scores["per_class"]) > 1:
         width = max(len("class"), *map(len, scores["per_class"]))

@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from foodbox.masks import outlines_in_box, window
+
 if TYPE_CHECKING:
     import supervision
 
@@ -209,6 +211,16 @@ class Preprocessing(BaseModel):
         return [127.0] * 3 if self.fit == "letterbox" else [255 * value for value in self.mean]
 
 
+class SelectiveSearch(BaseModel):
+    """How regions where something may be are found on a photo, for detectors that do not propose them themselves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    proposals: int = Field(2000, ge=1, description="Regions of a photo that a detector gets, the best first.")
+    search_size: int = Field(500, ge=32, le=1024, description="Longer side in pixels of the photo that is searched.")
+    search_mode: Literal["fast", "quality"] = Field("fast", description="More ways of grouping find more, slowly.")
+
+
 @dataclass(frozen=True)
 class Frame:
     """The way between a photo's pixels and those of the network's input, and nothing else: it cuts nothing off.
@@ -265,6 +277,11 @@ class Frame:
         moved = boxes * boxes.new_tensor([1 / s for s in scale] * 2) + boxes.new_tensor(origin * 2)
         return self._left_first(moved)
 
+    def points_to_input(self, points: Tensor) -> Tensor:
+        """Points [..., 2] in the photo's pixels → [..., 2] in the input's."""
+        origin, scale = self._origin_and_scale()
+        return (points - points.new_tensor(origin)) * points.new_tensor(scale)
+
     def _origin_and_scale(self) -> tuple[list[float], list[float]]:
         """The photo's point x y that is the input's corner 0 0, and the input's pixels for one of the photo from there.
 
@@ -281,13 +298,21 @@ class Frame:
 
 @dataclass
 class Target:
-    """What a detector should find on one input: boxes [N, 4] in the input's pixels and labels [N]."""
+    """What a detector should find on one input.
+
+    Attributes:
+        boxes: float32 [N, 4] in the input's pixels.
+        labels: int64 [N].
+        masks: bool [N, input_height, input_width] of its frame, for a detector that needs masks; else None.
+    """
 
     boxes: Tensor = field(default_factory=no_boxes)
     labels: Tensor = field(default_factory=no_labels)
+    masks: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Target:
-        return Target(self.boxes.to(device), self.labels.to(device))
+        masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
+        return Target(self.boxes.to(device), self.labels.to(device), masks)
 
 
 def stack_targets(targets: list[Target]) -> tuple[Tensor, Tensor]:
@@ -298,14 +323,29 @@ def stack_targets(targets: list[Target]) -> tuple[Tensor, Tensor]:
 
 @dataclass
 class Batch:
-    """Images [B, 3, H, W], red green blue from 0 to 255 as uint8 or float, and one target and frame for each."""
+    """What goes into a detector at once.
+
+    Attributes:
+        images: [B, 3, H, W], red green blue from 0 to 255 as uint8 or float.
+        targets, frames: one for each image.
+        proposals: float32 [B, R, 4] in the inputs' pixels, the best first, filled up with zero boxes, for a detector
+            that gets them from outside; else None.
+    """
 
     images: Tensor
     targets: list[Target]
     frames: list[Frame]
+    proposals: Tensor | None = None
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What a detector's `forward` takes: the images, and the proposals where there are some."""
+        return (self.images,) if self.proposals is None else (self.images, self.proposals)
 
     def to(self, device: torch.device | str) -> Batch:
-        return Batch(self.images.to(device, non_blocking=True), [t.to(device) for t in self.targets], self.frames)
+        proposals = None if self.proposals is None else self.proposals.to(device, non_blocking=True)
+        targets = [target.to(device) for target in self.targets]
+        return Batch(self.images.to(device, non_blocking=True), targets, self.frames, proposals)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -322,7 +362,8 @@ class Detections:
         names: the detector's classes.
         width, height: the photo's size in pixels.
         path: the photo's file, or None for a photo that came as pixels.
-        masks: bool [N, height, width], or None for a detector that finds boxes only.
+        masks: float32 [N, M, M], the chance of the object at M x M places of its box, or None for a detector that finds
+            boxes only. As bitmaps, a hundred masks of a photo of 12 megapixels would take 1.2 GB.
     """
 
     boxes: Tensor
@@ -351,9 +392,33 @@ class Detections:
         """The detections whose score is at least `score`."""
         return self.keep(self.scores >= score)
 
+    def bitmap(self, i: int) -> Tensor:
+        """Where detection i is, which must have a mask: bool [height, width]; as torchvision pastes masks, over 0.5."""
+        assert self.masks is not None, "these detections have no masks"
+        result = torch.zeros((self.height, self.width), dtype=torch.bool)
+        part, left, top = window(self.masks[i], self.boxes[i], self.height, self.width)
+        result[top : top + part.shape[0], left : left + part.shape[1]] = part
+        return result
+
+    def bitmaps(self) -> Tensor:
+        """All bitmaps at once, bool [N, height, width]; [0, height, width] where there is no detection."""
+        bitmaps = [self.bitmap(i) for i in range(len(self))]
+        return torch.stack(bitmaps) if bitmaps else torch.zeros((0, self.height, self.width), dtype=torch.bool)
+
+    def outlines(self) -> list[list[Polygon]]:
+        """The outlines of each detection in the photo's pixels, holes filled; none for a detection without a mask."""
+        if self.masks is None:
+            return [[] for _ in range(len(self))]
+        return [outlines_in_box(mask, box) for mask, box in zip(self.masks, self.boxes, strict=True)]
+
     def rows(self) -> list[dict[str, Any]]:
-        """One dict a detection: box [x1, y1, x2, y2] rounded to 0.01 px, score, label (the class's name)."""
-        return [
+        """One dict a detection: box [x1, y1, x2, y2] rounded to 0.01 px, score, label (the class's name).
+
+        With masks also "segmentation": polygons [x1, y1, x2, y2, x3, ...] as in COCO's JSON, in the photo's pixels.
+        Unlike COCO's run lengths a person can read them, and labelling tools can change them; they are traced from the
+        small map, so that they are as short for a large photo.
+        """
+        rows: list[dict[str, Any]] = [
             {
                 "box": [round(v, 2) for v in box],
                 "score": round(score, 4),
@@ -361,6 +426,10 @@ class Detections:
             }
             for box, score, label in zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
         ]
+        if self.masks is not None:
+            for row, outlines in zip(rows, self.outlines(), strict=True):
+                row["segmentation"] = [[round(v, 2) for v in outline.flatten().tolist()] for outline in outlines]
+        return rows
 
     def to_dict(self) -> dict[str, Any]:
         """path, width, height and the detections' rows: what `--json` prints for a photo."""
@@ -379,6 +448,6 @@ class Detections:
             xyxy=self.boxes.cpu().numpy(),
             confidence=self.scores.cpu().numpy(),
             class_id=self.labels.cpu().numpy(),
-            mask=None if self.masks is None else self.masks.cpu().numpy(),
+            mask=None if self.masks is None else self.bitmaps().numpy(),
             data={"class_name": [self.names[i] for i in self.labels.tolist()]},
         )

@@ -17,13 +17,15 @@ import foodbox
 from foodbox import cli
 from foodbox.config import TrainSettings
 from foodbox.detectors import DETECTORS
+from foodbox.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
 from foodbox.detectors.yolo import YOLO, YOLOSettings
 from foodbox.ops.anchors import shape_iou
-from foodbox.ops.boxes import iou
-from foodbox.ops.coding import encode_centre
+from foodbox.ops.boxes import area, iou
+from foodbox.ops.coding import encode_centre, encode_ssd
 from foodbox.ops.losses import sigmoid_focal_loss, smooth_l1_loss
 from foodbox.ops.matching import BACKGROUND, BETWEEN, match
+from foodbox.ops.roi import assign_levels
 from foodbox.records import Frame, Preprocessing, Target
 from tests.test_house import FLOORS
 
@@ -162,6 +164,34 @@ def test_yolos_worked_numbers_are_what_the_code_gives() -> None:
     told.append(f"{float(detector.losses_of(outputs, [Target(box, torch.tensor([0]))])['boxes']):.3f}.")
     for words in told:
         assert words in text, f"docs/yolo.md does not say {words!r}"
+
+
+def test_faster_rcnns_worked_numbers_are_what_the_code_gives() -> None:
+    """The example of docs/faster_rcnn.md: the same photo and box at 320 px."""
+    text = (REPOSITORY / "docs" / "faster_rcnn.md").read_text(encoding="utf-8")
+    settings = FasterRCNNSettings(**FasterRCNN.presets["light"])
+    box = Frame(1280, 960, *settings.preprocessing.resized(1280, 960)).to_input(torch.tensor([[512.0, 256, 1024, 704]]))
+    anchors = FasterRCNN.anchors_of(settings, 256, 320)
+    told = ["`{:g} {:g} {:g} {:g}`".format(*box[0].tolist()), f"A = {len(anchors):,}"]
+    told += [f"| {256 // s} × {320 // s} | {3 * 256 // s * 320 // s:,} |" for s in (8, 16, 32, 64)]
+    overlap = iou(box, anchors)
+    matched = match(overlap, settings.rpn_match_high, settings.rpn_match_low, keep_best=True)
+    best = anchors[overlap[0].argmax()]
+    told.append(f"{int((matched >= 0).sum())} anchors are positive")
+    told.append("`{:g} {:g} {:g} {:g}` with IoU {:.3f}".format(*best.tolist(), overlap.max()))
+    between, background = int((matched == BETWEEN).sum()), int((matched == BACKGROUND).sum())
+    told.append(f"{between} lie between, and {background:,} are background")
+    told.append("({:g}, {:g}, {:g}, {:.4f})".format(*encode_centre(box[0], best).tolist()).replace("-", "−"))
+    told.append(f"√(w h) = {float(area(box).sqrt()):.1f}")
+    assert assign_levels(box, (8, 16, 32), settings.pool_base).tolist() == [1]
+    proposal = torch.tensor([[120.0, 70, 250, 190]])
+    offsets = encode_ssd(box, proposal)
+    told.append(f"IoU {float(iou(box, proposal)):.3f} with")
+    told.append("({:.3f}, {:.3f}, {:.3f}, {:.3f})".format(*offsets[0].tolist()).replace("-", "−"))
+    told.append(f"is {float(smooth_l1_loss(torch.zeros(1, 4), offsets, 1 / 9)):.3f}.")
+    for words in told:
+        assert words in " ".join(text.split()) or words in text, f"docs/faster_rcnn.md does not say {words!r}"
+    assert {f"| `{name}` |" for name in FasterRCNN.presets} <= set(re.findall(r"^\| `\w+` \|", text, re.M))
 
 
 def test_the_floors_are_those_of_the_house() -> None:

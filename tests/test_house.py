@@ -20,6 +20,7 @@ from foodbox.training.optimiser import make_optimiser
 ROOT = Path(foodbox.__file__).parent
 FLOORS = {
     "errors": 0,
+    "masks": 0,
     "files": 1,
     "console": 1,
     "records": 1,

@@ -15,7 +15,18 @@ from torchvision.transforms.v2 import functional as transforms
 from torchvision.tv_tensors import BoundingBoxes
 
 from foodbox.ops.boxes import clip
-from foodbox.records import Dataset, Detections, Finding, Frame, Photo, Preprocessing, Source, no_boxes, no_labels
+from foodbox.records import (
+    Dataset,
+    Detections,
+    Finding,
+    Frame,
+    Photo,
+    Preprocessing,
+    Source,
+    Target,
+    no_boxes,
+    no_labels,
+)
 
 side = st.integers(10, 6000)
 
@@ -207,11 +218,41 @@ def test_detections_over_a_score_include_it(found: Detections) -> None:
 
 
 def test_masks_are_kept_with_their_detections(found: Detections) -> None:
-    found.masks = torch.zeros(2, 60, 50, dtype=torch.bool)
-    found.masks[0, 0, 0] = True
-    assert found.over(0.5).masks is not None
-    assert found.over(0.5).masks.shape == (1, 60, 50)  # type: ignore[union-attr]
-    assert found.over(0.5).masks.any()  # type: ignore[union-attr]
+    found.masks = torch.stack((torch.ones(4, 4), torch.zeros(4, 4)))
+    sure = found.over(0.5)
+    assert sure.masks is not None
+    assert sure.masks.shape == (1, 4, 4)
+    assert sure.masks.all()
+    assert found.keep(torch.tensor([1, 0])).bitmap(1).equal(found.bitmap(0))
+
+
+def test_masks_as_polygons_stand_in_the_rows(found: Detections) -> None:
+    """A full map is outlined by its box, with corners cut off; another detection's is empty."""
+    found.masks = torch.stack((torch.ones(28, 28), torch.zeros(28, 28)))
+    first, second = found.rows()
+    [polygon] = first["segmentation"]
+    xs, ys = polygon[0::2], polygon[1::2]
+    assert [min(xs), min(ys), max(xs), max(ys)] == first["box"]
+    assert second["segmentation"] == []
+    assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
+    found.masks = None
+    assert "segmentation" not in found.rows()[0]
+    assert found.outlines() == [[], []]
+
+
+def test_bitmaps_are_of_the_photos_size(found: Detections) -> None:
+    found.masks = torch.stack((torch.ones(28, 28), torch.zeros(28, 28)))
+    assert found.bitmaps().shape == (2, 60, 50)
+    assert found.bitmaps().sum((1, 2)).tolist() == [30 * 40, 0]  # the box of 29 x 38.1, rounded outwards
+    assert found.over(1.0).bitmaps().shape == (0, 60, 50)
+
+
+def test_a_target_goes_to_a_device_with_its_masks() -> None:
+    target = Target(torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64), torch.ones(1, 2, 3, dtype=torch.bool))
+    moved = target.to("meta")
+    assert moved.masks is not None
+    assert moved.masks.device.type == "meta"
+    assert Target().to("cpu").masks is None
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -232,9 +273,10 @@ def test_detections_as_supervisions(found: Detections, count: int) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_supervision_filters_them_with_their_masks(found: Detections) -> None:
     pytest.importorskip("supervision")
-    found.masks = torch.zeros(2, 60, 50, dtype=torch.bool)
+    found.masks = torch.stack((torch.ones(28, 28), torch.zeros(28, 28)))
     theirs = found.to_supervision()
     sure = theirs[theirs.confidence > 0.5]
     assert list(sure["class_name"]) == ["soup"]
     assert sure.mask is not None
     assert sure.mask.shape == (1, 60, 50)
+    np.testing.assert_array_equal(sure.mask[0], found.bitmap(0))

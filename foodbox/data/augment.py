@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
+from foodbox.masks import rasterise
 from foodbox.ops.boxes import area, clip
-from foodbox.records import Frame, Target
+from foodbox.records import Frame, Polygon, Target
 
 # A box of which the input shows no more than this share is taken away: what is left no longer shows what it is.
 VISIBLE = 0.4
@@ -73,9 +75,20 @@ class Augmentation:
         return x, y, x + w, y + h
 
 
-def visible(frame: Frame, boxes: Tensor, labels: Tensor) -> Target:
-    """Boxes [N, 4] in the photo's pixels and labels [N] → what the input shows of them, cut off at its border."""
+def visible(frame: Frame, boxes: Tensor, labels: Tensor, outlines: Sequence[Sequence[Polygon]] | None = None) -> Target:
+    """What the input shows of a photo's boxes, cut off at its border.
+
+    Args:
+        boxes: [N, 4] in the photo's pixels.
+        labels: [N].
+        outlines: of N objects in the photo's pixels; None where no masks are wanted.
+    """
     moved = frame.to_input(boxes)
     shown = clip(moved, frame.input_width, frame.input_height)
     kept = area(shown) > VISIBLE * area(moved)
-    return Target(shown[kept], labels[kept])
+    masks = None
+    if outlines is not None:
+        left = [own for own, keep in zip(outlines, kept.tolist(), strict=True) if keep]
+        seen = [[frame.points_to_input(outline) for outline in own] for own in left]
+        masks = rasterise(seen, frame.input_height, frame.input_width)  # [N, H, W]
+    return Target(shown[kept], labels[kept], masks)

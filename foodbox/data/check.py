@@ -20,7 +20,7 @@ from foodbox.data.formats.common import LEFT_OUT, REMOVED, broken, right_ending
 from foodbox.data.listing import without_collecting
 from foodbox.errors import FoodboxError
 from foodbox.ops.boxes import iou
-from foodbox.records import Dataset, Finding, Photo, Source
+from foodbox.records import Dataset, Finding, Photo, Polygon, Source
 
 SHOWN = 20
 """How many findings an error message lists; the rest is counted."""
@@ -31,6 +31,8 @@ WHOLE = 0.99
 """Share of both sides from which a box is the whole photo."""
 SAME = 0.95
 """IoU from which two boxes of a photo are one, drawn twice."""
+AWAY = 0.5
+"""IoU of a box and the box around its outline under which they are of two things."""
 RARE = 50
 """A class with this many times fewer boxes than the most frequent one is hardly learnt beside it."""
 FEW = 3
@@ -158,7 +160,7 @@ def _of_photo(photo: Photo, faulty: bool) -> Iterator[Finding]:
 
 
 def _of_boxes(dataset: Dataset) -> Iterator[Finding]:
-    """Tiny boxes, boxes as large as their photo, boxes drawn twice."""
+    """Tiny boxes, boxes as large as their photo, boxes away from their outlines, boxes drawn twice."""
     with_boxes = [photo for photo in dataset if photo.boxes.shape[0]]
     if not with_boxes:
         return
@@ -176,8 +178,21 @@ def _of_boxes(dataset: Dataset) -> Iterator[Finding]:
         what, todo = "the box is the whole photo, which teaches little of where things are", "Look whether it is meant"
         yield _about_box(with_boxes[owner[n]], int(place[n]), what, "box equal to the photo", todo)
     for photo, count in zip(with_boxes, counts.tolist(), strict=True):
+        if photo.masks:
+            yield from _away_from_outline(photo, photo.masks)
         if count > 1:
             yield from _drawn_twice(photo, dataset.names)
+
+
+def _away_from_outline(photo: Photo, masks: Sequence[Sequence[Polygon]]) -> Iterator[Finding]:
+    for i, outlines in enumerate(masks):
+        if not outlines:
+            continue
+        points = torch.cat(list(outlines))
+        around = torch.cat((points.amin(0), points.amax(0)))
+        if (overlap := iou(around[None], photo.boxes[i : i + 1]).item()) < AWAY:
+            what = f"the box and the one around its outline overlap by {overlap:.2f} (IoU): one of them is wrong"
+            yield _about_box(photo, i, what, "box away from its outline", "Draw the wrong one anew")
 
 
 def _drawn_twice(photo: Photo, names: Sequence[str]) -> Iterator[Finding]:

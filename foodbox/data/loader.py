@@ -9,13 +9,15 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
+from foodbox.data import proposals
 from foodbox.data.augment import Augmentation, visible
 from foodbox.data.images import lay, open_photo, resize
 from foodbox.data.pixel_cache import DiskCache, MemoryCache, PixelCache
-from foodbox.records import Batch, Frame, Photo, Preprocessing, Target
+from foodbox.records import Batch, Frame, Photo, Preprocessing, SelectiveSearch, Target
 
 # Cutting out a part and enlarging it needs more pixels than the network sees. Photos are kept at this many times the
 # network's size: enough for the largest usual zoom.
@@ -27,7 +29,8 @@ KEPT_BYTES = 2**30
 # the outputs a little, so that other batches would give slightly other numbers.
 PHOTOS_AT_ONCE = 8
 
-Item = tuple[Tensor, Target, Frame]
+Item = tuple[Tensor, Target, Frame] | tuple[Tensor, Target, Frame, Tensor]
+"""Pixels, target and frame of a photo, and its proposals [R, 4] for detectors that get them from outside."""
 
 
 class PreparedPhotos(TorchDataset[Item]):
@@ -36,16 +39,21 @@ class PreparedPhotos(TorchDataset[Item]):
     Attributes:
         sizes: width and height at which each photo's pixels are held: the network's, or larger by SPARE where
             augmentation will cut.
+        masks: whether targets have masks, from the photos' outlines.
+        search: how proposals are found; None for a detector that needs none.
         cache: where they are kept.
     """
 
     def __init__(
-        self, photos: Sequence[Photo], preprocessing: Preprocessing, augmentation: Augmentation | None, seed: int = 0
-    ) -> None:
+        self, photos: Sequence[Photo], preprocessing: Preprocessing, augmentation: Augmentation | None, seed: int = 0,
+        masks: bool = False, search: SelectiveSearch | None = None,
+    ) -> None:  # fmt: skip
         self.photos = photos
         self.preprocessing = preprocessing
         self.augmentation = augmentation
         self.seed = seed
+        self.masks = masks
+        self.search = search
         self.sizes = [self._held(photo) for photo in photos]
         self.antialias = preprocessing.antialias or augmentation is not None
         self.cache: PixelCache = MemoryCache(KEPT_BYTES)
@@ -64,8 +72,12 @@ class PreparedPhotos(TorchDataset[Item]):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(hash((self.seed, epoch, index)))
                 pixels, frame = self.augmentation(pixels, frame, fill(self.preprocessing))
-        counted = ~photo.ignore
-        return pixels, visible(frame, photo.boxes[counted], photo.labels[counted]), frame
+        counted = photo.keep(~photo.ignore) if photo.ignore.any() else photo
+        outlines = (counted.masks or [[]] * len(counted.boxes)) if self.masks else None
+        target = visible(frame, counted.boxes, counted.labels, outlines)
+        if self.search is None:
+            return pixels, target, frame
+        return pixels, target, frame, proposals.in_input(proposals.of_photo(photo, self.search), frame)
 
     def _pixels(self, index: int) -> Tensor:
         """uint8 [3, h, w], the whole photo at the size at which it is held."""
@@ -130,16 +142,20 @@ def training_loader(
     seed: int,
     part: tuple[int, int] = (0, 1),
     cache: Literal["memory", "disk", "none"] = "memory",
+    masks: bool = False,
+    search: SelectiveSearch | None = None,
 ) -> DataLoader[Item]:
     """One epoch's batches each time it is iterated over; say which by `loader.batch_sampler.epoch`.
 
     Args:
         cache: where decoded photos are kept from one epoch to the next; on the disk from one run to the next, too.
+        masks: targets have masks, from the photos' outlines.
+        search: batches have proposals that are found so.
 
     Raises:
         FoodboxError: the disk has not enough room for them.
     """
-    items = PreparedPhotos(photos, preprocessing, augmentation, seed)
+    items = PreparedPhotos(photos, preprocessing, augmentation, seed, masks, search)
     if cache == "disk":
         items.cache = DiskCache([photo.path for photo in photos], items.sizes, items.antialias)
     else:
@@ -148,14 +164,18 @@ def training_loader(
 
 
 def photo_loader(
-    photos: Sequence[Photo], preprocessing: Preprocessing, batch_size: int, workers: int
+    photos: Sequence[Photo],
+    preprocessing: Preprocessing,
+    batch_size: int,
+    workers: int,
+    search: SelectiveSearch | None = None,
 ) -> DataLoader[Item]:
-    """The photos unchanged and in their order."""
+    """The photos unchanged and in their order; `search` as `training_loader` has it."""
     order = [
         [(0, i) for i in range(start, min(start + batch_size, len(photos)))]
         for start in range(0, len(photos), batch_size)
     ]
-    items = PreparedPhotos(photos, preprocessing, None)
+    items = PreparedPhotos(photos, preprocessing, None, search=search)
     items.cache = MemoryCache(KEPT_BYTES // max(1, workers))
     return _loader(items, order, workers)
 
@@ -180,14 +200,15 @@ class Collate:
 
     def __call__(self, items: Sequence[Item]) -> Batch:
         """B photos uint8 [3, h, w] → images [B, 3, H, W], H and W the least multiples that hold all of them."""
-        pixels, targets, frames = zip(*items, strict=True)
+        pixels, targets, frames, *regions = zip(*items, strict=True)
         multiple = self.preprocessing.multiple
         height, width = (math.ceil(max(p.shape[d] for p in pixels) / multiple) * multiple for d in (1, 2))
         ground = torch.tensor(fill(self.preprocessing)).round().to(pixels[0].dtype).view(1, 3, 1, 1)
         images = ground.repeat(len(pixels), 1, height, width)
         for image, photo in zip(images, pixels, strict=True):
             image[:, : photo.shape[1], : photo.shape[2]] = photo
-        return Batch(images, list(targets), list(frames))
+        found = pad_sequence(list(regions[0]), batch_first=True) if regions else None  # [B, R, 4]
+        return Batch(images, list(targets), list(frames), found)
 
 
 def fill(preprocessing: Preprocessing) -> list[float]:

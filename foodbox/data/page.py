@@ -286,10 +286,12 @@ def _draw(view: _View) -> str:
     across, down = image.width / photo.width, image.height / photo.height
     size = max(1, round(scale * (x2 - x1))), max(1, round(scale * (y2 - y1)))
     part = image.resize(size, Image.Resampling.BICUBIC, (x1 * across, y1 * down, x2 * across, y2 * down))
-    boxes = photo.boxes - torch.tensor([x1, y1, x1, y1])
+    corner = torch.tensor([x1, y1])
+    boxes = photo.boxes - corner.repeat(2)
+    masks = photo.masks and [[outline - corner for outline in outlines] for outlines in photo.masks]
     # A marked box is framed from outside: its border can be judged, and a tiny one is seen.
     boxes[view.marked] += torch.tensor([-1, -1, 1, 1]) * MARK / scale
-    inside = dataclasses.replace(photo, width=x2 - x1, height=y2 - y1, boxes=boxes)
+    inside = dataclasses.replace(photo, width=x2 - x1, height=y2 - y1, boxes=boxes, masks=masks)
     buffer = io.BytesIO()
     draw_truth(part, inside, view.marked, view.colour).save(buffer, "JPEG", quality=80)
     return html.picture(buffer.getvalue(), photo.path.name)

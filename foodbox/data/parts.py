@@ -12,7 +12,7 @@ from foodbox.console import say
 from foodbox.data import formats, splits
 from foodbox.data.check import ACROSS, healthy, look_alikes, look_whole
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.records import Dataset, Finding
+from foodbox.records import Dataset, Finding, Photo
 
 PARTS = ("train", "valid", "test")
 
@@ -45,15 +45,18 @@ def part_of(dataset: Dataset, part: str | None) -> Dataset:
     return inside
 
 
-def read_parts(photos: Path, settings: TrainSettings) -> tuple[Dataset, Dataset]:
+def read_parts(photos: Path, settings: TrainSettings, outlined: bool = False) -> tuple[Dataset, Dataset]:
     """The photos to train on and those to validate on, checked, with one list of names.
 
     They are those of another run's `--split`; else the second are those of `--valid`, else the part "valid" that the
     labels name, else a share of the first. A part "test" is left for testing.
 
+    Args:
+        outlined: only photos of which every box has an outline, for a detector that learns masks.
+
     Raises:
         UsageError: a folder is not there, or holds no labels that are known.
-        FoodboxError: photos or labels are at fault.
+        FoodboxError: photos or labels are at fault, or none has outlines where they are needed.
     """
     split = read_split(settings.split) if settings.split is not None else None
     dataset, findings = read_labels(photos, settings.format)
@@ -72,6 +75,9 @@ def read_parts(photos: Path, settings: TrainSettings) -> tuple[Dataset, Dataset]
             given = part_of(whole, "valid")
     if settings.one_class:
         dataset, given = (splits.one_class(part, settings.one_class) for part in (dataset, given))
+    if outlined:
+        dataset = _with_outlines(dataset, "train")
+        given = _with_outlines(given, "validate") if given.photos else given
     if settings.sample is not None:
         # Validation photos are set apart besides the sample, so that as many are trained on as were asked for.
         apart = 0 if given.photos else max(1, round(settings.sample * settings.valid_share))
@@ -143,6 +149,38 @@ def _to_train_on(dataset: Dataset) -> Dataset:
         return dataset
     say(f"Training on none of the {len(dataset) - len(unnamed):,} photos that the labels keep for validation or tests.")
     return dataset.with_photos(unnamed)
+
+
+def _with_outlines(dataset: Dataset, role: str) -> Dataset:
+    """The photos of which every box that counts has an outline; says how many others are left out.
+
+    An object without one would teach a mask detector that its pixels belong to nothing.
+
+    Raises:
+        FoodboxError: no photo has outlines.
+    """
+    lacking = [photo for photo in dataset if not _is_outlined(photo)]
+    gone = {photo.path for photo in lacking}
+    left = dataset.with_photos([photo for photo in dataset if photo.path not in gone])
+    if not left.box_count and lacking:
+        holds = ", ".join(kind.title for kind in formats.FORMATS.values() if kind.masks)
+        raise FoodboxError(
+            f"This detector learns masks, and none of the {len(dataset):,} photos to {role} on has outlines of all its "
+            f"objects, only boxes: label them with polygons ({holds} hold them), or train a detector that needs boxes "
+            "only, such as --detector faster_rcnn."
+        )
+    if lacking:
+        say(
+            f"Left out {len(lacking):,} of {len(dataset):,} photos to {role} on, such as {lacking[0].path}: they have "
+            "boxes without an outline, and this detector learns masks."
+        )
+    return left
+
+
+def _is_outlined(photo: Photo) -> bool:
+    """Whether every box that counts has an outline."""
+    masks = photo.masks or [[]] * len(photo.boxes)
+    return all(ignore or outlines for ignore, outlines in zip(photo.ignore.tolist(), masks, strict=True))
 
 
 def _saved(split: dict[str, list[str]], sources: Sequence[Dataset], origin: Path) -> tuple[Dataset, Dataset]:

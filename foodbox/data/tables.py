@@ -25,7 +25,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-import contourpy
 import numpy as np
 import torch
 from numpy.random import PCG64, Generator, SeedSequence
@@ -33,6 +32,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from foodbox.masks import trace
 from foodbox.records import Photo, Polygon, Source
 
 NAMES: list[str] = ["rice", "soup", "noodles", "salad", "cookies"]
@@ -381,13 +381,8 @@ def _visible(dishes: list[Dish], height: int, width: int) -> list[float]:
 def outlines(owner: NDArray[np.int8], i: int, at: Window) -> list[Polygon]:
     """The outer outlines of what is seen of dish i, float32 [P, 2] in pixels; no piece under `FRAGMENT`."""
     mask = owner[at.rows, at.columns] == i
-    padded = np.pad(mask.astype(np.float32), 1)  # so that outlines close at the picture's edge
-    contours = contourpy.contour_generator(z=padded, fill_type=contourpy.FillType.OuterOffset)
     polygons = []
-    for points, offsets in zip(*contours.filled(0.5, 2.0), strict=True):
-        # The first ring is the outer one, and its last point is its first. Index 0 is the padding, and its
-        # middle lies half a pixel before the window.
-        ring = points[: offsets[1] - 1] - 0.5 + (at.columns.start, at.rows.start)
+    for ring in trace(mask, at.columns.start, at.rows.start):
         x, y = ring.T
         if abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2 >= FRAGMENT:
             polygons.append(torch.from_numpy(ring.astype(np.float32)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 
 from foodbox.ops.anchors import best_overlap
 from foodbox.ops.boxes import area, clip
+from foodbox.ops.masks import crop_masks
 from foodbox.ops.nms import nms_by_group
-from foodbox.records import Detections, Frame, Preprocessing, Target, no_boxes
+from foodbox.records import Batch, Detections, Frame, Preprocessing, SelectiveSearch, Target, no_boxes
 
 Outputs = dict[str, Tensor]
 """What `forward` gives: plain tensors by name, so that a detector exports and compiles."""
@@ -35,6 +37,9 @@ class Detector(nn.Module, ABC):
         Settings: the class of its settings.
         Training: what it inherits of these concerns training alone; weights work with any value of it.
         presets: named settings, as differences from the defaults; the first is taken where none is named.
+        needs_masks: it learns from masks: targets have them, and photos with boxes only are refused.
+        needs_proposals: it gets regions from outside: `forward(images, proposals)` and `losses(images, targets,
+            proposals)` with proposals [B, R, 4] in the input's pixels, and `settings.search` says how they are found.
         names: the classes, in the order of the labels.
         settings: what it was built with.
     """
@@ -42,6 +47,8 @@ class Detector(nn.Module, ABC):
     Settings: ClassVar[type[DetectorSettings]]
     Training: ClassVar[type[DetectorSettings]]
     presets: ClassVar[dict[str, dict[str, Any]]]
+    needs_masks: ClassVar[bool] = False
+    needs_proposals: ClassVar[bool] = False
 
     def __init__(self, names: list[str], settings: DetectorSettings) -> None:
         super().__init__()
@@ -55,6 +62,12 @@ class Detector(nn.Module, ABC):
     @property
     def preprocessing(self) -> Preprocessing:
         return self.settings.preprocessing
+
+    @property
+    def search(self) -> SelectiveSearch | None:
+        """How the proposals of its photos are found; None for a detector that needs none."""
+        found: SelectiveSearch | None = getattr(self.settings, "search", None)
+        return found
 
     @staticmethod
     def _channels(values: tuple[float, float, float]) -> Tensor:
@@ -80,6 +93,13 @@ class Detector(nn.Module, ABC):
             min_score: instead of the settings' own score threshold.
         """
 
+    def finish(self, batches: Iterable[Batch]) -> None:
+        """What is fitted once, after the last step of gradient descent: nothing, unless a detector says otherwise.
+
+        Args:
+            batches: the training photos without augmentation, on the detector's device; once through.
+        """
+
     def select(
         self, scores: Tensor, labels: Tensor, boxes: Tensor, frames: list[Frame], nms_iou: float, most: int
     ) -> list[Detections]:
@@ -98,21 +118,46 @@ class Detector(nn.Module, ABC):
         groups = photo * len(self.names) + labels[photo, place]
         kept = nms_by_group(boxes[photo, place], scores[photo, place], groups, nms_iou)
         photo, place = photo[kept], place[kept]
-        found = []
+        rows = (place[photo == i][:most] for i in range(len(frames)))
+        return [
+            self._in_photo(frame, boxes[i, mine], scores[i, mine], labels[i, mine])
+            for i, (frame, mine) in enumerate(zip(frames, rows, strict=True))
+        ]
+
+    def over_threshold(self, outputs: Outputs, frames: list[Frame], threshold: float) -> list[Detections]:
+        """Detections that `forward` selected itself → those over a threshold; two-stage detectors decode by it.
+
+        Args:
+            outputs: boxes [B, D, 4] in the input's pixels, scores [B, D], -1 where there is none, labels int64 [B, D],
+                best first; of a detector of masks also masks [B, D, M, M].
+            threshold: a score has to be over it; with 0 all are there.
+        """
+        scores, masks, found = outputs["scores"], outputs.get("masks"), []
         for i, frame in enumerate(frames):
-            mine = place[photo == i][:most]
-            detections = Detections(
-                # In a letterbox the input reaches beyond the photo.
-                boxes=clip(frame.to_photo(boxes[i, mine]), frame.width, frame.height).cpu(),
-                scores=scores[i, mine].cpu(),
-                labels=labels[i, mine].cpu(),
-                names=self.names,
-                width=frame.width,
-                height=frame.height,
-                path=frame.path,
-            )
-            found.append(detections.keep(area(detections.boxes) > 0))
+            mine = scores[i] > threshold if threshold > 0 else scores[i] >= 0
+            parts = (outputs["boxes"][i, mine], scores[i, mine], outputs["labels"][i, mine])
+            found.append(self._in_photo(frame, *parts, None if masks is None else masks[i, mine]))
         return found
+
+    def _in_photo(
+        self, frame: Frame, boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor | None = None
+    ) -> Detections:
+        """Detections in the photo's own pixels; a box that lies beyond it, in the input's padding, is none."""
+        there = frame.to_photo(boxes)
+        inside = clip(there, frame.width, frame.height)
+        if masks is not None:
+            masks = crop_masks(masks.flip(-1) if frame.mirror else masks, there, inside).cpu()
+        detections = Detections(
+            boxes=inside.cpu(),
+            scores=scores.cpu(),
+            labels=labels.cpu(),
+            names=self.names,
+            width=frame.width,
+            height=frame.height,
+            path=frame.path,
+            masks=masks,
+        )
+        return detections.keep(area(detections.boxes) > 0)
 
     @classmethod
     def anchors_of(cls, settings: Any, height: int, width: int) -> Tensor:

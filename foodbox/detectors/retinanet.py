@@ -19,7 +19,7 @@ from foodbox.layers.backbones import Backbone
 from foodbox.layers.heads import Tower, TowerInit, TowerNorm, per_anchor
 from foodbox.layers.pyramids import FeaturePyramid
 from foodbox.ops import boxes as box_ops
-from foodbox.ops.anchors import cell_anchors, grid_anchors, ratios_of
+from foodbox.ops.anchors import pyramid_anchors, ratios_of
 from foodbox.ops.coding import decode_centre, decode_corner, encode_centre, encode_corner
 from foodbox.ops.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
 from foodbox.ops.matching import BACKGROUND, match
@@ -188,13 +188,9 @@ class RetinaNet(Detector):
     @classmethod
     def anchors_of(cls, settings: RetinaNetSettings, height: int, width: int, grids: list[Any] | None = None) -> Tensor:
         """Section 4, "Anchors": sizes 32² to 512² on P3 to P7, three ratios and three scales. → [A, 4] in pixels."""
-        s, whole, found = settings, settings.anchor_places == "torchvision", []
-        for level, size in enumerate(s.anchor_sizes, start=3):
-            rows, columns = grids[level - 3] if grids else (math.ceil(side / 2**level) for side in (height, width))
-            cell = cell_anchors(size, s.anchor_scales, s.anchor_ratios, whole_pixels=whole)
-            stride = (height // rows, width // columns) if whole else (2**level, 2**level)
-            found.append(grid_anchors(cell, rows, columns, stride, offset=0.0 if whole else 0.5))
-        return torch.cat(found)
+        s, strides, whole = settings, [2**level for level in range(3, 8)], settings.anchor_places == "torchvision"
+        shape = (height, width)
+        return pyramid_anchors(s.anchor_sizes, strides, s.anchor_scales, s.anchor_ratios, shape, grids, whole)
 
     @classmethod
     def anchor_choices(cls, settings: RetinaNetSettings, boxes: Tensor) -> list[dict[str, Any]]:

@@ -8,11 +8,13 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from foodbox.records import Detections, Photo
+from foodbox.records import Detections, Photo, Polygon
 
 # Okabe and Ito's colours, which people with any colour vision tell apart; the first is used where there is one class.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
 TRUTH = "#FFFFFF"
+SHADE = 110
+"""How much a mask's colour covers the photo, of 255: both are to be seen."""
 # System fonts that have Korean and Chinese letters, which Pillow's own font lacks: Linux, Windows, macOS.
 WIDE_FONTS = (
     "NotoSansCJK-Regular.ttc",
@@ -25,13 +27,15 @@ WIDE_FONTS = (
 
 
 def draw_detections(image: Image.Image, detections: Detections) -> Image.Image:
-    """A copy of the picture with each detection's box, class and score, the best on top.
+    """A copy of the picture with each detection's box, class and score, the best on top; masks lie under all boxes.
 
-    The picture may be smaller than the photo that the detections are of; boxes shrink with it.
+    The picture may be smaller than the photo that the detections are of; boxes and masks shrink with it.
     """
     result = image.copy()
     pen = ImageDraw.Draw(result)
     scale = image.width / detections.width, image.height / detections.height
+    for outlines, label in reversed(list(zip(detections.outlines(), detections.labels.tolist(), strict=True))):
+        _shade(result, outlines, scale, COLOURS[label % len(COLOURS)])
     for row, label in reversed(list(zip(detections.rows(), detections.labels.tolist(), strict=True))):
         _box(
             pen,
@@ -44,10 +48,15 @@ def draw_detections(image: Image.Image, detections: Detections) -> Image.Image:
 
 
 def draw_truth(image: Image.Image, photo: Photo, marked: Collection[int] = (), colour: str = COLOURS[0]) -> Image.Image:
-    """A copy of the picture with the photo's true boxes in white, without words; the marked ones in colour, on top."""
+    """A copy of the picture with the photo's true boxes in white, without words; the marked ones in colour, on top.
+
+    Their outlines, where there are any, are shaded in the classes' colours.
+    """
     result = image.copy()
     pen = ImageDraw.Draw(result)
     scale = image.width / photo.width, image.height / photo.height
+    for outlines, label in zip(photo.masks or (), photo.labels.tolist(), strict=False):
+        _shade(result, outlines, scale, COLOURS[label % len(COLOURS)])
     for i, box in sorted(enumerate(photo.boxes.tolist()), key=lambda item: item[0] in marked):
         _box(pen, result.size, _scaled(box, scale), colour if i in marked else TRUTH, "", 2 if i in marked else 1)
     return result
@@ -78,6 +87,22 @@ def captioned(image: Image.Image, words: str) -> Image.Image:
 
 def _scaled(box: Sequence[float], scale: tuple[float, float]) -> list[float]:
     return [value * scale[i % 2] for i, value in enumerate(box)]
+
+
+def _shade(image: Image.Image, outlines: Sequence[Polygon], scale: tuple[float, float], colour: str) -> None:
+    """Covers what outlines in the photo's pixels enclose half with colour, each pixel once, and draws their line."""
+    corners = [[(x * scale[0], y * scale[1]) for x, y in outline.tolist()] for outline in outlines if len(outline) >= 3]
+    if not corners:
+        return
+    xs, ys = zip(*(point for outline in corners for point in outline), strict=True)
+    left, top = max(0, int(min(xs))), max(0, int(min(ys)))
+    right, bottom = min(image.width, int(max(xs)) + 1), min(image.height, int(max(ys)) + 1)
+    cover = Image.new("L", (max(1, right - left), max(1, bottom - top)))
+    for outline in corners:
+        ImageDraw.Draw(cover).polygon([(x - left, y - top) for x, y in outline], fill=SHADE)
+    image.paste(colour, (left, top), cover)
+    for outline in corners:  # tells objects of one class apart that touch
+        ImageDraw.Draw(image).polygon(outline, outline=colour, width=max(1, round(max(image.size) / 500)))
 
 
 def _box(

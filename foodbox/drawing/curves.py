@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-SCORES = {"ap": "AP", "ap50": "AP50", "mean_iou": "mean IoU of the best box"}
+SCORES = {"ap": "AP", "ap50": "AP50", "mask_ap": "mask AP", "mean_iou": "mean IoU of the best box"}
 
 
 def curves(log: Sequence[dict[str, Any]], title: str) -> bytes:
@@ -30,7 +30,7 @@ def curves(log: Sequence[dict[str, Any]], title: str) -> bytes:
     left.set(title="Training loss", xlabel="epoch", ylim=(0, None))
     scored = [entry for entry in log if entry.get("scores")]
     for key, label in SCORES.items():
-        values = [(entry["epoch"], entry["scores"][key]) for entry in scored if entry["scores"][key] is not None]
+        values = [(entry["epoch"], entry["scores"][key]) for entry in scored if entry["scores"].get(key) is not None]
         if values:
             right.plot(*zip(*values, strict=True), "-o", label=f"{label} {values[-1][1]:.3f}", markersize=4)
     right.set(title="Validation scores", xlabel="epoch", ylim=(0, 1))

@@ -6,11 +6,13 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from faster_coco_eval import COCO, COCOeval_faster
 
+from foodbox.masks import run_lengths, run_lengths_of, window
 from foodbox.records import Dataset, Detections
 
 
@@ -39,12 +41,6 @@ class CocoScores:
 def coco_scores(dataset: Dataset, detections: Sequence[Detections]) -> CocoScores:
     """AP of the detections, one for each photo of the dataset in its order, with labels into the dataset's names."""
     names = dataset.names
-    truth: dict[str, Any] = {
-        "info": {},
-        "images": [{"id": i, "width": p.width, "height": p.height} for i, p in enumerate(dataset, start=1)],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(names, start=1)],
-        "annotations": _annotations(dataset),
-    }
     found = [
         {"image_id": i, "category_id": label + 1, "bbox": _xywh(box), "score": score}
         for i, d in enumerate(detections, start=1)
@@ -53,13 +49,7 @@ def coco_scores(dataset: Dataset, detections: Sequence[Detections]) -> CocoScore
         )
     ]
     boxes = [sum(int((p.labels[~p.ignore] == k).sum()) for p in dataset) for k in range(len(names))]
-    with contextlib.redirect_stdout(io.StringIO()):
-        annotations = COCO(truth)
-        answers = annotations.loadRes(found) if found else COCO(truth | {"annotations": []})
-        run = COCOeval_faster(annotations, answers, "bbox", print_function=lambda *_: None)
-        run.evaluate()
-        run.accumulate()
-    precision, recall = run.eval["precision"], run.eval["recall"]  # [T, R, K, area, dets], [T, K, area, dets]
+    precision, recall = _counted(dataset, _annotations(dataset), found, "bbox")
     return CocoScores(
         ap=_mean(precision[:, :, :, 0, -1]),
         ap50=_mean(precision[0, :, :, 0, -1]),
@@ -73,6 +63,52 @@ def coco_scores(dataset: Dataset, detections: Sequence[Detections]) -> CocoScore
             for k, name in enumerate(names)
         },
     )
+
+
+def mask_scores(dataset: Dataset, detections: Sequence[Detections]) -> tuple[float | None, float | None]:
+    """AP and AP50 of masks instead of boxes ("segm"); None where photos or detections have none, or nothing counts.
+
+    A box without an outline counts as COCO's crowds do: a mask within it is neither right nor wrong.
+    """
+    outlined = any(outlines for photo in dataset for outlines in photo.masks or ())
+    if not outlined or all(d.masks is None for d in detections):
+        return None, None
+    found = []
+    for i, d in enumerate(detections, start=1):
+        for mask, box, label, score in zip(
+            d.masks if d.masks is not None else (), d.boxes, d.labels.tolist(), d.scores.double().tolist(), strict=True
+        ):
+            pixels = run_lengths_of(*window(mask, box, d.height, d.width), d.height, d.width)
+            found.append({"image_id": i, "category_id": label + 1, "segmentation": pixels, "score": score})
+    truth = _annotations(dataset)
+    owners = (photo for photo in dataset for _ in photo.boxes)
+    every = (outlines for photo in dataset for outlines in photo.masks or [[]] * len(photo.boxes))
+    for entry, photo, outlines in zip(truth, owners, every, strict=True):
+        x, y, w, h = entry["bbox"]
+        square = torch.tensor([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
+        entry["segmentation"] = run_lengths(outlines or [square], photo.height, photo.width)
+        entry["iscrowd"] |= not outlines
+    precision, _ = _counted(dataset, truth, found, "segm")
+    return _mean(precision[:, :, :, 0, -1]), _mean(precision[0, :, :, 0, -1])
+
+
+def _counted(
+    dataset: Dataset, annotations: list[dict[str, Any]], found: list[dict[str, Any]], kind: Literal["bbox", "segm"]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """COCO's precision [T, R, K, area, dets] and recall [T, K, area, dets]: T IoUs, R recalls, K classes."""
+    truth: dict[str, Any] = {
+        "info": {},
+        "images": [{"id": i, "width": p.width, "height": p.height} for i, p in enumerate(dataset, start=1)],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(dataset.names, start=1)],
+        "annotations": annotations,
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        right = COCO(truth)
+        answers = right.loadRes(found) if found else COCO(truth | {"annotations": []})
+        run = COCOeval_faster(right, answers, kind, print_function=lambda *_: None)
+        run.evaluate()
+        run.accumulate()
+    return run.eval["precision"], run.eval["recall"]
 
 
 def _annotations(dataset: Dataset) -> list[dict[str, Any]]:

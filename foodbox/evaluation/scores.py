@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foodbox.evaluation.coco import CocoScores, coco_scores
+from foodbox.evaluation.coco import CocoScores, coco_scores, mask_scores
 from foodbox.evaluation.starthon import mean_iou
 from foodbox.evaluation.voc import voc_ap50
 from foodbox.ops.boxes import iou
@@ -26,6 +26,7 @@ class Scores(CocoScores):
         mean_iou: the AI Starthon's score.
         photos, boxes: how many were scored and counted.
         remarks: sentences on what pulls the scores down.
+        mask_ap, mask_ap50: COCO's AP and AP50 of masks; None for detectors that find boxes only.
     """
 
     voc_ap50: float | None
@@ -33,6 +34,18 @@ class Scores(CocoScores):
     photos: int
     boxes: int
     remarks: list[str]
+    mask_ap: float | None = None
+    mask_ap50: float | None = None
+
+    @property
+    def decisive(self) -> float:
+        """By what the best epoch is chosen: mask AP where there is one, else AP; 0 where nothing counted.
+
+        Who trains on outlines wants masks; and a mask is only as good as the box that it lies in, not the other way
+        round. COCO's own contest for masks goes by mask AP, too.
+        """
+        chosen = self.ap if self.mask_ap is None else self.mask_ap
+        return 0.0 if chosen is None else chosen
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and the log."""
@@ -47,12 +60,15 @@ def score(dataset: Dataset, detections: Sequence[Detections]) -> Scores:
         detections: one for each photo, in its order, labels into the dataset's names, unsure ones included.
     """
     coco = coco_scores(dataset, detections)
+    mask_ap, mask_ap50 = mask_scores(dataset, detections)
     return Scores(
         photos=len(dataset),
         boxes=sum(int((~photo.ignore).sum()) for photo in dataset),
         voc_ap50=voc_ap50(dataset, detections),
         mean_iou=mean_iou(dataset, detections),
         remarks=_remarks(dataset, detections),
+        mask_ap=mask_ap,
+        mask_ap50=mask_ap50,
         **dataclasses.asdict(coco),
     )
 

@@ -66,9 +66,10 @@ def predict(
     """
     detector.eval()
     for batch in batches:
-        images = batch.images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        images, *proposals = batch.to(device).inputs
+        images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            outputs = detector(images)
+            outputs = detector(images, *proposals)
         yield from detector.decode(outputs, batch.frames, min_score)
         progress(len(batch))
 
@@ -87,5 +88,5 @@ def predict_photos(
     workers = default_workers() if workers is None else workers
     if len(photos) <= batch_size:
         workers = 0  # starting a process costs more than it saves
-    loader = photo_loader(photos, detector.preprocessing, batch_size, workers)
+    loader = photo_loader(photos, detector.preprocessing, batch_size, workers, detector.search)
     yield from predict(detector, loader, device, half, min_score, progress)  # type: ignore[arg-type]

@@ -33,6 +33,7 @@ class Backbone(nn.Module):
         expansion: of MobileNets and EfficientNets, each map before its last convolution, which makes it narrow: six
             times the channels, behind an activation. MobileNetV2 section 6.2 attaches SSDLite there. Other networks
             give the maps that they have.
+        levels: the first and last map that comes out: C2 to C5 for the pyramid of FPN's paper.
 
     Raises:
         UsageError: timm has no such network, or it has no such feature maps.
@@ -48,10 +49,12 @@ class Backbone(nn.Module):
         fine_c4: bool = False,
         leaky_slope: float | None = None,
         expansion: bool = False,
+        levels: tuple[int, int] = (3, 5),
     ) -> None:
         super().__init__()
         self.body: Any
-        self.body, levels = _timm_features(name, expansion)
+        strides = tuple(2**level for level in range(levels[0], levels[1] + 1))
+        self.body, maps = _timm_features(name, expansion, strides)
         if keras_layout:
             _keras_layout(self.body)
         if fine_c4:
@@ -59,13 +62,14 @@ class Backbone(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.LeakyReLU) and leaky_slope is not None:
                 module.negative_slope = leaky_slope
-        self.channels: list[int] = [self.body.feature_info.channels()[i] for i in levels]
-        self._levels = levels
+        self.channels: list[int] = [self.body.feature_info.channels()[i] for i in maps]
+        self._levels = maps
         for module in batch_norms(self):
             module.eps = batch_norm_eps
             if frozen_batch_norm:
                 module.requires_grad_(False)
         self._freeze(frozen_stages)
+        self._rest_behind(self.body.feature_info.info[maps[-1]]["module"])
         fold_norms(self.body, torch.zeros(1, 3, 64, 64))
         last = self.body.feature_info.info[-1]["module"]
         if expansion and last.endswith(".conv_pwl"):  # what makes the last map narrow is not asked
@@ -96,6 +100,13 @@ class Backbone(nn.Module):
         for name in names[: inside[-1] + 1 if inside else stem]:
             self.body.get_parameter(name).requires_grad_(False)
 
+    def _rest_behind(self, last: str) -> None:
+        """What some networks have behind the last map is not asked, and does not learn."""
+        names = [name for name, _ in self.body.named_parameters()]
+        inside = [i for i, n in enumerate(names) if n.startswith((f"{last}.", f"{last.replace('.', '_')}."))]
+        for name in names[inside[-1] + 1 :] if inside else []:
+            self.body.get_parameter(name).requires_grad_(False)
+
 
 def batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
     """Every batch norm within a module."""
@@ -116,34 +127,42 @@ def check_backbone(name: str) -> None:
         raise UsageError(f"Unknown backbone {name!r}: expected the name of a timm network, such as {', '.join(near)}.")
 
 
-def _timm_features(name: str, expansion: bool = False) -> tuple[Any, list[int]]:
-    """Timm's network with feature maps only, and which of its maps are C3, C4 and C5."""
+def _timm_features(name: str, expansion: bool = False, strides: tuple[int, ...] = REDUCTIONS) -> tuple[Any, list[int]]:
+    """Timm's network with feature maps only, and which of its maps are C3, C4 and C5, or others of these strides."""
     check_backbone(name)
     try:
         body: Any = DarknetTiny() if name == TINY else _create(name, expansion)
         reductions = list(body.feature_info.reduction())
-        levels = [max(i for i, r in enumerate(reductions) if r == wanted) for wanted in REDUCTIONS]
+        levels = [max(i for i, r in enumerate(reductions) if r == wanted) for wanted in strides]
+        if levels[-1] + 1 < len(reductions) and name != TINY:  # what comes behind the last map is not built
+            body = _create(name, expansion, out_indices=tuple(range(levels[-1] + 1)))
         with torch.no_grad():
             shapes = [feature.shape for feature in body.eval()(torch.zeros(1, 3, 64, 64))]
         fit = [
             shapes[i][1:] == (body.feature_info.channels()[i], 64 // r, 64 // r)
-            for i, r in zip(levels, REDUCTIONS, strict=True)
+            for i, r in zip(levels, strides, strict=True)
         ]
     except (RuntimeError, AttributeError, ValueError, TypeError, AssertionError):
         fit = [False]
     if not all(fit):
         raise UsageError(
-            f"The backbone {name!r} has no feature maps of any photo's size at strides 8, 16 and 32, which the pyramid "
-            "needs; take a convolutional network such as mobilenetv2_100 or resnet50."
+            f"The backbone {name!r} has no feature maps of any photo's size at strides {_listed(strides)}, which the "
+            "detector needs; take a convolutional network such as mobilenetv2_100 or resnet50."
         )
     return body, levels
 
 
-def _create(name: str, expansion: bool) -> Any:
+def _listed(numbers: tuple[int, ...]) -> str:
+    """In words: 8, 16 and 32."""
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _create(name: str, expansion: bool, **wishes: Any) -> Any:
     if expansion:
         with contextlib.suppress(TypeError, KeyError):  # of networks that have none
-            return timm.create_model(name, features_only=True, pretrained=False, feature_location="expansion")
-    return timm.create_model(name, features_only=True, pretrained=False)
+            return timm.create_model(name, features_only=True, pretrained=False, feature_location="expansion", **wishes)
+    return timm.create_model(name, features_only=True, pretrained=False, **wishes)
 
 
 def _keras_layout(body: Any) -> None:

@@ -1,4 +1,7 @@
-"""MobileNetV3-Large as SSDLite uses it; timm has it without the reduced tail, so it is torchvision's."""
+"""MobileNetV3-Large as SSDLite and torchvision's Faster R-CNN use it.
+
+Timm has it without the reduced tail, so it is torchvision's.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +29,26 @@ class MobileNetV3Large(nn.Module):
     Args:
         reduced_tail: half the channels from C4 on (section 6.3 as well); ImageNet's weights have all of them.
         frozen_stages, frozen_batch_norm: as `Backbone` has them.
+        batch_norm_eps: the epsilon that the weights were trained with.
+        behind_block: the first map is what the block of C5's stride gives, 160 channels (80 with the reduced tail), as
+            torchvision's Faster R-CNN has it; both maps then have the stride 32.
     """
 
-    def __init__(self, reduced_tail: bool, frozen_stages: int = 0, frozen_batch_norm: bool = False) -> None:
+    def __init__(
+        self,
+        reduced_tail: bool,
+        frozen_stages: int = 0,
+        frozen_batch_norm: bool = False,
+        batch_norm_eps: float = 1e-3,
+        behind_block: bool = False,
+    ) -> None:
         super().__init__()
-        norm = partial(BatchNorm, eps=1e-3, momentum=0.03)
+        norm = partial(BatchNorm, eps=batch_norm_eps, momentum=0.03)
         self.body: nn.Sequential = mobilenet_v3_large(reduced_tail=reduced_tail, norm_layer=norm).features
         self.channels = [672, 480 if reduced_tail else 960]
+        self.behind_block = behind_block
+        if behind_block:
+            self.channels[0] = 80 if reduced_tail else 160
         for module in self.body.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.03)
@@ -43,13 +59,16 @@ class MobileNetV3Large(nn.Module):
             self.body[: BLOCKS_UP_TO[frozen_stages - 1] + 1].requires_grad_(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images [B, 3, H, W] → C4 [B, 672, H/16, W/16] and C5 [B, 480 or 960, H/32, W/32]."""
+        """Images [B, 3, H, W] → C4 [B, 672, H/16, W/16] and C5 [B, 480 or 960, H/32, W/32].
+
+        With `behind_block` the first is [B, 80 or 160, H/32, W/32].
+        """
         x = self.body[:C4](images)
         expand, *rest = cast(nn.Sequential, self.body[C4].block)
         c4 = x = expand(x)
         for layer in rest:
             x = layer(x)
-        return [c4, self.body[C4 + 1 :](x)]
+        return [x if self.behind_block else c4, self.body[C4 + 1 :](x)]
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

@@ -3,6 +3,7 @@
 Faster R-CNN (Ren et al. 2015) section 3.1.1; RetinaNet (Lin et al. 2017) section 4, "Anchors".
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -50,6 +51,36 @@ def grid_anchors(cell: Tensor, height: int, width: int, stride: tuple[float, flo
     y, x = torch.meshgrid(y, x, indexing="ij")
     places = torch.stack((x, y, x, y), dim=-1).reshape(-1, 1, 4)  # [height x width, 1, 4]
     return (places + cell[None]).reshape(-1, 4)
+
+
+def pyramid_anchors(
+    sizes: Sequence[float],
+    strides: Sequence[int],
+    scales: Sequence[float],
+    ratios: Sequence[float],
+    shape: tuple[int, int],
+    grids: Sequence[Sequence[int]] | None = None,
+    whole: bool = False,
+) -> Tensor:
+    """The anchors of a pyramid, level by level: RetinaNet section 4, "Anchors", and FPN section 4.1.
+
+    Args:
+        sizes, strides: of each level, in pixels.
+        scales, ratios: see `cell_anchors`.
+        shape: height and width of the input in pixels.
+        grids: rows and columns of each level, where they are not the shape over the stride, rounded up.
+        whole: in whole pixels, at the cells' corners instead of their centres, as torchvision has them.
+
+    Returns:
+        [A, 4] in pixels of the input.
+    """
+    found = []
+    for i, (size, step) in enumerate(zip(sizes, strides, strict=True)):
+        rows, columns = grids[i] if grids else [math.ceil(side / step) for side in shape]
+        stride = (shape[0] // rows, shape[1] // columns) if whole else (step, step)
+        cell = cell_anchors(size, scales, ratios, whole_pixels=whole)
+        found.append(grid_anchors(cell, rows, columns, stride, offset=0.0 if whole else 0.5))
+    return torch.cat(found)
 
 
 def best_overlap(boxes: Tensor, anchors: Tensor) -> Tensor:

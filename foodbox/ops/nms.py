@@ -25,6 +25,34 @@ def nms_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> T
     return kept
 
 
+def best_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, most: int) -> tuple[Tensor, Tensor]:
+    """`nms_by_group` of each photo's candidates, whose best go into rows of one length.
+
+    Args:
+        boxes: [B, C, 4]; scores: [B, C], below 0 there is no candidate; groups: int64 [B, C] within a photo, from 0 on.
+        most: candidates that a photo keeps.
+
+    Returns:
+        The kept candidates' places int64 [B, D], best score first, and their scores [B, D]; D is `most` or C. Where
+        fewer are left, the rest of a row is place 0 with score -1.
+    """
+    photo, place = torch.where(scores >= 0)  # [N], N candidates of all photos
+    group = groups[photo, place]
+    group = photo * (group.max() + 1 if len(group) else 1) + group
+    kept = nms_by_group(boxes[photo, place], scores[photo, place], group, iou)
+    kept = kept[photo[kept].argsort(stable=True)]  # photo by photo, the best first
+    photo, place = photo[kept], place[kept]
+    count = torch.bincount(photo, minlength=len(scores))  # [B]
+    rank = torch.arange(len(photo), device=photo.device) - (count.cumsum(0) - count)[photo]
+    photo, place, rank = (values[rank < most] for values in (photo, place, rank))
+    columns = min(most, scores.shape[1])
+    index = torch.zeros((len(scores), columns), dtype=torch.int64, device=scores.device)
+    best = scores.new_full((len(scores), columns), -1.0)
+    index[photo, rank] = place
+    best[photo, rank] = scores[photo, place]
+    return index, best
+
+
 def soft_nms(
     boxes: Tensor,
     scores: Tensor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,9 @@ class TrainStep(nn.Module):
         super().__init__()
         self.detector = detector
 
-    def forward(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, targets: list[Target], *proposals: Tensor) -> dict[str, Tensor]:
         """Pixels [B, 3, H, W] and B targets → the losses by part."""
-        return self.detector.losses(images, targets)
+        return self.detector.losses(images, targets, *proposals)
 
 
 @dataclass
@@ -89,10 +90,11 @@ def fit(
     batches = training_loader(
         train.photos, detector.preprocessing, augmentation, batch_size, workers, settings.seed,
         (accelerator.process_index, accelerator.num_processes), settings.cache,
+        detector.needs_masks, detector.search,
     )  # fmt: skip
     order = batches.batch_sampler
     assert isinstance(order, Shuffled)  # which training_loader put there
-    checks = photo_loader(valid.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers)
+    checks = photo_loader(valid.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, detector.search)
 
     detector.to(device).to(memory_format=torch.channels_last)
     optimiser = make_optimiser(detector, settings)
@@ -124,11 +126,13 @@ def fit(
                 break
             detector.train()
             order.epoch = epoch
+            torch.manual_seed(hash((settings.seed, epoch)))  # of lots that losses draw; the same after going on
             with progress_bar(f"epoch {epoch + 1} of {settings.time or settings.epochs}", len(batches)) as bar:
                 for batch in batches:
                     set_rate(optimiser, settings, min(1.0, done(steps + 1)))
                     batch = batch.to(device)
-                    losses = step(batch.images.contiguous(memory_format=torch.channels_last), batch.targets)
+                    images, *proposals = batch.inputs
+                    losses = step(images.contiguous(memory_format=torch.channels_last), batch.targets, *proposals)
                     loss = torch.stack(list(losses.values())).sum()
                     if not torch.isfinite(loss):  # the weights are still those that the step before left
                         if not folder.last_model.exists():
@@ -149,11 +153,12 @@ def fit(
 
             if main:
                 began = seconds()
+                if done(steps) >= 1:
+                    _finish(detector, train, device, workers)
                 detections = _detect(detector, checks, device, half, len(valid))
                 scores = score(valid, detections)
-                value = scores.ap if scores.ap is not None else 0.0
-                if value > progress.best:
-                    progress.best, progress.best_epoch, best = value, epoch + 1, scores
+                if scores.decisive > progress.best:
+                    progress.best, progress.best_epoch, best = scores.decisive, epoch + 1, scores
                     save_model(folder.best_model, detector, config | {"epoch": epoch + 1})
                 entry = {
                     "epoch": epoch + 1,
@@ -196,6 +201,22 @@ def _accelerator(settings: TrainSettings) -> Accelerator:
     return Accelerator(mixed_precision="bf16" if half else "no", cpu=device.type == "cpu")
 
 
+def _finish(detector: Detector, train: Dataset, device: torch.device, workers: int) -> None:
+    """What a detector learns after gradient descent, from the photos as they are: R-CNN's classifiers, others nothing.
+
+    An epoch whose model was better without it remains the best one.
+    """
+    loader = photo_loader(train.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, detector.search)
+    with progress_bar("last fit", len(loader)) as bar:
+
+        def batches() -> Iterator[Batch]:
+            for batch in loader:
+                yield batch.to(device)  # type: ignore[attr-defined]
+                bar.advance()
+
+        detector.eval().finish(batches())
+
+
 def _detect(detector: Detector, batches: Any, device: torch.device, half: bool, photos: int) -> list[Detections]:
     """Detections on the validation photos, unsure ones too: AP counts them, the contest's score needs one each."""
     with progress_bar("validation", photos) as bar:
@@ -215,7 +236,7 @@ def _line(entry: dict[str, Any], settings: TrainSettings) -> str:
     """One epoch in one line."""
     losses, scores = entry["losses"], entry["scores"]
     parts = ", ".join(f"{part} {value:.3f}" for part, value in losses.items())
-    found = {"AP": scores["ap"], "AP50": scores["ap50"], "mean IoU": scores["mean_iou"]}
+    found = {"AP": scores["ap"], "AP50": scores["ap50"], "mask AP": scores["mask_ap"], "mean IoU": scores["mean_iou"]}
     figures = "  ".join(f"{name} {value:.3f}" for name, value in found.items() if value is not None)
     loss = f"loss {sum(losses.values()):.3f} ({parts})"
     end = f"/{settings.epochs}" if settings.budget is None else f" of {settings.time}"

@@ -22,6 +22,7 @@ NETWORKS = [
     (r"head\.classification_head\.module_list\.", "torchvision's ssd300_vgg16"),
     (r"head\.classification_head\.(cls_logits|conv)\b", "torchvision's RetinaNet"),
     (r"head\.regression_head\.bbox_ctrness", "torchvision's FCOS"),
+    (r"roi_heads\.keypoint", "torchvision's Keypoint R-CNN"),
     (r"roi_heads\.mask", "torchvision's Mask R-CNN"),
     (r"roi_heads\.", "torchvision's Faster R-CNN"),
     (r"transformer\.decoder\.", "DETR"),

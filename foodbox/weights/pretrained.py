@@ -13,12 +13,23 @@ from safetensors.torch import load_file
 
 from foodbox.errors import FoodboxError, UsageError, first_line
 from foodbox.layers.backbones import check_backbone
-from foodbox.weights import checkpoint, darknet, keras_retinanet, m2det, model_file, torchvision, torchvision_ssd, vgg
+from foodbox.weights import (
+    checkpoint,
+    darknet,
+    keras_retinanet,
+    m2det,
+    model_file,
+    torchvision,
+    torchvision_rcnn,
+    torchvision_ssd,
+    vgg,
+)
 from foodbox.weights.transfer import Weights
 
 CHOICES = ("coco", "imagenet", "none")
-CHECKPOINTS = (torchvision, torchvision_ssd, m2det, vgg)
+CHECKPOINTS = (torchvision, torchvision_rcnn, torchvision_ssd, m2det, vgg)
 """Whose checkpoints are read: each says by the names whether one is its own (`fits`), and renames it (`convert`)."""
+TWO_STAGES = ("fast_rcnn", "faster_rcnn", "mask_rcnn")
 
 
 def read_checkpoint(path: Path) -> Weights:
@@ -32,7 +43,7 @@ def read_checkpoint(path: Path) -> Weights:
         if importer.fits(state):
             weights: Weights = importer.convert(state, str(path))
             return weights
-    known = "torchvision's RetinaNet, SSD300 or SSDLite320, of M2Det, or the reduced VGG-16"
+    known = "torchvision's RetinaNet, Faster or Mask R-CNN, SSD300 or SSDLite320, of M2Det, or the reduced VGG-16"
     raise checkpoint.refuse(state, str(path), f"a checkpoint of {known}")
 
 
@@ -66,6 +77,8 @@ def find(choice: str, settings: dict[str, Any], detector: str = "retinanet") -> 
         return None
     backbone = settings["backbone"]
     if detector == "ssd" and (theirs := torchvision_ssd.find(choice, settings)) is not None:
+        return theirs
+    if detector in TWO_STAGES and (theirs := torchvision_rcnn.find(choice, settings, detector)) is not None:
         return theirs
     if choice == "coco" and detector == "yolo" and backbone in darknet.PUBLISHED:
         return darknet.download(backbone)

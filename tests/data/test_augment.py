@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from foodbox.data.augment import VISIBLE, Augmentation, visible
 from foodbox.ops.boxes import area
-from foodbox.records import Frame
+from foodbox.records import Frame, Preprocessing
 
 STILL = Augmentation(mirror=0, zoom=(1, 1), colour=0)
 FILL = [10.0, 20.0, 30.0]
@@ -233,3 +233,102 @@ def test_a_box_too_thin_for_the_input_goes() -> None:
     assert boxes[0, 2] > boxes[0, 0]
     target = visible(Frame(8000, 6000, 320, 240), boxes, torch.tensor([0, 1]))
     assert target.labels.tolist() == [1]
+
+
+# -- Masks ----------------------------------------------------------------------------------------------------------
+
+
+def around(mask: Tensor) -> list[float]:
+    """The box of a mask bool [H, W] that is not empty."""
+    rows, columns = np.nonzero(mask.numpy())
+    return [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
+
+
+share = st.floats(0, 1, width=32)
+
+
+@settings(max_examples=150)
+@given(
+    seed=st.integers(0, 10**6),
+    zoom=st.floats(0.4, 3),
+    fit=st.sampled_from(["longest", "shortest", "stretch", "letterbox"]),
+    size=st.tuples(st.integers(30, 3000), st.integers(30, 3000)),
+    corners=st.lists(st.tuples(share, share, share, share), min_size=1, max_size=4),
+)
+def test_a_mask_fills_its_box(
+    seed: int,
+    zoom: float,
+    fit: str,
+    size: tuple[int, int],
+    corners: list[tuple[float, float, float, float]],
+) -> None:
+    """Of rectangles and octagons, mirrored, zoomed and laid in any way: to 1 px, as far as the input shows them."""
+    width, height = size
+    boxes = torch.tensor(corners).reshape(-1, 2, 2).sort(1).values.flatten(1) * torch.tensor([width, height] * 2)
+    octagon = torch.tensor([[-1.0, h] for h in (0.5, -0.5)] + [[h, -1.0] for h in (-0.5, 0.5)])
+    octagon = torch.cat((octagon, -octagon))  # touches its box with half of each side
+    square = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    middle, half = (boxes[:, 2:] + boxes[:, :2]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    outlines = [[m + h * (square if i % 2 else octagon)] for i, (m, h) in enumerate(zip(middle, half, strict=True))]
+    plain = Preprocessing(size=96, fit=fit, max_size=160).frame(width, height)  # type: ignore[arg-type]
+    torch.manual_seed(seed)
+    held = torch.zeros(3, 48, 64, dtype=torch.uint8)
+    _, frame = Augmentation(0.5, (zoom, zoom), 0)(held, plain, FILL)
+    target = visible(frame, boxes, torch.arange(len(boxes)), outlines)
+    assert target.masks is not None
+    assert target.masks.shape == (len(target.boxes), frame.input_height, frame.input_width)
+    whole = frame.to_input(boxes)
+    for box, label, mask in zip(target.boxes, target.labels.tolist(), target.masks, strict=True):
+        if (box[2:] - box[:2]).min() < 3:
+            continue  # a thin one may lie between the middles of pixels
+        cut = not torch.equal(box, whole[label])
+        if label % 2 or not cut:
+            assert around(mask) == pytest.approx(box.tolist(), abs=1)
+        elif mask.any():  # of an octagon that is cut off, less may be left than of its box
+            found = torch.tensor(around(mask))
+            assert (found[:2] >= box[:2] - 1).all()
+            assert (found[2:] <= box[2:] + 1).all()
+
+
+@pytest.mark.parametrize("mirror", [0, 1])
+def test_masks_lie_on_what_they_are_of(mirror: int) -> None:
+    """A triangle painted into the photo, and its outline moved with it: counted in pixels."""
+    pixels = torch.full((3, 64, 96), 112, dtype=torch.uint8)
+    x, y = torch.meshgrid(torch.arange(96), torch.arange(64), indexing="xy")
+    pixels[:, (x >= 16) & (y < 56) & (x - 16 <= y - 8)] = torch.tensor([230, 0, 0], dtype=torch.uint8)[:, None]
+    outline = torch.tensor([[16.0, 8.0], [64.0, 56.0], [16.0, 56.0]])
+    torch.manual_seed(2)
+    found, frame = Augmentation(mirror, (1.2, 1.2), 0)(pixels, Frame(96, 64, 192, 128), FILL)
+    assert frame.mirror is bool(mirror)
+    target = visible(frame, torch.tensor([[16.0, 8.0, 64.0, 56.0]]), torch.tensor([0]), [[outline]])
+    assert target.masks is not None
+    red = (found[0] > 150) & (found[1] < 80)
+    assert ((red & target.masks[0]).sum() / (red | target.masks[0]).sum()).item() > 0.95
+
+
+def test_an_area_grows_with_the_square_of_the_scale() -> None:
+    """A triangle of half its box, worked by hand: 60 x 40 / 2 in the photo, twice as long in the input."""
+    outline = torch.tensor([[10.0, 10.0], [70.0, 10.0], [10.0, 50.0]])
+    target = visible(Frame(100, 80, 200, 160), torch.tensor([[10.0, 10.0, 70.0, 50.0]]), torch.tensor([0]), [[outline]])
+    assert target.masks is not None
+    assert target.masks.sum().item() == pytest.approx(4 * 60 * 40 / 2, rel=0.02)
+
+
+def test_a_box_that_goes_takes_its_mask_along() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 20.0, 20.0], [50.0, 50.0, 80.0, 70.0]])
+    square = [[torch.stack((b[[0, 2, 2, 0]], b[[1, 1, 3, 3]]), 1)] for b in boxes]
+    frame = Frame(100, 80, 50, 40, left=40, top=30, right=90, bottom=70)
+    target = visible(frame, boxes, torch.tensor([0, 1]), square)
+    assert target.labels.tolist() == [1]
+    assert target.masks is not None
+    assert target.masks.shape == (1, 40, 50)
+    assert target.masks[0, 20:40, 10:40].all()
+    assert target.masks.sum() == 600
+
+
+def test_without_outlines_there_are_no_masks() -> None:
+    _, boxes, labels = a_photo()
+    assert visible(Frame(96, 64, 96, 64), boxes, labels).masks is None
+    none = visible(Frame(96, 64, 96, 64), boxes[:0], labels[:0], [])
+    assert none.masks is not None
+    assert none.masks.shape == (0, 64, 96)

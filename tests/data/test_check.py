@@ -212,6 +212,15 @@ def test_tiny_boxes_and_those_of_the_whole_photo(box: tuple[float, ...], kinds: 
     assert found_on(photo_with(box)) == [(kind, 0) for kind in kinds]
 
 
+@pytest.mark.parametrize(("height", "away"), [(50, False), (49, True)])
+def test_a_box_away_from_its_outline(height: float, away: bool) -> None:
+    """Two pieces within a box of 100 x 100: of the first piece alone it would be away in any case."""
+    photo = photo_with((0, 0, 100, 100), (120, 120, 180, 180), size=(200, 200))
+    pieces = [[[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]], [[90.0, 0.0], [100.0, float(height)], [90.0, float(height)]]]
+    photo.masks = [[torch.tensor(piece) for piece in pieces], []]
+    assert found_on(photo) == ([("box away from its outline", 0)] if away else [])
+
+
 def test_findings_name_the_right_box_of_the_right_photo() -> None:
     """Boxes of all photos are looked at together."""
     one = photo_with((10, 10, 50, 50), (60, 60, 62, 90))

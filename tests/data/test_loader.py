@@ -89,6 +89,33 @@ def test_boxes_to_ignore_are_not_trained_on(drawn: Dataset, augmentation: Augmen
     assert target.boxes.shape == (0, 4)
 
 
+@pytest.mark.parametrize("augmentation", [None, Augmentation(0, (1, 1), 0)])
+def test_masks_come_where_they_are_asked_for(drawn: Dataset, augmentation: Augmentation | None) -> None:
+    """One for each box that counts; a box without outlines has an empty one, and a photo without any has none."""
+    photo = drawn.photos[2]
+    photo.masks = [[torch.tensor([[4.0, 6], [30, 6], [30, 40], [4, 40]])], []]
+    assert PreparedPhotos(drawn.photos, SMALL, augmentation)[0, 2][1].masks is None
+    items = PreparedPhotos(drawn.photos, SMALL, augmentation, masks=True)
+    target = items[0, 2][1]
+    assert target.masks is not None
+    assert target.masks.shape == (2, 42, 64)
+    assert target.masks[0].sum().item() == pytest.approx(26 * 34 * (64 / 96) * (42 / 64), rel=0.06)
+    assert not target.masks[1].any()
+    photo.ignore[0] = True
+    assert items[0, 2][1].masks.shape == (1, 42, 64)  # type: ignore[union-attr]
+    photo.masks = None
+    assert items[0, 2][1].masks.shape == (1, 42, 64)  # type: ignore[union-attr]
+    assert items[0, 3][1].masks is not None
+
+
+def test_a_batch_carries_masks(drawn: Dataset) -> None:
+    loader = training_loader(drawn.photos, SMALL, None, 2, workers=0, seed=0, masks=True)
+    for batch in loader:
+        for target, frame in zip(batch.to("cpu").targets, batch.frames, strict=True):
+            assert target.masks is not None
+            assert target.masks.shape == (len(target.boxes), frame.input_height, frame.input_width)
+
+
 def test_without_changes_augmented_boxes_are_the_plain_ones(drawn: Dataset) -> None:
     plain = PreparedPhotos(drawn.photos, SMALL, None)
     still = PreparedPhotos(drawn.photos, SMALL, Augmentation(0, (1, 1), 0))

@@ -371,3 +371,65 @@ def test_what_a_folder_was_read_as_is_said(tmp_path: Path, capfd: pytest.Capture
     dataset, findings = read_labels(voc(tmp_path / "photos", 3))
     assert (len(dataset), findings) == (3, [])
     assert "photos: read as Pascal VOC: 3 photos, 3 boxes, 1 class." in capfd.readouterr().err
+
+
+# -- For a detector that learns masks -------------------------------------------------------------------------------
+
+
+def yolo(folder: Path, lines: list[str], seed: int = 0) -> Path:
+    """A YOLO folder of p0, p1, ..., each with the lines of its label file."""
+    folder.mkdir()
+    for i, text in enumerate(lines):
+        picture(1000 * seed + i).save(folder / f"p{i}.png")
+        (folder / f"p{i}.txt").write_text(text)
+    (folder / "data.yaml").write_text("names: [rice]\n")
+    return folder
+
+
+OUTLINE, BOX = "0 0.1 0.1 0.6 0.1 0.4 0.8\n", "0 0.5 0.5 0.4 0.4\n"
+
+
+def test_photos_with_an_outline_of_each_box_are_taken_and_others_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that shows nothing stays; one of two boxes that has one outline goes, and so does one with a box only."""
+    place = yolo(tmp_path / "photos", [OUTLINE] * 6 + ["", OUTLINE + BOX, BOX])
+    train, valid = read_parts(place, chosen(valid_share=0.3), outlined=True)
+    assert sorted(stems(train) + stems(valid)) == [f"p{i}" for i in range(7)]
+    assert all(photo.masks for part in (train, valid) for photo in part if len(photo.boxes))
+    words = " ".join(capsys.readouterr().err.split())
+    assert "Left out 2 of 9 photos to train on" in words
+    assert "p7.png" in words
+    everything = read_parts(place, chosen(valid_share=0.3))
+    assert sum(map(len, everything)) == 9
+
+
+@pytest.mark.parametrize("lines", [[BOX] * 4, [BOX] * 3 + [""], [OUTLINE + BOX] * 4])
+def test_photos_with_boxes_only_are_refused_where_masks_are_learnt(lines: list[str], tmp_path: Path) -> None:
+    with pytest.raises(FoodboxError, match=r"COCO, YOLO, labelme.*--detector faster_rcnn"):
+        read_parts(yolo(tmp_path / "photos", lines), chosen(), outlined=True)
+
+
+def test_validation_photos_without_outlines_are_refused_too(tmp_path: Path) -> None:
+    train = yolo(tmp_path / "train", [OUTLINE] * 3)
+    valid = yolo(tmp_path / "valid", [BOX] * 3, seed=1)
+    with pytest.raises(FoodboxError, match="to validate on"):
+        read_parts(train, chosen(valid=valid), outlined=True)
+
+
+def test_a_box_that_does_not_count_needs_no_outline(tmp_path: Path) -> None:
+    """COCO's crowd without a segmentation."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    images, annotations = [], []
+    for i in range(4):
+        picture(i).save(folder / f"p{i}.png")
+        images.append({"id": i, "file_name": f"p{i}.png", "width": SIZE[0], "height": SIZE[1]})
+        segmentation = [[4, 4, 30, 4, 30, 30, 4, 30]]
+        one = {"image_id": i, "category_id": 1, "bbox": [4, 4, 26, 26], "segmentation": segmentation, "iscrowd": 0}
+        crowd = {"image_id": i, "category_id": 1, "bbox": [40, 4, 20, 26], "segmentation": [], "iscrowd": 1}
+        annotations += [one | {"id": 2 * i + 1}, crowd | {"id": 2 * i + 2}]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "rice"}]}
+    (folder / "labels.json").write_text(json.dumps(content))
+    train, valid = read_parts(folder, chosen(), outlined=True)
+    assert len(train) + len(valid) == 4

@@ -267,6 +267,17 @@ def test_a_name_without_boxes_may_go_one_with_boxes_may_not(drawn: Dataset) -> N
         with_names(drawn, ["bowl"])
 
 
+def test_outlines_go_with_their_boxes(drawn: Dataset) -> None:
+    for photo in drawn:
+        photo.masks = [[box.reshape(2, 2)[[0, 0, 1]]] for box in photo.boxes]
+    names = [*drawn.names, "tea"][::-1]
+    parts = [one_class(drawn, "food"), with_names(drawn, names), *split(drawn, 0.5, 0)]
+    for part in parts:
+        for photo in part:
+            assert photo.masks is not None
+            assert [outline[0, :2].tolist() for [outline] in photo.masks] == photo.boxes[:, :2].tolist()
+
+
 def test_the_dataset_that_was_given_stays_as_it_was(drawn: Dataset) -> None:
     before = [photo.labels.tolist() for photo in drawn]
     with_names(drawn, ["cake", "bowl", "apple"])

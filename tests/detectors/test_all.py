@@ -17,7 +17,7 @@ from foodbox.data.images import prepare
 from foodbox.data.loader import Collate
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector
-from foodbox.records import Batch, Detections, Target
+from foodbox.records import Batch, Detections, Frame, Target
 from foodbox.weights import model_file
 from foodbox.weights.transfer import Weights, put
 
@@ -53,8 +53,32 @@ def batch_of(detector: Detector, photos: Photos) -> Batch:
         image = Image.new("RGB", size, ("red", "green", "blue")[i % 3])
         pixels, frame = prepare(image, detector.preprocessing)
         target = frame.to_input(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
-        items.append((pixels, Target(target, torch.arange(len(boxes)) % len(detector.names)), frame))
+        masks = filled(target, frame) if detector.needs_masks else None
+        target = Target(target, torch.arange(len(boxes)) % len(detector.names), masks)
+        sides = frame.input_width, frame.input_height
+        items.append((pixels, target, frame, *([grid(*sides)] if detector.needs_proposals else [])))
     return Collate(detector.preprocessing)(items)
+
+
+def grid(width: int, height: int) -> Tensor:
+    """Regions [14, 4] of an input of width x height: the whole, its quarters and its ninths."""
+    parts = [(n, x, y) for n in (1, 2, 3) for x in range(n) for y in range(n)]
+    boxes = torch.tensor([[x / n, y / n, (x + 1) / n, (y + 1) / n] for n, x, y in parts])
+    return boxes * torch.tensor([width, height, width, height])
+
+
+def inputs_of(detector: Detector, pixels: Tensor) -> tuple[Tensor, ...]:
+    """Pixels [B, 3, H, W], and regions where the detector gets them from outside."""
+    regions = grid(pixels.shape[3], pixels.shape[2]).expand(len(pixels), -1, -1)
+    return (pixels, regions) if detector.needs_proposals else (pixels,)
+
+
+def filled(boxes: Tensor, frame: Frame) -> Tensor:
+    """Masks bool [N, H, W] that fill their boxes [N, 4]: every pixel whose middle lies in it."""
+    masks = torch.zeros(len(boxes), frame.input_height, frame.input_width, dtype=torch.bool)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.round().long().tolist(), strict=True):
+        mask[top:bottom, left:right] = True
+    return masks
 
 
 BATCHES: dict[str, Photos] = {
@@ -73,7 +97,7 @@ BATCHES: dict[str, Photos] = {
 @pytest.mark.parametrize("photos", BATCHES.values(), ids=BATCHES)
 def test_losses_are_finite_and_train(detector: Detector, photos: Photos) -> None:
     batch = batch_of(detector.train(), photos)
-    losses = detector.losses(batch.images, batch.targets)
+    losses = detector.losses(batch.images, batch.targets, *batch.inputs[1:])
     assert losses
     assert all(value.ndim == 0 and value.isfinite() and value >= 0 for value in losses.values()), losses
     torch.stack(list(losses.values())).sum().backward()
@@ -105,7 +129,7 @@ def test_detections_are_whole_or_none(detector: Detector, photos: Photos) -> Non
     """All that a threshold of 0 lets through, and nothing at a threshold that nothing reaches."""
     batch = batch_of(detector.eval(), photos)
     with torch.no_grad():
-        outputs = detector(batch.images)
+        outputs = detector(*batch.inputs)
     every, none = detector.decode(outputs, batch.frames, min_score=0.0), detector.decode(outputs, batch.frames, 1.0)
     assert [len(found) for found in none] == [0] * len(photos)
     for found, nothing, (size, _) in zip(every, none, photos, strict=True):
@@ -117,17 +141,23 @@ def test_detections_are_whole_or_none(detector: Detector, photos: Photos) -> Non
 def test_a_photos_outputs_do_not_depend_on_the_batch(detector: Detector) -> None:
     batch = batch_of(detector.eval(), [((90, 90), []), ((90, 90), []), ((90, 90), [])])
     with torch.no_grad():
-        together, alone = detector(batch.images), detector(batch.images[1:2])
+        together, alone = detector(*batch.inputs), detector(*(part[1:2] for part in batch.inputs))
     for name, value in together.items():
         if value.shape[:1] == (3,) and alone[name].shape[:1] == (1,):
             torch.testing.assert_close(value[1:2], alone[name], rtol=1e-3, atol=1e-4)
+
+
+def losses_of(detector: Detector, batch: Batch) -> dict[str, Tensor]:
+    """The losses with the same lots, by which some detectors draw what they look at."""
+    torch.manual_seed(0)
+    return detector.losses(batch.images, batch.targets, *batch.inputs[1:])
 
 
 def test_losses_do_not_depend_on_the_order_of_photos(detector: Detector) -> None:
     photos = BATCHES["a photo without boxes"]
     one, other = (batch_of(detector.eval(), order) for order in (photos, photos[::-1]))
     one.images[[0, 1]] = other.images[[1, 0]]  # the colours are drawn by place
-    first, second = (detector.losses(batch.images, batch.targets) for batch in (one, other))
+    first, second = (losses_of(detector, batch) for batch in (one, other))
     for name, value in first.items():
         assert value.item() == pytest.approx(second[name].item(), rel=1e-3, abs=1e-5)
 
@@ -140,7 +170,7 @@ def test_a_saved_model_gives_the_same_outputs_to_the_bit(detector: Detector, tmp
     assert loaded.names == NAMES
     pixels = torch.randint(256, (2, 3, SIDE, SIDE), dtype=torch.uint8)
     with torch.no_grad():
-        one, other = detector(pixels), loaded(pixels)
+        one, other = (one(*inputs_of(detector, pixels)) for one in (detector, loaded))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
 

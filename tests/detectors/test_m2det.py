@@ -13,21 +13,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from foodbox.api import read_labels
-from foodbox.config import TrainSettings, apply
+from foodbox.config import apply
 from foodbox.data.images import prepare
-from foodbox.data.loader import Collate, PreparedPhotos
+from foodbox.data.loader import Collate
 from foodbox.detectors.base import Outputs
 from foodbox.detectors.m2det import LIGHT, M2Det, M2DetSettings
 from foodbox.errors import UsageError
-from foodbox.evaluation.scores import score
 from foodbox.layers.mlfpn import scale_sides
 from foodbox.ops.boxes import iou
 from foodbox.ops.coding import encode_ssd
 from foodbox.ops.losses import smooth_l1_loss
 from foodbox.ops.matching import match_default_boxes
 from foodbox.records import Frame, Preprocessing, Target
-from foodbox.training.optimiser import make_optimiser, set_rate
 from foodbox.weights import pretrained
 from foodbox.weights.transfer import put
 from tests.conftest import NAMES
@@ -484,33 +481,6 @@ def test_the_page_says_what_the_code_gives() -> None:
 def size_of(module: torch.nn.Module) -> int:
     """How many numbers are trained."""
     return sum(p.numel() for p in module.parameters())
-
-
-@pytest.mark.slow
-def test_it_learns_eight_photos_by_heart(test_data: Path) -> None:
-    """The default preset from the embedded backbone: 40 steps of four photos."""
-    photos, _ = read_labels(test_data / "data" / "fruits_nuts", None)
-    photos = photos.with_photos([photo for photo in photos if len(photo.boxes)][:8])
-    weights = pretrained.embedded()
-    detector = M2Det(photos.names, apply(M2DetSettings(**LIGHT), weights.settings))
-    put(weights, detector)
-    items = PreparedPhotos(photos.photos, detector.preprocessing, None)
-    collate = Collate(detector.preprocessing)
-    batches = [collate([items[0, i] for i in four]) for four in (range(4), range(4, 8))]
-    optimiser = make_optimiser(detector, TrainSettings())
-    detector.train()
-    for step in range(40):
-        set_rate(optimiser, TrainSettings(), (step + 1) / 40)
-        losses = detector.losses(batches[step % 2].images, batches[step % 2].targets)
-        optimiser.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(detector.parameters(), TrainSettings().clip)
-        optimiser.step()
-    with torch.no_grad():
-        found = [d for b in batches for d in detector.eval().decode(detector(b.images), b.frames, min_score=0.0)]
-    scores = score(photos, found)
-    assert scores.ap50 is not None
-    assert scores.ap50 >= 0.95
 
 
 def test_soft_nms_leaves_nothing_under_the_threshold() -> None:

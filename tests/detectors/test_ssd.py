@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,15 +12,11 @@ from torch import Tensor
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from foodbox.config import TrainSettings, apply
-from foodbox.data.loader import Collate, PreparedPhotos
-from foodbox.data.parts import read_labels
+from foodbox.config import apply
 from foodbox.detectors.base import Outputs
 from foodbox.detectors.ssd import LIGHT, SSD, SSDSettings
 from foodbox.errors import UsageError
-from foodbox.evaluation.scores import score
 from foodbox.records import Frame, Preprocessing, Target
-from foodbox.training.optimiser import make_optimiser, set_rate
 from foodbox.weights import pretrained
 from foodbox.weights.transfer import put
 from tests.conftest import NAMES
@@ -295,30 +290,3 @@ def test_presets_are_settings(preset: str) -> None:
 
 
 # -- Learning -------------------------------------------------------------------------------------------------------
-
-STEPS = 180
-
-
-@pytest.mark.slow
-def test_light_learns_eight_photos_by_heart(test_data: Path) -> None:
-    """From the embedded backbone, in steps of four photos, and without augmentation."""
-    dataset, _ = read_labels(test_data / "data" / "fruits_nuts", None)
-    dataset = dataset.with_photos([photo for photo in dataset if len(photo.boxes)][:8])
-    weights = pretrained.embedded()
-    detector = SSD(dataset.names, apply(PRESETS["light"], weights.settings))
-    put(weights, detector)
-    photos, collate = PreparedPhotos(dataset.photos, detector.preprocessing, None), Collate(detector.preprocessing)
-    batches = [collate([photos[0, i] for i in four]) for four in (range(4), range(4, 8))]
-    optimiser = make_optimiser(detector, TrainSettings())
-    for step in range(STEPS):
-        set_rate(optimiser, TrainSettings(), (step + 1) / STEPS)
-        losses = detector.train().losses(batches[step % 2].images, batches[step % 2].targets)
-        optimiser.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(detector.parameters(), TrainSettings().clip)
-        optimiser.step()
-    with torch.no_grad():
-        found = [d for b in batches for d in detector.eval().decode(detector(b.images), b.frames, min_score=0.0)]
-    ap50 = score(dataset, found).ap50
-    assert ap50 is not None
-    assert ap50 >= 0.95

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +16,10 @@ from torchvision.ops import box_iou
 
 from foodbox.config import apply
 from foodbox.data.images import prepare
-from foodbox.data.loader import Collate, PreparedPhotos
-from foodbox.data.parts import read_labels
+from foodbox.data.loader import Collate
 from foodbox.detectors.base import Outputs
 from foodbox.detectors.yolo import LIGHT, STRIDES, YOLO, YOLOSettings
 from foodbox.errors import UsageError
-from foodbox.evaluation.scores import score
-from foodbox.inference.predict import predict
 from foodbox.records import Frame, Preprocessing, Target
 from foodbox.weights import pretrained
 from foodbox.weights.transfer import put
@@ -490,29 +486,3 @@ def test_light_starts_from_the_embedded_backbone() -> None:
     frozen = [n for n, p in detector.named_parameters() if not p.requires_grad]
     assert frozen
     assert all(n.startswith(detector.backbone_prefix) for n in frozen)
-
-
-# -- Learning -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_light_learns_eight_photos_by_heart(test_data: Path) -> None:
-    dataset, _ = read_labels(test_data / "data" / "fruits_nuts", None)
-    dataset = dataset.with_photos(dataset.photos[:8])
-    weights = pretrained.embedded()
-    detector = YOLO(dataset.names, apply(YOLOSettings(**LIGHT), weights.settings))
-    put(weights, detector)
-    photos = PreparedPhotos(dataset.photos, detector.preprocessing, None)
-    batches = [Collate(detector.preprocessing)([photos[0, i] for i in half]) for half in (range(4), range(4, 8))]
-    optimiser = torch.optim.AdamW([p for p in detector.parameters() if p.requires_grad], lr=1e-3)
-    for step in range(80):
-        detector.train()
-        losses = detector.losses(batches[step % 2].images, batches[step % 2].targets)
-        optimiser.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(detector.parameters(), 5.0)
-        optimiser.step()
-    found = list(predict(detector, batches, torch.device("cpu"), half=False, min_score=0.0))
-    ap50 = score(dataset, found).ap50
-    assert ap50 is not None
-    assert ap50 >= 0.95

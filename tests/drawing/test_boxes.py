@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageColor
 
-from foodbox.drawing.boxes import COLOURS, TRUTH, captioned, draw_detections, draw_truth, font, sheet
+from foodbox.drawing.boxes import COLOURS, SHADE, TRUTH, captioned, draw_detections, draw_truth, font, sheet
 from foodbox.records import Detections, Photo, no_boxes, no_labels
 
 GREY = (112, 112, 112)
@@ -86,6 +86,32 @@ def test_words_stay_on_the_picture() -> None:
     image = plain()
     where = changed(image, draw_detections(image, found(([380.0, 2.0, 399.0, 200.0], 0.9, 0))))
     assert where[5:20, 340:375].any()
+
+
+def test_masks_are_shaded_in_their_class_colour_and_the_photo_shines_through() -> None:
+    """A full map: its box, and each pixel is covered once, where two outlines of an object overlap too."""
+    one = found(([200.0, 200.0, 600.0, 500.0], 0.9, 1), width=800, height=600)
+    one.masks = torch.ones(1, 28, 28)
+    drawn = draw_detections(plain(), one)
+    share = SHADE / 255
+    expected = [round(112 * (1 - share) + c * share) for c in ImageColor.getrgb(COLOURS[1])]
+    assert colour_at(drawn, 200, 170) == pytest.approx(expected, abs=1)
+    assert colour_at(drawn, 200, 260) == GREY
+    assert colour_at(drawn, 100, 180) == ImageColor.getrgb(COLOURS[1])  # its box lies over it
+    half = torch.tensor([[200.0, 200.0], [600.0, 200.0], [600.0, 500.0], [200.0, 500.0]])
+    photo = Photo(Path("a.jpg"), 800, 600, one.boxes, one.labels, [[half, half]])
+    truth = draw_truth(plain(), photo)
+    assert colour_at(truth, 200, 170) == pytest.approx(expected, abs=1)
+    assert colour_at(truth, 100, 180) == ImageColor.getrgb(TRUTH)
+
+
+def test_outlines_beyond_the_picture_are_cut_off() -> None:
+    outline = torch.tensor([[-300.0, -20.0], [900.0, -20.0], [900.0, 10.0], [-300.0, 10.0]])
+    away = torch.tensor([[-30.0, -30.0], [-10.0, -30.0], [-10.0, -10.0]])
+    photo = Photo(Path("a.jpg"), 400, 300, no_boxes(), torch.tensor([0, 0]), [[outline], [away]])
+    where = changed(plain(), draw_truth(plain(), photo))
+    assert where[:10].all()
+    assert not where[12:].any()
 
 
 def test_no_detections_leave_the_picture_as_it_is() -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from foodbox.evaluation.coco import coco_scores
+from foodbox.evaluation.coco import coco_scores, mask_scores
 from foodbox.records import Dataset, Detections, Photo
 from tests.evaluation.random_detections import nothing, random_photos
 
@@ -137,3 +138,99 @@ def test_the_order_of_photos_does_not_matter() -> None:
     one = coco_scores(dataset, found)
     other = coco_scores(dataset.with_photos(dataset.photos[::-1]), found[::-1])
     assert (one.ap, one.recall) == pytest.approx((other.ap, other.recall))
+
+
+# -- Masks ----------------------------------------------------------------------------------------------------------
+
+
+def with_masks(seed: int) -> tuple[Dataset, list[Detections]]:
+    """Every box gets an outline of a few corners, some in two pieces, and every detection a map."""
+    dataset, found = random_photos(seed)
+    draw = torch.Generator().manual_seed(seed)
+    for photo in dataset:
+        photo.masks = []
+        for box in photo.boxes:
+            pieces = []
+            for _ in range(int(torch.randint(1, 3, (1,), generator=draw))):
+                angle = torch.arange(0, 2 * torch.pi, 0.9)
+                reach = 0.6 + 0.4 * torch.rand(len(angle), generator=draw)
+                circle = torch.stack((angle.cos(), angle.sin()), 1) * reach[:, None]
+                pieces.append((box[:2] + box[2:]) / 2 + circle * (box[2:] - box[:2]) / 2)
+            photo.masks.append(pieces)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 28), torch.linspace(-1, 1, 28), indexing="ij")
+    for d in found:
+        size = 0.7 + 0.4 * torch.rand(len(d), 1, 1, generator=draw)
+        d.masks = (1.5 * size - (x**2 + y**2).sqrt()).clamp(0, 1)  # discs
+    return dataset, found
+
+
+def their_masks(dataset: Dataset, found: list[Detections]) -> np.ndarray:
+    """Pycocotools' twelve numbers, from its own polygons and from whole bitmaps."""
+    annotations, results = [], []
+    for i, photo in enumerate(dataset):
+        masks = photo.masks or [[] for _ in photo.boxes]
+        for box, label, ignore, outlines in zip(
+            photo.boxes.tolist(), photo.labels.tolist(), photo.ignore.tolist(), masks, strict=True
+        ):
+            x1, y1, x2, y2 = box
+            flat = [o.double().flatten().tolist() for o in outlines] or [[x1, y1, x2, y1, x2, y2, x1, y2]]
+            lengths = coco_mask.merge(coco_mask.frPyObjects(flat, photo.height, photo.width))
+            entry = {"id": len(annotations) + 1, "image_id": i, "category_id": label, "segmentation": lengths}
+            area = float(coco_mask.area(lengths))
+            annotations.append(entry | {"area": area, "iscrowd": int(ignore or not outlines)})
+    for i, d in enumerate(found):
+        for bitmap, label, score in zip(d.bitmaps(), d.labels.tolist(), d.scores.double().tolist(), strict=True):
+            lengths = coco_mask.encode(np.asfortranarray(bitmap.numpy().astype(np.uint8)))
+            results.append({"image_id": i, "category_id": label, "segmentation": lengths, "score": score})
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = {
+            "info": {},
+            "images": [{"id": i, "width": p.width, "height": p.height} for i, p in enumerate(dataset)],
+            "categories": [{"id": i, "name": name} for i, name in enumerate(dataset.names)],
+            "annotations": annotations,
+        }
+        truth.createIndex()
+        run = COCOeval(truth, truth.loadRes(results), "segm")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    stats: np.ndarray = run.stats
+    return stats
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mask_scores_are_pycocotools(seed: int) -> None:
+    """With crowds, and with boxes that have no outline, which count as crowds."""
+    dataset, found = with_masks(seed)
+    if seed % 2:
+        for photo in dataset:
+            photo.masks = [[] if i % 4 == 3 else outlines for i, outlines in enumerate(photo.masks or [])]
+    ap, ap50 = mask_scores(dataset, found)
+    stats = their_masks(dataset, found)
+    same(ap, stats[0])
+    same(ap50, stats[1])
+    assert 0.05 < stats[0] < 0.95
+
+
+def test_masks_that_are_the_truth_score_one() -> None:
+    outline = torch.tensor([[20.0, 20.0], [120.0, 20.0], [120.0, 90.0], [20.0, 90.0]])
+    boxes, labels = torch.tensor([[20.0, 20.0, 120.0, 90.0]]), torch.tensor([0])
+    dataset = Dataset([Photo(Path("a.jpg"), 200, 100, boxes, labels, [[outline]])], ["rice"])
+    full = Detections(boxes, torch.ones(1), labels, ["rice"], 200, 100, masks=torch.ones(1, 28, 28))
+    assert mask_scores(dataset, [full]) == pytest.approx((1, 1))
+    half = torch.ones(1, 28, 28)
+    half[:, :, 14:] = 0  # an IoU of a half: right at 0.5 only, if at all
+    ap, ap50 = mask_scores(dataset, [Detections(boxes, torch.ones(1), labels, ["rice"], 200, 100, masks=half)])
+    assert ap == pytest.approx((ap50 or 0) / 10)
+    nothing_found = full.keep(torch.zeros(0, dtype=torch.int64))
+    assert mask_scores(dataset, [nothing_found]) == (0, 0)
+
+
+def test_without_masks_there_are_no_mask_scores() -> None:
+    dataset, found = with_masks(0)
+    boxes_only, _ = random_photos(0)
+    assert mask_scores(boxes_only, found) == (None, None)
+    for d in found:
+        d.masks = None
+    assert mask_scores(dataset, found) == (None, None)

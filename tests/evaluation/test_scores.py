@@ -45,6 +45,24 @@ def test_every_score_is_its_own_files() -> None:
     assert json.loads(json.dumps(scores.to_dict())) == scores.to_dict()
 
 
+def test_the_best_epoch_goes_by_masks_where_there_are_any() -> None:
+    """A full map for an outline of half the box: a perfect box with a mask that is right at IoU 0.5 at most."""
+    dataset = one_photo([10.0, 10.0, 70.0, 70.0])
+    detections = found(([10.0, 10.0, 70.0, 70.0], 0.9, 0))
+    boxes_only = score(dataset, detections)
+    assert (boxes_only.mask_ap, boxes_only.mask_ap50) == (None, None)
+    assert boxes_only.decisive == boxes_only.ap == pytest.approx(1)
+    dataset.photos[0].masks = [[torch.tensor([[10.0, 10.0], [70.0, 10.0], [70.0, 70.0]])]]
+    detections[0].masks = torch.ones(1, 28, 28)
+    scores = score(dataset, detections)
+    assert scores.ap == pytest.approx(1)
+    assert scores.mask_ap is not None
+    assert scores.mask_ap <= 0.1
+    assert scores.decisive == scores.mask_ap
+    assert score(dataset, nothing(dataset)).decisive == 0
+    assert json.loads(json.dumps(scores.to_dict())) == scores.to_dict()
+
+
 @pytest.mark.parametrize(
     ("dataset", "detections", "remarks"),
     [

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
+from pycocotools import mask as coco_mask
 
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.inference.output import DetectionWriter, find_all
@@ -118,6 +119,23 @@ def test_json_has_an_entry_for_each_photo(drawn: Dataset, tmp_path: Path) -> Non
     assert entries == [one.to_dict() for one in found]
     assert entries[3]["detections"] == []
     assert "떡" in text
+
+
+def test_outlines_stand_in_the_json_and_not_in_the_csv(drawn: Dataset, tmp_path: Path) -> None:
+    """One that pycocotools reads: a full map's has the area of its box, but for the corners."""
+    writer = DetectionWriter(tmp_path, crop=True)
+    found = found_on(drawn.photos[0])
+    writer.add(found)
+    writer.finish([found])
+    plain, regions = (tmp_path / "detections.csv").read_text(), len(list((tmp_path / "crops").iterdir()))
+    found.masks = torch.ones(len(found), 28, 28)
+    writer.finish([found])
+    assert (tmp_path / "detections.csv").read_text() == plain
+    assert regions == len(found)
+    for row in json.loads((tmp_path / "detections.json").read_text())[0]["detections"]:
+        x1, y1, x2, y2 = row["box"]
+        lengths = coco_mask.merge(coco_mask.frPyObjects(row["segmentation"], found.height, found.width))
+        assert coco_mask.area(lengths) == pytest.approx((x2 - x1) * (y2 - y1), rel=0.05)
 
 
 def test_csv_has_a_row_for_each_detection(drawn: Dataset, tmp_path: Path) -> None:

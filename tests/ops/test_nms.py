@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
-from foodbox.ops.nms import nms_by_group, soft_nms
+from foodbox.ops.nms import best_by_group, nms_by_group, soft_nms
 
 
 def crowded(count: int, groups: int, side: float, place: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -134,3 +134,29 @@ def test_soft_nms_of_no_boxes() -> None:
     assert soft_nms(torch.zeros(2, 0, 4), torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.int64), 10).shape == (2, 0)
     nothing = soft_nms(ROW, torch.full((1, 4), -1.0), ONE_CLASS, 10)
     assert nothing.tolist() == [[-1.0] * 4]
+
+
+# -- Rows of one length ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [1, 10, 1000])
+def test_each_row_has_its_photos_best(most: int) -> None:
+    """Photo by photo as `nms_by_group`; the third has fewer candidates, the fourth none."""
+    made = [crowded(80, 3, side=40, place=200) for _ in range(4)]
+    boxes, scores, groups = (torch.stack(part) for part in zip(*made, strict=True))
+    scores[2, 5:] = -1.0
+    scores[3] = -1.0
+    index, best = best_by_group(boxes, scores, groups, 0.5, most)
+    assert index.shape == best.shape == (4, min(most, 80))
+    for i in range(4):
+        there = torch.where(scores[i] >= 0)[0]
+        kept = there[nms_by_group(boxes[i, there], scores[i, there], groups[i, there], 0.5)][:most]
+        assert index[i, : len(kept)].tolist() == kept.tolist()
+        assert torch.equal(best[i, : len(kept)], scores[i, kept])
+        assert (best[i, len(kept) :] == -1).all()
+        assert not index[i, len(kept) :].any()
+
+
+def test_rows_of_no_candidates_and_of_no_photos() -> None:
+    index, best = best_by_group(torch.zeros(2, 0, 4), torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.int64), 0.5, 10)
+    assert index.shape == best.shape == (2, 0)

@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor
 from torchvision.models import mobilenet_v3_large, resnet18
-from torchvision.models.detection import fasterrcnn_resnet50_fpn, ssd300_vgg16, ssdlite320_mobilenet_v3_large
+from torchvision.models.detection import keypointrcnn_resnet50_fpn, ssd300_vgg16, ssdlite320_mobilenet_v3_large
 
 from foodbox.config import apply
 from foodbox.detectors.ssd import SSD, SSDSettings
@@ -134,7 +134,7 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("make", "network"),
     [
-        (lambda: fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None), "torchvision's Faster R-CNN"),
+        (lambda: keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None), "torchvision's Keypoint R-CNN"),
         (lambda: resnet18(weights=None), "a ResNet that sorts photos"),
         (lambda: mobilenet_v3_large(weights=None), "a MobileNet that sorts photos"),
         (lambda: torch.nn.ModuleDict({"odd": torch.nn.Linear(2, 2)}), "no network that foodbox knows"),

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import contourpy
 import numpy as np
 from faster_coco_eval import mask as coco_mask
 
@@ -35,6 +34,7 @@ from foodbox.data.formats.common import (
 )
 from foodbox.data.listing import Listing
 from foodbox.files import write_whole
+from foodbox.masks import trace
 from foodbox.records import Dataset, Finding, Photo, Polygon, Source
 
 LISTS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
@@ -469,13 +469,8 @@ def _trace(rle: dict[str, Any], size: tuple[int, int] | None) -> tuple[list[list
         return [], "a mask whose counts do not fill its size"
     if not pixels.any():
         return [], "a mask without a pixel"
-    padded = np.pad(pixels, 1)  # so that outlines close at the photo's edge
-    contours = contourpy.contour_generator(z=padded, fill_type=contourpy.FillType.OuterOffset)
     outlines = []
-    for points, offsets in zip(*contours.filled(0.5, 2.0), strict=True):
-        # The first ring is the outer one, and its last point is its first. Index 0 is the padding, and its middle lies
-        # half a pixel before the box.
-        ring = points[: offsets[1] - 1] - 0.5 + (left, top)
+    for ring in trace(pixels, left, top):
         step = ring - np.roll(ring, 1, 0)
         turns = (step != np.roll(step, -1, 0)).any(1)  # points on a straight line say nothing
         outlines.append(ring[turns].flatten().tolist())

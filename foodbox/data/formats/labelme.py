@@ -21,7 +21,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import contourpy
 import numpy as np
 from PIL import Image
 
@@ -39,6 +38,7 @@ from foodbox.data.formats.common import (
 from foodbox.data.images import ENDINGS
 from foodbox.data.listing import Listing
 from foodbox.files import write_whole
+from foodbox.masks import trace
 from foodbox.records import Dataset, Finding, Photo, Source
 
 VERSION = "5.5.0"
@@ -338,14 +338,7 @@ def _trace(encoded: object, points: list[tuple[float, float]], name: str) -> lis
         raise _Fault(f"{name} has a mask of {width} x {height} pixels, and its points are the corners of {shown}")
     if not mask.any():
         raise _Fault(f"{name} has a mask in which nothing is marked")
-    padded = np.pad(mask.astype(np.float32), 1)  # so that outlines close at the mask's edge
-    contours = contourpy.contour_generator(z=padded, fill_type=contourpy.FillType.OuterOffset)
-    # The first ring of each is the outer one, and its last point is its first. Index 0 is the padding, whose middle
-    # lies half a pixel before the mask.
-    rings = [
-        points[: offsets[1] - 1] - 0.5 + (left, top) for points, offsets in zip(*contours.filled(0.5, 2.0), strict=True)
-    ]
-    return [[(float(x), float(y)) for x, y in ring] for ring in rings]
+    return [[(float(x), float(y)) for x, y in ring] for ring in trace(mask, left, top)]
 
 
 def _is_difficult(shape: dict[str, Any]) -> bool:

@@ -12,7 +12,9 @@ import torch
 import foodbox
 from foodbox.data import formats
 from foodbox.data.formats import FORMATS, prune
+from foodbox.masks import rasterise
 from foodbox.records import Dataset, Photo
+from tests.conftest import draw_photo
 
 DOCS = Path(__file__).parents[3] / "docs" / "formats.md"
 FLAGS = ("classes", "many", "masks", "ignore", "empty", "unlabelled", "parts")
@@ -59,6 +61,28 @@ def test_what_a_format_can_hold_comes_back(name: str, everything: Dataset, tmp_p
     else:
         found = dataclasses.replace(found, names=held.names)
     assert_same(found, held)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in FORMATS.items() if kind.masks])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_outlines_cover_the_same_pixels_when_they_come_back(name: str, steps: int, tmp_path: Path) -> None:
+    """An object in one piece and one in two, which YOLO joins by a line; where all have outlines."""
+    one = torch.tensor([[10.5, 12.25], [60.0, 20.0], [40.0, 70.0]])
+    pieces = [
+        torch.tensor([[80.0, 10.0], [99.0, 10.0], [99.0, 30.0]]),
+        torch.tensor([[70.0, 50.0], [90, 50], [90, 75]]),
+    ]
+    corners = torch.tensor([[10.5, 12.25, 60.0, 70.0], [70.0, 10.0, 99.0, 75.0]])
+    draw_photo(tmp_path / "a.png", (100, 80), [])
+    dataset = Dataset([Photo(tmp_path / "a.png", 100, 80, corners, torch.tensor([0, 1]), [[one], pieces])], ["a", "b"])
+    for step in range(steps):
+        FORMATS[name].write(dataset, tmp_path / str(step))
+        dataset, _ = formats.read(tmp_path / str(step))
+    masks = dataset.photos[0].masks
+    assert masks is not None
+    found, wanted = rasterise(masks, 80, 100), rasterise([[one], pieces], 80, 100)
+    assert wanted.any(2).any(1).all()
+    assert ((found & wanted).sum((1, 2)) / (found | wanted).sum((1, 2)) > 0.98).all()
 
 
 @pytest.mark.parametrize("name", FORMATS)
