@@ -80,6 +80,10 @@ class TrainSettings(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Numbers in the network.")
     seed: int = Field(0, ge=0, description="The same seed gives the same run.")
     workers: int | None = Field(None, ge=0, description="Processes that open photos; else by the number of cores.")
+    freeze: Literal["backbone"] | None = Field(
+        None, description="Train without the backbone, whose maps are computed once: less time, less accuracy."
+    )
+    views: int = Field(4, ge=0, description="With --freeze: variants of each photo whose maps are kept; 0 keeps none.")
     cache: Literal["memory", "disk", "none"] = Field(
         "memory", description="Where decoded training photos are kept: memory (1 GB at most), disk (used again), none."
     )

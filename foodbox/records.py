@@ -322,30 +322,62 @@ def stack_targets(targets: list[Target]) -> tuple[Tensor, Tensor]:
 
 
 @dataclass
+class KeptMaps:
+    """A backbone's maps of B images, computed before, in these images' place (`Detector.backbone_maps`).
+
+    Attributes:
+        maps: [B, C, h, w] each, from fine to coarse.
+        height, width: of the images, in pixels.
+    """
+
+    maps: list[Tensor]
+    height: int
+    width: int
+
+    @property
+    def shape(self) -> torch.Size:
+        """That of the images: [B, 3, H, W]."""
+        return torch.Size((len(self.maps[0]), 3, self.height, self.width))
+
+    @property
+    def device(self) -> torch.device:
+        return self.maps[0].device
+
+    def to(self, device: torch.device | str) -> KeptMaps:
+        return KeptMaps([_moved(m, device) for m in self.maps], self.height, self.width)
+
+
+def _moved(images: Tensor, device: torch.device | str) -> Tensor:
+    """[B, C, H, W] on the device, channels last in memory, which convolutions are fastest with."""
+    return images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+
+
+@dataclass
 class Batch:
     """What goes into a detector at once.
 
     Attributes:
-        images: [B, 3, H, W], red green blue from 0 to 255 as uint8 or float.
+        images: [B, 3, H, W], red green blue from 0 to 255 as uint8 or float; or a frozen backbone's maps of them.
         targets, frames: one for each image.
         proposals: float32 [B, R, 4] in the inputs' pixels, the best first, filled up with zero boxes, for a detector
             that gets them from outside; else None.
     """
 
-    images: Tensor
+    images: Tensor | KeptMaps
     targets: list[Target]
     frames: list[Frame]
     proposals: Tensor | None = None
 
     @property
-    def inputs(self) -> tuple[Tensor, ...]:
+    def inputs(self) -> tuple[Any, ...]:
         """What a detector's `forward` takes: the images, and the proposals where there are some."""
         return (self.images,) if self.proposals is None else (self.images, self.proposals)
 
     def to(self, device: torch.device | str) -> Batch:
         proposals = None if self.proposals is None else self.proposals.to(device, non_blocking=True)
         targets = [target.to(device) for target in self.targets]
-        return Batch(self.images.to(device, non_blocking=True), targets, self.frames, proposals)
+        images = self.images.to(device) if isinstance(self.images, KeptMaps) else _moved(self.images, device)
+        return Batch(images, targets, self.frames, proposals)
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -14,7 +14,7 @@ from foodbox.ops.anchors import best_overlap
 from foodbox.ops.boxes import area, clip
 from foodbox.ops.masks import crop_masks
 from foodbox.ops.nms import nms_by_group
-from foodbox.records import Batch, Detections, Frame, Preprocessing, SelectiveSearch, Target, no_boxes
+from foodbox.records import Batch, Detections, Frame, KeptMaps, Preprocessing, SelectiveSearch, Target, no_boxes
 
 Outputs = dict[str, Tensor]
 """What `forward` gives: plain tensors by name, so that a detector exports and compiles."""
@@ -40,6 +40,7 @@ class Detector(nn.Module, ABC):
         needs_masks: it learns from masks: targets have them, and photos with boxes only are refused.
         needs_proposals: it gets regions from outside: `forward(images, proposals)` and `losses(images, targets,
             proposals)` with proposals [B, R, 4] in the input's pixels, and `settings.search` says how they are found.
+        has_maps: it takes a backbone's maps in the images' place (`backbone_maps`).
         names: the classes, in the order of the labels.
         settings: what it was built with.
     """
@@ -49,6 +50,8 @@ class Detector(nn.Module, ABC):
     presets: ClassVar[dict[str, dict[str, Any]]]
     needs_masks: ClassVar[bool] = False
     needs_proposals: ClassVar[bool] = False
+    has_maps: ClassVar[bool] = True
+    backbone: nn.Module
 
     def __init__(self, names: list[str], settings: DetectorSettings) -> None:
         super().__init__()
@@ -76,6 +79,14 @@ class Detector(nn.Module, ABC):
     def normalise(self, images: Tensor) -> Tensor:
         """Pixels 0 to 255 [B, 3, H, W], of any number type → float32 as the backbone's weights expect them."""
         return (images.float() / 255 - self.mean) / self.std
+
+    def backbone_maps(self, images: Tensor | KeptMaps) -> list[Tensor]:
+        """Pixels [B, 3, H, W] → the backbone's maps, or those that were computed before (training/feature_cache.py)."""
+        if isinstance(images, KeptMaps):
+            half = torch.is_autocast_enabled(images.device.type)  # they are kept in bfloat16
+            return [m if half else m.float() for m in images.maps]
+        maps: list[Tensor] = self.backbone(self.normalise(images))
+        return maps
 
     @abstractmethod
     def forward(self, images: Tensor) -> Outputs:

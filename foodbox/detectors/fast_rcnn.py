@@ -140,7 +140,7 @@ class FastRCNN(Detector):
 
         A pyramid gives P2 ... P5; its P6 is for proposals alone (FPN section 4.2).
         """
-        found: list[Tensor] = self.neck(self.backbone(self.normalise(images)))
+        found: list[Tensor] = self.neck(self.backbone_maps(images))
         return found if self.settings.neck == "c4" else found[:-1]
 
     def head(self, maps: list[Tensor], boxes: Tensor, photo: Tensor) -> tuple[Tensor, Tensor]:

@@ -177,7 +177,7 @@ class FasterRCNN(Detector):
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Pixels [B, 3, H, W] → P2 ... P6, [B, channels, H / strides[i], W / strides[i]]; or one map of stride 16."""
-        found: list[Tensor] = self.neck(self.backbone(self.normalise(images)))
+        found: list[Tensor] = self.neck(self.backbone_maps(images))
         return found
 
     # -- Region proposal networks: section 3.1, FPN section 4.1 -----------------------------------------------------

@@ -189,7 +189,7 @@ class M2Det(Detector):
 
         Anchors run scale by scale from the finest, row by row, and at one place in the order of SSD's code.
         """
-        maps = self.backbone(self.normalise(images))
+        maps = self.backbone_maps(images)
         pyramid = self.mlfpn(*(maps[i] for i in self.maps))  # scales x [B, out_channels, H / 2^l, W / 2^l]
         logits = [per_anchor(head(x), self.values) for head, x in zip(self.class_heads, pyramid, strict=True)]
         deltas = [per_anchor(head(x), 4) for head, x in zip(self.box_heads, pyramid, strict=True)]

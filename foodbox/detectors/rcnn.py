@@ -94,6 +94,7 @@ class RCNN(Detector):
     Settings = RCNNSettings
     Training = RCNNTraining
     needs_proposals: ClassVar[bool] = True
+    has_maps: ClassVar[bool] = False  # each region goes through the backbone by itself
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "light": LIGHT,
         "vgg16": {"preprocessing": Preprocessing(size=600, fit="shortest", max_size=1000)},
@@ -211,6 +212,7 @@ class RCNN(Detector):
         s, all_regions, truths, near = self.settings, Sample(KEPT_BYTES), Sample(KEPT_BYTES), Sample(KEPT_BYTES)
         for batch in batches:
             assert batch.proposals is not None
+            assert isinstance(batch.images, Tensor)
             images = self.normalise(batch.images)
             boxes, labels = stack_targets(batch.targets)  # [B, M, 4], [B, M]
             photo, place = torch.where(box_ops.area(boxes) > 0)

@@ -174,7 +174,7 @@ class RetinaNet(Detector):
 
         Anchors run level by level from P3, row by row, and at one place ratio by ratio; `levels` counts each level's.
         """
-        levels = self.pyramid(self.backbone(self.normalise(images)))  # 5 x [B, channels, H / 2^l, W / 2^l]
+        levels = self.pyramid(self.backbone_maps(images))  # 5 x [B, channels, H / 2^l, W / 2^l]
         logits = [per_anchor(self.class_tower(level), self.values) for level in levels]
         deltas = [per_anchor(self.box_tower(level), 4) for level in levels]
         anchors = self.anchors_of(self.settings, images.shape[2], images.shape[3], [x.shape[2:] for x in levels])

@@ -181,7 +181,7 @@ class SSD(Detector):
 
         Default boxes run map by map, row by row, and at one place as `default_box_shapes` has them.
         """
-        maps = self.backbone(self.normalise(images))[-len(_strides(self.settings)) :]  # [B, widths[i], H/8, W/8] ...
+        maps = self.backbone_maps(images)[-len(_strides(self.settings)) :]  # [B, widths[i], H/8, W/8] ...
         if self.settings.backbone == VGG:
             maps[0] = F.normalize(maps[0].float(), dim=1) * self.conv4_3_norm.view(1, -1, 1, 1)
         for extra in self.extras:

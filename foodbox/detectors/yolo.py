@@ -163,7 +163,7 @@ class YOLO(Detector):
         coarsest, row by row, and in one cell prior by prior; `grids` has each scale's rows and columns.
         """
         features, values, grids = None, [], []
-        for head, level in zip(self.heads, self.backbone(self.normalise(images))[::-1], strict=False):
+        for head, level in zip(self.heads, self.backbone_maps(images)[::-1], strict=False):
             features, output = head(level, features)
             values.append(per_anchor(output, self.values))
             grids.append(tuple(output.shape[2:]))

@@ -66,10 +66,8 @@ def predict(
     """
     detector.eval()
     for batch in batches:
-        images, *proposals = batch.to(device).inputs
-        images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            outputs = detector(images, *proposals)
+            outputs = detector(*batch.to(device).inputs)
         yield from detector.decode(outputs, batch.frames, min_score)
         progress(len(batch))
 

@@ -10,10 +10,12 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
@@ -24,34 +26,47 @@ from foodbox.errors import FoodboxError
 from foodbox.files import cache_folder, make_folder
 from foodbox.records import Batch, Frame, KeptMaps, Target
 
-Item = tuple[list[Tensor], tuple[int, int], Target, Frame]
-"""Maps [C, H, W] of one photo, height and width of the input that they came of, its target and frame."""
+Key = tuple[int, int]
+"""Which view of which photo."""
+
+Item = tuple[list[Tensor], tuple[int, int], Target, Frame, Tensor | None]
+"""Of one photo: maps [C, H, W], height and width of the input that they came of, target, frame, proposals [R, 4]."""
 
 MEMORY_BYTES = 2 * 2**30
 """Maps are kept in memory up to this many bytes, on the disk above."""
 
 
-class KeptPhotos(TorchDataset[Item]):
-    """The maps of photos in some views, asked for by (epoch, index) as `PreparedPhotos` is: epoch e has view e % views.
+def kept_loader(
+    detector: Detector, loader: DataLoader[Any], views: int, device: torch.device, half: bool, disk: bool
+) -> DataLoader[Any]:
+    """A loader's photos in its order, with the backbone's maps in the images' place.
 
     Args:
-        detector: whose backbone is run once over all; it must be frozen.
-        photos: as the detector would see them.
-        views: how many of each photo are kept.
+        detector: whose backbone is run over all photos now, and rests from then on; it must be frozen.
+        loader: of prepared photos.
+        views: how many variants of each photo are kept.
         half: run the backbone in bfloat16. Maps are kept in bfloat16 in any case.
         disk: keep them on the disk, however small they are.
 
     Raises:
         FoodboxError: the disk has not enough room for them.
     """
+    photos = loader.dataset
+    assert isinstance(photos, PreparedPhotos)
+    kept = KeptPhotos(detector, photos, views, loader.num_workers, device, half, disk)
+    return DataLoader(kept, batch_sampler=loader.batch_sampler, collate_fn=collate)
+
+
+class KeptPhotos(TorchDataset[Item]):
+    """The maps of photos, asked for by (epoch, index) as `PreparedPhotos` is: epoch e has view e % views."""
 
     def __init__(
         self, detector: Detector, photos: PreparedPhotos, views: int, workers: int, device: torch.device, half: bool,
-        disk: bool = False,
+        disk: bool,
     ) -> None:  # fmt: skip
         self.views = views
-        self._about: dict[tuple[int, int], tuple[tuple[int, int], Target, Frame]] = {}
-        self._kept: MemoryMaps | DiskMaps | None = None
+        self._about: dict[Key, tuple[tuple[int, int], Target, Frame, Tensor | None]] = {}
+        self._kept: MemoryMaps | DiskMaps = MemoryMaps()
         order = _alike(photos, views)
         loader = DataLoader(
             photos,
@@ -60,39 +75,39 @@ class KeptPhotos(TorchDataset[Item]):
             collate_fn=Collate(photos.preprocessing),
         )
         detector.eval()
-        with progress_bar("backbone", len(photos) * views) as bar, torch.inference_mode():
+        with progress_bar("backbone", len(photos) * views) as bar, torch.no_grad():
             for keys, batch in zip(order, loader, strict=True):
                 with torch.autocast(device.type, torch.bfloat16, enabled=half):
                     maps = [m.bfloat16().cpu() for m in detector.backbone_maps(batch.to(device).images)]
-                if self._kept is None:
+                if not self._about:
                     self._kept = _store(sum(m[0].nbytes for m in maps) * len(photos) * views, disk)
-                height, width = batch.images.shape[2:]
                 for i, key in enumerate(keys):
                     self._kept.put(key, [m[i] for m in maps])
-                    self._about[key] = (height, width), batch.targets[i], batch.frames[i]
+                    regions = None if batch.proposals is None else batch.proposals[i]
+                    self._about[key] = batch.images.shape[2:], batch.targets[i], batch.frames[i], regions
                 bar.advance(len(keys))
 
     def __len__(self) -> int:
         return len(self._about) // self.views
 
-    def __getitem__(self, key: tuple[int, int]) -> Item:
-        assert self._kept is not None
+    def __getitem__(self, key: Key) -> Item:
         view = key[0] % self.views, key[1]
         return self._kept.get(view), *self._about[view]
 
 
 def collate(items: Sequence[Item]) -> Batch:
     """B photos' maps → one batch, each map with zeros right and below where others are larger."""
-    maps, sizes, targets, frames = zip(*items, strict=True)
+    maps, sizes, targets, frames, regions = zip(*items, strict=True)
     together = []
     for level in zip(*maps, strict=True):
         height, width = (max(m.shape[d] for m in level) for d in (1, 2))
         together.append(torch.stack([F.pad(m, (0, width - m.shape[2], 0, height - m.shape[1])) for m in level]))
     height, width = (max(size[d] for size in sizes) for d in (0, 1))
-    return Batch(KeptMaps(together, height, width), list(targets), list(frames))
+    proposals = None if regions[0] is None else pad_sequence(list(regions), batch_first=True)  # [B, R, 4]
+    return Batch(KeptMaps(together, height, width), list(targets), list(frames), proposals)
 
 
-def _alike(photos: PreparedPhotos, views: int) -> list[list[tuple[int, int]]]:
+def _alike(photos: PreparedPhotos, views: int) -> list[list[Key]]:
     """All (view, index), in batches of photos whose inputs are equally large: no map then shows another's padding."""
     by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
     for i, photo in enumerate(photos.photos):
@@ -106,12 +121,12 @@ class MemoryMaps:
     """Maps in memory."""
 
     def __init__(self) -> None:
-        self._maps: dict[tuple[int, int], list[Tensor]] = {}
+        self._maps: dict[Key, list[Tensor]] = {}
 
-    def put(self, key: tuple[int, int], maps: list[Tensor]) -> None:
+    def put(self, key: Key, maps: list[Tensor]) -> None:
         self._maps[key] = [m.clone() for m in maps]
 
-    def get(self, key: tuple[int, int]) -> list[Tensor]:
+    def get(self, key: Key) -> list[Tensor]:
         return self._maps[key]
 
 
@@ -120,19 +135,19 @@ class DiskMaps:
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(dir=make_folder(cache_folder()))  # noqa: SIM115 - open as long as we are
-        self._places: dict[tuple[int, int], tuple[int, list[torch.Size]]] = {}
+        self._places: dict[Key, tuple[int, list[torch.Size]]] = {}
 
-    def put(self, key: tuple[int, int], maps: list[Tensor]) -> None:
+    def put(self, key: Key, maps: list[Tensor]) -> None:
         self._places[key] = self._file.seek(0, 2), [m.shape for m in maps]
         for m in maps:
             self._file.write(m.contiguous().view(torch.uint8).numpy().data)
 
-    def get(self, key: tuple[int, int]) -> list[Tensor]:
+    def get(self, key: Key) -> list[Tensor]:
         start, shapes = self._places[key]
         lengths = [shape.numel() for shape in shapes]
         self._file.seek(start)
         flat = torch.frombuffer(bytearray(self._file.read(2 * sum(lengths))), dtype=torch.bfloat16)
-        return [part.view(shape) for part, shape in zip(flat.split(lengths), shapes, strict=True)]
+        return [part.view(shape) for part, shape in zip(torch.split(flat, lengths), shapes, strict=True)]
 
 
 def _store(size: int, disk: bool) -> MemoryMaps | DiskMaps:

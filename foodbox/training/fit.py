@@ -25,6 +25,7 @@ from foodbox.errors import FoodboxError
 from foodbox.evaluation.scores import Scores, score
 from foodbox.inference.predict import default_workers, half_precision_pays, pick_device, predict
 from foodbox.records import Batch, Dataset, Detections, Target
+from foodbox.training.feature_cache import kept_loader
 from foodbox.training.optimiser import make_optimiser, set_rate
 from foodbox.training.run_folder import Progress, RunFolder, load_optimiser, optimiser_tensors
 from foodbox.weights.model_file import save_model
@@ -86,10 +87,9 @@ def fit(
     workers = default_workers() if settings.workers is None else settings.workers
 
     batch_size = settings.batch_size or batch_size_for(len(train))
-    augmentation = Augmentation(settings.mirror, settings.zoom, settings.colour)
     batches = training_loader(
-        train.photos, detector.preprocessing, augmentation, batch_size, workers, settings.seed,
-        (accelerator.process_index, accelerator.num_processes), settings.cache,
+        train.photos, detector.preprocessing, Augmentation(settings.mirror, settings.zoom, settings.colour),
+        batch_size, workers, settings.seed, (accelerator.process_index, accelerator.num_processes), settings.cache,
         detector.needs_masks, detector.search,
     )  # fmt: skip
     order = batches.batch_sampler
@@ -97,6 +97,8 @@ def fit(
     checks = photo_loader(valid.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, detector.search)
 
     detector.to(device).to(memory_format=torch.channels_last)
+    if settings.freeze == "backbone":
+        detector.backbone.requires_grad_(False)
     optimiser = make_optimiser(detector, settings)
     progress, log = Progress(), []
     if resume:
@@ -104,6 +106,12 @@ def fit(
         detector.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
         load_optimiser(optimiser, tensors)
         log = [entry for entry in folder.log() if entry["epoch"] <= progress.epochs]
+    if settings.freeze == "backbone" and settings.views and detector.has_maps:
+        disk = settings.cache == "disk"
+        batches, checks = (
+            kept_loader(detector, loader, views, device, half, disk)
+            for loader, views in ((batches, settings.views), (checks, 1))
+        )
     step, optimiser = accelerator.prepare(TrainStep(detector), optimiser)
     best = next((Scores(**entry["scores"]) for entry in log if entry["epoch"] == progress.best_epoch), None)
     scoring = 0.0  # seconds that the last scores took
@@ -115,8 +123,11 @@ def fit(
         """The share of the run that lies behind when so many steps do: of all steps, or of the time."""
         if settings.budget is None:
             return steps / (settings.epochs * len(batches))
-        share = torch.tensor(seconds() / max(1e-9, settings.budget - scoring), device=device)
-        return float(broadcast(share))  # one process's clock counts for all
+        return agreed(seconds() / max(1e-9, settings.budget - scoring))
+
+    def agreed(value: float) -> float:
+        """One process's clock counts for all."""
+        return float(broadcast(torch.tensor(value, device=device)))
 
     sums: dict[str, float] = {}  # of each part of the loss, since the last scores
     steps, first, scored = progress.epochs * len(batches), progress.epochs * len(batches), seconds()
@@ -132,7 +143,7 @@ def fit(
                     set_rate(optimiser, settings, min(1.0, done(steps + 1)))
                     batch = batch.to(device)
                     images, *proposals = batch.inputs
-                    losses = step(images.contiguous(memory_format=torch.channels_last), batch.targets, *proposals)
+                    losses = step(images, batch.targets, *proposals)
                     loss = torch.stack(list(losses.values())).sum()
                     if not torch.isfinite(loss):  # the weights are still those that the step before left
                         if not folder.last_model.exists():
@@ -148,12 +159,13 @@ def fit(
                     bar.advance(note=f"loss {float(loss.detach()):.3f}")
                     if settings.budget is not None and done(steps) >= 1:
                         break
-            if settings.budget is not None and done(steps) < 1 and seconds() - scored < SCORING * scoring:
+            ended = done(steps) >= 1
+            if settings.budget is not None and not ended and agreed(seconds() - scored < SCORING * scoring):
                 continue  # short epochs of few photos: the time is for training
 
             if main:
                 began = seconds()
-                if done(steps) >= 1:
+                if ended:
                     _finish(detector, train, device, workers)
                 detections = _detect(detector, checks, device, half, len(valid))
                 scores = score(valid, detections)
@@ -206,6 +218,8 @@ def _finish(detector: Detector, train: Dataset, device: torch.device, workers: i
 
     An epoch whose model was better without it remains the best one.
     """
+    if type(detector).finish is Detector.finish:
+        return
     loader = photo_loader(train.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, detector.search)
     with progress_bar("last fit", len(loader)) as bar:
 

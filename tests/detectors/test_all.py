@@ -17,7 +17,7 @@ from foodbox.data.images import prepare
 from foodbox.data.loader import Collate
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector
-from foodbox.records import Batch, Detections, Frame, Target
+from foodbox.records import Batch, Detections, Frame, KeptMaps, Target
 from foodbox.weights import model_file
 from foodbox.weights.transfer import Weights, put
 
@@ -151,6 +151,25 @@ def losses_of(detector: Detector, batch: Batch) -> dict[str, Tensor]:
     """The losses with the same lots, by which some detectors draw what they look at."""
     torch.manual_seed(0)
     return detector.losses(batch.images, batch.targets, *batch.inputs[1:])
+
+
+def test_kept_maps_give_what_pixels_give(detector: Detector) -> None:
+    """A frozen backbone's maps in the images' place, for the outputs and for the losses."""
+    if not detector.has_maps:
+        pytest.skip("its backbone looks at regions, not at photos")
+    batch = batch_of(detector.eval(), BATCHES["boxes"])
+    images, *regions = batch.inputs
+    with torch.no_grad():
+        kept = KeptMaps(detector.backbone_maps(images), *images.shape[2:])
+        assert kept.shape == images.shape
+        pixels, maps = detector(images, *regions), detector(kept, *regions)
+    assert pixels.keys() == maps.keys()
+    assert all(torch.equal(pixels[name], maps[name]) for name in pixels)
+    found = []
+    for source in (images, kept):
+        torch.manual_seed(0)  # for the regions and anchors that some draw by lot
+        found.append(detector.losses(source, batch.targets, *regions))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
 def test_losses_do_not_depend_on_the_order_of_photos(detector: Detector) -> None:

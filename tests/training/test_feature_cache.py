@@ -1,0 +1,138 @@
+"""A frozen backbone is run once over each view; what is kept is what it gave, in memory or on the disk."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import foodbox
+from foodbox.data import tables
+from foodbox.data.augment import Augmentation
+from foodbox.data.formats import FORMATS
+from foodbox.data.loader import training_loader
+from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
+from foodbox.errors import FoodboxError
+from foodbox.layers.backbones import Backbone
+from foodbox.records import Batch, Dataset, KeptMaps, Preprocessing
+from foodbox.training import feature_cache
+from foodbox.training.feature_cache import kept_loader
+from foodbox.weights.model_file import read_model
+from foodbox.weights.pretrained import embedded
+
+SMALL = Preprocessing(size=96)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("tables")
+    return Dataset(tables.write_tables(folder, 6, seed=3, workers=1), tables.NAMES)
+
+
+def detector() -> RetinaNet:
+    torch.manual_seed(0)
+    return RetinaNet(tables.NAMES, RetinaNetSettings(**{**LIGHT, "preprocessing": SMALL})).eval()
+
+
+def batches(dataset: Dataset, views: int, disk: bool = False, epochs: int = 1) -> tuple[list[Any], list[Any]]:
+    """The batches of some epochs, with pixels and with kept maps."""
+    plain = training_loader(dataset.photos, SMALL, Augmentation(), 2, workers=0, seed=1)
+    kept = kept_loader(detector(), plain, views, CPU, False, disk)
+    found: tuple[list[Any], list[Any]] = [], []
+    for epoch in range(epochs):
+        plain.batch_sampler.epoch = epoch  # type: ignore[union-attr]
+        for into, loader in zip(found, (plain, kept), strict=True):
+            into.append(list(loader))
+    return found
+
+
+def maps_of(batch: Batch) -> list[Tensor]:
+    assert isinstance(batch.images, KeptMaps)
+    return batch.images.maps
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_what_is_kept_is_what_the_backbone_gives(
+    drawn: Dataset, disk: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """To bfloat16, with the targets and frames of the same views."""
+    monkeypatch.setenv("FOODBOX_CACHE", str(tmp_path))
+    pixels, kept = batches(drawn, views=2, disk=disk, epochs=2)
+    assert ("on the disk" if disk else "in memory") in capfd.readouterr().err
+    network = detector()
+    for plain, ours in zip(itertools.chain(*pixels), itertools.chain(*kept), strict=True):
+        assert ours.images.shape == plain.images.shape
+        assert ours.frames == plain.frames
+        for mine, theirs in zip(ours.targets, plain.targets, strict=True):
+            assert torch.equal(mine.boxes, theirs.boxes)
+        if len({(frame.input_width, frame.input_height) for frame in plain.frames}) > 1:
+            continue  # padded: the ground's maps are no zeros
+        with torch.no_grad():
+            expected = network.backbone_maps(plain.images)
+        for found, right in zip(maps_of(ours), expected, strict=True):
+            assert found.dtype == torch.bfloat16
+            torch.testing.assert_close(found.float(), right, rtol=2**-7, atol=1e-3)
+    assert not list(tmp_path.glob("*.pixels"))
+
+
+def test_views_take_turns(drawn: Dataset) -> None:
+    """Two of them: the third epoch has the first one's, the second one's are others."""
+    _, kept = batches(drawn, views=2, epochs=3)
+    first, second, third = ({frame.path: frame for batch in epoch for frame in batch.frames} for epoch in kept)
+    assert first == third
+    assert first != second
+
+
+def test_photos_of_other_sizes_share_a_batch(drawn: Dataset) -> None:
+    """The smaller one's maps have zeros right and below."""
+    items = [
+        ([torch.ones(2, 4, 3), torch.ones(2, 2, 2)], (32, 24), *rest(drawn), None),
+        ([torch.ones(2, 3, 4), torch.ones(2, 2, 2)], (24, 32), *rest(drawn), None),
+    ]
+    batch = feature_cache.collate(items)
+    assert batch.images.shape == (2, 3, 32, 32)
+    fine, coarse = maps_of(batch)
+    assert fine.shape == (2, 2, 4, 4)
+    assert float(fine[0].sum()) == float(fine[1].sum()) == 2 * 12
+    assert float(fine[0, :, :, 3].abs().sum()) == float(fine[1, :, 3].abs().sum()) == 0
+    assert coarse.shape == (2, 2, 2, 2)
+
+
+def rest(dataset: Dataset) -> tuple[Any, Any]:
+    batch = next(iter(training_loader(dataset.photos, SMALL, None, 1, workers=0, seed=0)))
+    return batch.targets[0], batch.frames[0]
+
+
+def test_a_full_disk_is_said(drawn: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())
+    with pytest.raises(FoodboxError, match=r"needs .* MB on the disk.*FOODBOX_CACHE.*fewer --views"):
+        batches(drawn, views=1, disk=True)
+
+
+def test_training_with_a_frozen_backbone_runs_it_once(
+    drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many epochs there are; its weights stay, and the others learn."""
+    FORMATS["voc"].write(drawn, tmp_path / "photos")
+    seen: list[int] = []
+    forward = Backbone.forward
+
+    def counting(self: Backbone, images: Tensor) -> list[Tensor]:
+        seen.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(Backbone, "forward", counting)
+    quick: dict[str, Any] = {"workers": 0, "size": 96, "precision": "float32", "valid_share": 0.34, "batch_size": 2}
+    run = foodbox.train(tmp_path / "photos", runs=tmp_path, freeze="backbone", views=2, epochs=5, **quick)
+    assert sum(seen) == 4 * 2 + 2  # four photos in two views, and two to validate on
+    end = read_model(run.folder / "last" / "model.safetensors").tensors
+    same = [name for name, tensor in embedded().tensors.items() if torch.equal(end[name], tensor.to(end[name].dtype))]
+    assert len(same) == len(embedded().tensors) > 200
+    losses = [json.loads(line)["losses"] for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    assert sum(losses[-1].values()) < sum(losses[0].values())
