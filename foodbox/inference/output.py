@@ -6,7 +6,9 @@ import csv
 import glob
 import io
 import json
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image
@@ -19,6 +21,8 @@ from foodbox.files import free_name, make_folder, write_whole
 from foodbox.records import Detections, Finding, Photo, Source
 
 JPEG_QUALITY = 92
+WAITING = 16
+"""Pictures that may wait to be written, so that their masks do not fill the memory where writing is slow."""
 COLUMNS = ("path", "width", "height", "label", "score", "x1", "y1", "x2", "y2")
 
 
@@ -53,7 +57,7 @@ def find_all(paths: Sequence[str | Path]) -> tuple[list[Photo], list[Finding]]:
 
 
 class DetectionWriter:
-    """Writes pictures as detections come in, and the tables of all at the end.
+    """Writes pictures as detections come in, beside the network in a thread, and the tables of all at the end.
 
     Args:
         folder: made if it is not there.
@@ -67,11 +71,23 @@ class DetectionWriter:
         self.folder = make_folder(folder)
         self.crop = crop
         self._names: set[str] = set()
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: deque[Future[None]] = deque()
 
     def add(self, detections: Detections) -> None:
-        """The photo with its boxes, and its regions, full size."""
+        """The photo with its boxes, and its regions, full size.
+
+        Raises:
+            FoodboxError: this one or one before could not be written.
+        """
         assert detections.path is not None
         name = free_name(detections.path.stem, self._names)
+        self._writing.append(self._thread.submit(self._write, detections, name))
+        while len(self._writing) > WAITING:
+            self._writing.popleft().result()
+
+    def _write(self, detections: Detections, name: str) -> None:
+        assert detections.path is not None
         image = open_photo(detections.path)
         write_whole(self.folder / f"{name}.jpg", _jpeg(draw_detections(image, detections)))
         for i, row in enumerate(detections.rows() if self.crop else (), start=1):
@@ -80,7 +96,9 @@ class DetectionWriter:
             write_whole(self.folder / "crops" / f"{name}_{i}_{_plain(row['label'])}.jpg", _jpeg(region))
 
     def finish(self, found: Sequence[Detections]) -> None:
-        """detections.json and detections.csv, one for all photos."""
+        """detections.json and detections.csv, one for all photos, once all pictures are written."""
+        while self._writing:
+            self._writing.popleft().result()
         rows = [d.to_dict() for d in found]
         write_whole(self.folder / "detections.json", json.dumps(rows, ensure_ascii=False, indent=1))
         table = io.StringIO()

@@ -166,7 +166,8 @@ def test_photos_of_the_same_name_do_not_overwrite_each_other(tmp_path: Path) -> 
     writer = DetectionWriter(tmp_path / "out", crop=False)
     for photo in photos:
         writer.add(found_on(photo))
-    written = [p.stem for p in (tmp_path / "out").iterdir()]
+    writer.finish([])
+    written = [p.stem for p in (tmp_path / "out").glob("*.jpg")]
     assert len({name.casefold() for name in written}) == 4
     assert {"lunch", "lunch-2"} <= set(written)
 
@@ -176,6 +177,7 @@ def test_regions_show_what_is_in_the_boxes(drawn: Dataset, tmp_path: Path) -> No
     writer = DetectionWriter(tmp_path / "out", crop=True)
     for photo in drawn:
         writer.add(found_on(photo))
+    writer.finish([])
     regions = sorted(p.name for p in (tmp_path / "out" / "crops").iterdir())
     assert regions == [
         "photo0_1_rice.jpg",
@@ -202,7 +204,9 @@ def test_a_sliver_is_still_a_region(tmp_path: Path) -> None:
         10,
         photo.path,
     )
-    DetectionWriter(tmp_path / "out", crop=True).add(sliver)
+    writer = DetectionWriter(tmp_path / "out", crop=True)
+    writer.add(sliver)
+    writer.finish([sliver])
     with Image.open(tmp_path / "out" / "crops" / "a_1_x.jpg") as region:
         assert region.size == (1, 6)
 
@@ -211,3 +215,13 @@ def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(FoodboxError, match=r"Cannot write .*taken"):
         DetectionWriter(tmp_path / "taken" / "out", crop=False)
+
+
+def test_a_picture_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """At the latest at the end, though pictures are written in a thread."""
+    photo = draw_photo(tmp_path / "photo.png", (40, 30), [])
+    writer = DetectionWriter(tmp_path / "out", crop=False)
+    (tmp_path / "out" / "photo.jpg").mkdir()  # something of its name is in the way
+    writer.add(found_on(photo))
+    with pytest.raises(FoodboxError, match="photo"):
+        writer.finish([])
