@@ -13,27 +13,56 @@ from pathlib import Path
 
 import networkx as nx
 import torch
+from torch import Tensor
 
 from foodbox.config import build
 from foodbox.detectors import DETECTORS
+from foodbox.detectors.base import Detector
 from foodbox.drawing.network import draw, network
 from foodbox.files import write_whole
 
 FOLDER = Path(__file__).parent / "networks"
 # The paper's own, and for YOLOv3 its authors' code.
-FIGURES = {"retinanet": "resnet50", "ssd": "ssd300", "yolo": "yolov3", "m2det": "m2det512_vgg_paper"}
+FIGURES = {
+    "rcnn": "vgg16", "fast_rcnn": "vgg16", "faster_rcnn": "resnet50", "mask_rcnn": "resnet50",
+    "retinanet": "resnet50", "ssd": "ssd300", "yolo": "yolov3", "m2det": "m2det512_vgg_paper",
+}  # fmt: skip
 CLASSES = 80
 """As COCO has them."""
 
 
-def graph_of(name: str, preset: str) -> nx.DiGraph[int]:
-    """The graph of a detector's parts, on one square photo. Nothing is computed: shapes are enough."""
+# Detectors that look at regions: which ones go on, the numbers decide, so shapes are not enough and all is computed.
+# That takes seconds on a small photo with few regions.
+SIDE, REGIONS = 256, 8
+FEW = {"candidates": 200, "proposals": REGIONS, "max_detections": 10}
+
+
+def model_of(name: str, preset: str) -> tuple[Detector, list[Tensor]]:
+    """A detector with the weights that it begins with, and its inputs: one square photo, and regions if it needs them.
+
+    On the meta device where shapes are enough.
+    """
     kind = DETECTORS[name]
     settings = build(kind.Settings, kind.presets[preset])
-    side = settings.preprocessing.size
-    with torch.device("meta"):
-        detector = kind([str(i) for i in range(CLASSES)], settings)
-        return network(detector, torch.zeros(1, 3, side, side))
+    names = [str(i) for i in range(CLASSES)]
+    if not (kind.needs_proposals or hasattr(settings, "proposals")):
+        with torch.device("meta"):
+            side = settings.preprocessing.size
+            return kind(names, settings), [torch.zeros(1, 3, side, side)]
+    few = {key: value for key, value in FEW.items() if hasattr(settings, key)}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        detector, photo = kind(names, settings.model_copy(update=few)), torch.rand(1, 3, SIDE, SIDE)
+        if not kind.needs_proposals:
+            return detector, [photo]
+        corner = torch.rand(1, REGIONS, 2) * SIDE / 2
+        return detector, [photo, torch.cat((corner, corner + SIDE / 2), dim=2)]
+
+
+def graph_of(name: str, preset: str) -> nx.DiGraph[int]:
+    """The graph of a detector's parts."""
+    detector, inputs = model_of(name, preset)
+    return network(detector, *inputs)
 
 
 def main(words: list[str]) -> None:

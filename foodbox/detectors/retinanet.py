@@ -90,6 +90,7 @@ LIGHT = {
     "backbone": "mobilenetv2_100",
     "frozen_stages": 3,
     "pyramid_channels": 64,
+    "tower_layers": 1,  # what ten epochs of few photos do not fill costs time and scores
     "tower_init": "kaiming",
     "tower_norm": "group",
     "scores": "objectness",

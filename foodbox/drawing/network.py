@@ -7,9 +7,10 @@ the module really runs; on the meta device it does so without computing anything
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -33,6 +34,11 @@ VIEWS = {"view", "_unsafe_view", "reshape", "permute", "transpose", "expand", "u
          "detach", "alias", "_to_copy", "slice", "select", "split", "chunk", "unbind"}  # fmt: skip
 """Steps that only show the same numbers in another order or kind; a label does not name them."""
 SIGNS = {"cat": "concat", "stack": "concat", "add": "+", "mul": "×", "sub": "−", "div": "÷"}
+WRITES = {"index_put", "copy"}
+"""Steps that put something into a part of a tensor: one after the other makes the whole."""
+FAMOUS = {"nms": "NMS", "roi_align": "RoI align", "roi_pool": "RoI pooling", "topk": "top k", "_softmax": "softmax",
+          "sigmoid": "sigmoid"}  # fmt: skip
+"""Steps that papers name: of many that are one box, they are the ones to tell."""
 
 
 # -- The trace: what happened ----------------------------------------------------------------------------------------
@@ -89,8 +95,9 @@ def trace(module: nn.Module, *inputs: Any) -> Trace:
             handles.append(part.register_forward_pre_hook(partial(recorder.enter, path)))
             handles.append(part.register_forward_hook(recorder.leave))
         found = recorder.trace
-        for name, tensor in _tensors(inputs if len(inputs) > 1 else inputs[0], "input"):
-            found.inputs[name] = recorder.new_value(tensor)
+        for name, given in zip(_input_names(module, len(inputs)), inputs, strict=True):
+            for which, tensor in _tensors(given, name):
+                found.inputs[which] = recorder.new_value(tensor)
         with torch.no_grad(), recorder:
             result = module(*inputs)
         for name, tensor in _tensors(result, "output"):
@@ -102,6 +109,12 @@ def trace(module: nn.Module, *inputs: Any) -> Trace:
         for part, mode in training.items():
             part.training = mode
     return found
+
+
+def _input_names(module: nn.Module, count: int) -> list[str]:
+    """"input", or of several their names in its forward."""
+    names = list(inspect.signature(module.forward).parameters)
+    return ["input"] if count == 1 else names[:count] if len(names) >= count else [f"input {i}" for i in range(count)]
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -336,7 +349,8 @@ def _collapse(found: Trace, opened: set[str]) -> nx.DiGraph[int]:
                 node = _like(graph, step, {source.node for source in sources})
                 if node < 0:
                     node = add(Part("joint", path, step.name, [step.call]))
-                    graph.nodes[node]["rows"] = all(len(found.shapes[value]) != 4 for value in step.gives)
+                    graph.nodes[node]["rows"] = _makes_rows(found, step)
+                    graph.nodes[node]["writes"] = step.name in WRITES
         hand(step.takes, node)
         for value in step.gives:
             origin[value] = _Origin(node, value, ())
@@ -369,9 +383,17 @@ def _like(graph: nx.DiGraph[int], step: Step, sources: set[int]) -> int:
     return -1
 
 
+def _makes_rows(found: Trace, step: Step) -> bool:
+    """Whether it gives rows of boxes or scores, not maps: these have four sides, and are made of such."""
+    gives, takes = ([len(found.shapes[value]) == 4 for value in values] for values in (step.gives, step.takes))
+    return not any(gives) or not any(takes)
+
+
 def _gather(graph: nx.DiGraph[int]) -> None:
     """Makes one box of what a module's own code does with rows of boxes or scores, step behind step.
 
+    So it does of what is put into parts of one tensor, as the features of regions from several maps. An output that is
+    only several tensors side by side, which the module then goes on with, stays a box of its own.
     Two are one only if there is no other way from the first to the second, for then arrows would run in a circle.
     """
     nodes: Any = graph.nodes
@@ -380,14 +402,20 @@ def _gather(graph: nx.DiGraph[int]) -> None:
         again = False
         for a, b in list(graph.edges):
             first, second = nodes[a]["part"], nodes[b]["part"]
-            if not (nodes[a].get("rows") and nodes[b].get("rows") and first.calls == second.calls):
+            if first.role != "joint" or second.role != "joint" or first.calls != second.calls:
+                continue
+            if nodes[a]["rows"] != nodes[b]["rows"] or not (nodes[b]["rows"] or nodes[b]["writes"]):
+                continue
+            if first.kind == "cat" and any(nodes[n]["part"].role == "output" for n in graph.successors(a)):
                 continue
             inside = graph.edges[a, b]
             graph.remove_edge(a, b)
             if nx.has_path(graph, a, b):
                 graph.add_edge(a, b, **inside)
                 continue
-            first.kind = ", ".join(dict.fromkeys([*first.kind.split(", "), *second.kind.split(", ")]))
+            between = [step for h in inside["handed"] for step in h.steps if step in FAMOUS]
+            first.kind = ", ".join(dict.fromkeys([*first.kind.split(", "), *between, *second.kind.split(", ")]))
+            nodes[a]["writes"] |= nodes[b]["writes"]
             for source, _, data in list(graph.in_edges(b, data=True)):
                 _hand_over(graph, source, a, data["handed"])
             for _, after, data in list(graph.out_edges(b, data=True)):
@@ -411,13 +439,17 @@ def _tidy(found: Trace, graph: nx.DiGraph[int]) -> None:
     _gather(graph)
     for node in outputs:
         (before,) = graph.predecessors(node)
-        joint = nodes[before]["part"]
-        if joint.role == "joint" and graph.out_degree(before) == 1:
+        joint, value = nodes[before]["part"], found.outputs[nodes[node]["part"].path]
+        ends = sum(nodes[n]["part"].role == "output" for n in graph.successors(before))
+        used = {h.left for _, _, data in graph.out_edges(before, data=True) for h in data["handed"]}
+        if joint.role == "joint" and ends == 1 and (graph.out_degree(before) == 1 or used == {value}):
             steps = [joint.kind, *graph.edges[before, node]["handed"][0].steps]
             nodes[node]["part"].kind = ", ".join(dict.fromkeys(s for s in steps if s not in VIEWS))
-            value = found.outputs[nodes[node]["part"].path]
             for source, _, data in list(graph.in_edges(before, data=True)):
                 graph.add_edge(source, node, **data)
+            for _, after, data in list(graph.out_edges(before, data=True)):
+                if after != node:
+                    graph.add_edge(node, after, **data)
             graph.remove_node(before)
             nodes[node]["part"].gives = [value]
         else:
@@ -434,8 +466,14 @@ def _tidy(found: Trace, graph: nx.DiGraph[int]) -> None:
                 _merge(graph, node, behind)
     for node in nodes:
         nodes[node]["part"].shapes = [found.shapes[v] for v in nodes[node]["part"].gives]
-    for _, _, data in graph.edges(data=True):
-        data["shapes"] = [found.shapes[h.arrived] for h in data["handed"]]
+    for _, after, data in graph.edges(data=True):
+        arrived = [h.arrived for h in data["handed"]]
+        if nodes[after]["part"].role != "module":
+            # What a joint makes of one tensor in several ways is one tensor handed on.
+            lefts = [h.left for h in data["handed"]]
+            several = {left for left, count in Counter(lefts).items() if count > 1}
+            arrived = list(dict.fromkeys(h.left if h.left in several else h.arrived for h in data["handed"]))
+        data["shapes"] = [found.shapes[value] for value in arrived]
 
 
 def _same(found: Trace, graph: nx.DiGraph[int], node: int) -> int | None:
@@ -500,6 +538,7 @@ def _name(found: Trace, graph: nx.DiGraph[int]) -> None:
             words = part.kind.split(", ")
             telling = [word for word in words if word not in SIGNS] or words
             part.name = ", ".join(SIGNS.get(word, word) for word in telling[:3]) + (" …" if len(words) > 3 else "")
+            part.name = famous_words(words) or part.name
 
 
 # -- Words and pictures ----------------------------------------------------------------------------------------------
@@ -516,6 +555,11 @@ def count_words(count: int) -> str:
         if count >= size:
             return f"{count / size:.3g}{letter}" if count < 1000 * size else f"{count / size:,.0f}{letter}"
     return str(count)
+
+
+def famous_words(steps: Iterable[str]) -> str:
+    """["mul", "nms", "gather"] → "NMS"."""
+    return ", ".join(FAMOUS[step] for step in dict.fromkeys(steps) if step in FAMOUS)
 
 
 def describe(graph: nx.DiGraph[int]) -> str:
@@ -549,7 +593,7 @@ def draw(graph: nx.DiGraph[int], title: str, kind: Literal["svg", "png"] = "svg"
         part = nodes[node]["part"]
         boxes[node] = Box(_lines(part), colours[part.group], _family(part.path), part.role in ("joint", "weight"))
         for _, after, data in graph.out_edges(node, data=True):
-            if data["shapes"] != part.shapes and (words := _label(data, part)):
+            if words := _label(data, part):
                 labels[node, after] = words
     legend = [(f"{name} {count_words(counts[name])}" if counts[name] else name, colours[name]) for name in groups]
     total = sum(counts.values())
@@ -568,9 +612,9 @@ def _lines(part: Part) -> tuple[str, ...]:
     if part.role == "joint" and "," not in part.kind:
         return ("", f"{part.name}  {shape}")
     if part.role == "joint":
-        return (part.path or "together", part.name, shape)
+        return (part.path, part.name, shape) if part.path else (part.name, shape)
     if part.role != "module":
-        return (part.name, shape)
+        return (part.name, famous_words(part.kind.split(", ")), shape)
     weights = "shared" if part.again else count_words(part.parameters) if part.weights else ""
     return (part.name, part.kind + (f" · {weights}" if weights else ""), shape)
 
@@ -580,8 +624,10 @@ def _label(data: Mapping[str, Any], part: Part) -> str:
     if len(data["shapes"]) > 1:
         lefts = {h.left for h in data["handed"]}
         return f"{len(lefts)} of {len(part.shapes)}" if len(lefts) < len(part.shapes) else ""
-    how = [WORDS[step] for step in data["handed"][0].steps if step in WORDS]
-    return " ".join((*how, shape_words(data["shapes"][0])))
+    names = WORDS | FAMOUS
+    how = list(dict.fromkeys(names[step] for h in data["handed"] for step in h.steps if step in names))
+    shape = [] if data["shapes"] == part.shapes else [shape_words(data["shapes"][0])]
+    return " ".join((*how, *shape))
 
 
 WORDS = {"max_pool2d_with_indices": "max pool", "avg_pool2d": "mean pool", "upsample_nearest2d": "enlarged",
