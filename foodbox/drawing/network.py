@@ -26,7 +26,7 @@ from foodbox.drawing.graph import Box, picture
 
 Shape = tuple[int, ...]
 
-MOST, FEWEST = 60, 12
+MOST, FEWEST = 60, 16
 """Boxes of a picture: more cannot be read, and of fewer there is nothing to see."""
 SHAPE_ONLY = re.compile(r"new_\w+|\w+_like")
 """Steps that take a tensor for its shape alone: nothing of what it holds goes on."""
