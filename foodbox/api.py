@@ -324,7 +324,7 @@ class Model:
 
 
 def load(file: PathLike, device: str | None = None) -> Model:
-    """A model from a file: one of ours, torchvision's RetinaNet .pth, or keras-retinanet's .h5.
+    """A model from a file: one of ours, or another program's that an importer knows (see README).
 
     Raises:
         UsageError: there is no such file.
