@@ -29,8 +29,6 @@ FIGURES = {
 }  # fmt: skip
 CLASSES = 80
 """As COCO has them."""
-
-
 # Detectors that look at regions: which ones go on, the numbers decide, so shapes are not enough and all is computed.
 # That takes seconds on a small photo with few regions.
 SIDE, REGIONS = 256, 8
@@ -40,7 +38,7 @@ FEW = {"candidates": 200, "proposals": REGIONS, "max_detections": 10}
 def model_of(name: str, preset: str) -> tuple[Detector, list[Tensor]]:
     """A detector with the weights that it begins with, and its inputs: one square photo, and regions if it needs them.
 
-    On the meta device where shapes are enough.
+    Where shapes are enough it is on the meta device, where nothing is computed, and the photo of the preset's size.
     """
     kind = DETECTORS[name]
     settings = build(kind.Settings, kind.presets[preset])
@@ -69,7 +67,9 @@ def main(words: list[str]) -> None:
     """Draws what the words name, or all."""
     if len(words) not in (0, 3):
         sys.exit(__doc__)
-    wanted = [(*words[:2], Path(words[2]))] if words else [(n, p, FOLDER / f"{n}.svg") for n, p in FIGURES.items()]
+    wanted = [(n, p, FOLDER / f"{n}.svg") for n, p in FIGURES.items()]
+    if words:
+        wanted = [(words[0], words[1], Path(words[2]))]
     for name, preset, path in wanted:
         if preset not in getattr(DETECTORS.get(name), "presets", ()):
             known = ", ".join(f"{n} {p}" for n, kind in DETECTORS.items() for p in kind.presets)

@@ -112,7 +112,7 @@ def trace(module: nn.Module, *inputs: Any) -> Trace:
 
 
 def _input_names(module: nn.Module, count: int) -> list[str]:
-    """"input", or of several their names in its forward."""
+    """The names of its forward's arguments, or only "input" where there is one."""
     names = list(inspect.signature(module.forward).parameters)
     return ["input"] if count == 1 else names[:count] if len(names) >= count else [f"input {i}" for i in range(count)]
 
@@ -522,6 +522,8 @@ def _name(found: Trace, graph: nx.DiGraph[int]) -> None:
         paths = [found.calls[call].path for call in part.calls] if part.role == "module" else [part.path]
         above = found.calls[part.calls[0]].above if part.role == "module" else None
         start = found.calls[above].path + "." if above else ""
+        if paths[0].removeprefix(start)[:1].isdigit():  # a number says little without what it counts
+            start = start[: start[:-1].rfind(".") + 1]
         ends = list(dict.fromkeys((paths[0], paths[-1])))
         short[id(part)] = " – ".join(path.removeprefix(start) for path in ends), " – ".join(ends)
         if len(part.calls) > 1 and part.role == "module":
@@ -593,7 +595,7 @@ def draw(graph: nx.DiGraph[int], title: str, kind: Literal["svg", "png"] = "svg"
         part = nodes[node]["part"]
         boxes[node] = Box(_lines(part), colours[part.group], _family(part.path), part.role in ("joint", "weight"))
         for _, after, data in graph.out_edges(node, data=True):
-            if words := _label(data, part):
+            if words := _label(data, part, nodes[after]["part"]):
                 labels[node, after] = words
     legend = [(f"{name} {count_words(counts[name])}" if counts[name] else name, colours[name]) for name in groups]
     total = sum(counts.values())
@@ -619,15 +621,15 @@ def _lines(part: Part) -> tuple[str, ...]:
     return (part.name, part.kind + (f" · {weights}" if weights else ""), shape)
 
 
-def _label(data: Mapping[str, Any], part: Part) -> str:
-    """What an arrow hands on, where it is not just what its box gives."""
+def _label(data: Mapping[str, Any], part: Part, after: Part) -> str:
+    """What an arrow hands on, where it is not just what its box gives, or what stands in the output behind it."""
     if len(data["shapes"]) > 1:
         lefts = {h.left for h in data["handed"]}
         return f"{len(lefts)} of {len(part.shapes)}" if len(lefts) < len(part.shapes) else ""
     names = WORDS | FAMOUS
     how = list(dict.fromkeys(names[step] for h in data["handed"] for step in h.steps if step in names))
-    shape = [] if data["shapes"] == part.shapes else [shape_words(data["shapes"][0])]
-    return " ".join((*how, *shape))
+    told = data["shapes"] == part.shapes or (after.role == "output" and data["shapes"] == after.shapes)
+    return " ".join((", ".join(how), "" if told else shape_words(data["shapes"][0]))).strip()
 
 
 WORDS = {"max_pool2d_with_indices": "max pool", "avg_pool2d": "mean pool", "upsample_nearest2d": "enlarged",
