@@ -24,10 +24,10 @@ from foodbox.weights.transfer import put
 STEPS = {
     "retinanet": 60,
     "ssd": 180,
-    "yolo": 80,
+    "yolo": 120,
     "m2det": 40,
     "faster_rcnn": 80,
-    "mask_rcnn": 90,
+    "mask_rcnn": 130,
     "fast_rcnn": 100,
     "rcnn": 60,
 }

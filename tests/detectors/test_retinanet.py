@@ -97,7 +97,8 @@ def test_every_score_starts_at_the_prior(scores: str, prior: float, init: str, n
     weights = pretrained.embedded()
     settings = apply(
         RetinaNetSettings(**LIGHT),
-        weights.settings | {"scores": scores, "prior": prior, "tower_init": init, "tower_norm": norm},
+        weights.settings
+        | {"scores": scores, "prior": prior, "tower_init": init, "tower_norm": norm, "tower_layers": 4},
     )
     detector = RetinaNet(NAMES, settings).eval()
     put(weights, detector)
