@@ -131,9 +131,11 @@ def fit(
 
     sums: dict[str, float] = {}  # of each part of the loss, since the last scores
     steps, first, scored = progress.epochs * len(batches), progress.epochs * len(batches), seconds()
+    ended = progress.epochs > 0 and done(steps) >= 1
     try:
         for epoch in itertools.count(progress.epochs):
-            if epoch and done(steps) >= 1:
+            # The scores of the last epoch may have used the time up, before the last fit was made.
+            if ended or (epoch and not _has_last_fit(detector) and done(steps) >= 1):
                 break
             detector.train()
             order.epoch = epoch
@@ -218,7 +220,7 @@ def _finish(detector: Detector, train: Dataset, device: torch.device, workers: i
 
     An epoch whose model was better without it remains the best one.
     """
-    if type(detector).finish is Detector.finish:
+    if not _has_last_fit(detector):
         return
     loader = photo_loader(train.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, detector.search)
     with progress_bar("last fit", len(loader)) as bar:
@@ -229,6 +231,10 @@ def _finish(detector: Detector, train: Dataset, device: torch.device, workers: i
                 bar.advance()
 
         detector.eval().finish(batches())
+
+
+def _has_last_fit(detector: Detector) -> bool:
+    return type(detector).finish is not Detector.finish
 
 
 def _detect(detector: Detector, batches: Any, device: torch.device, half: bool, photos: int) -> list[Detections]:

@@ -195,6 +195,25 @@ def test_a_budget_of_time_ends_the_run(photos: Path, tmp_path: Path, monkeypatch
     assert resumed.scores == run.scores
 
 
+def test_the_last_fit_is_made_though_scoring_used_up_the_time(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that leaps when the first epoch is scored: one more step, then the last fit and the last scores."""
+    now, fits = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    detect = fit_module._detect
+
+    def slow(*arguments: Any) -> Any:
+        now[0] += 50
+        return detect(*arguments)
+
+    monkeypatch.setattr(fit_module, "_detect", slow)
+    monkeypatch.setattr(RetinaNet, "finish", lambda self, batches: fits.append(len(list(batches))))
+    run = foodbox.train(photos, runs=tmp_path, time="60s", **QUICK)
+    assert len(fits) == 1
+    assert len(losses(run.folder)) == 2
+
+
 def test_less_time_than_reading_takes_still_trains_a_step(photos: Path, tmp_path: Path) -> None:
     run = foodbox.train(photos, runs=tmp_path, time="0.001s", **QUICK)
     assert run.scores is not None
