@@ -30,7 +30,6 @@ from foodbox.data.images import open_photo
 from foodbox.drawing.boxes import draw_detections
 from foodbox.errors import FoodboxError, UsageError, first_line
 from foodbox.evaluation import speed
-from foodbox.evaluation.scores import SURE
 from foodbox.files import write_whole
 from foodbox.inference.output import find_all
 from foodbox.records import Photo, Preprocessing
@@ -77,8 +76,7 @@ def run(order: Order) -> Trial:
     log, preprocessing = folder.log(), model.detector.preprocessing
     for i, path in enumerate(order.shown):
         image = opened(Path(path))
-        found = draw_detections(image, model.detect(image).over(SURE))  # soft NMS lowers scores after the threshold
-        write_whole(folder.path / shown_name(i), jpeg(found))
+        write_whole(folder.path / shown_name(i), jpeg(draw_detections(image, model.detect(image))))
 
     photos, _ = find_all(folder.read_split()["valid"])
     milliseconds, rate = None, None

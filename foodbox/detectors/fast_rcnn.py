@@ -8,15 +8,16 @@ selective search. On a pyramid it is that of Feature Pyramid Networks, Lin et al
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Literal
 
-import torch
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
 from foodbox.detectors.base import Detector, DetectorSettings, Outputs
 from foodbox.layers import roi_heads
-from foodbox.layers.roi_heads import BoxHead, BoxLoss, HeadNorm
+from foodbox.layers.heads import Norm
+from foodbox.layers.roi_heads import BoxHead, BoxLoss
 from foodbox.layers.trunks import Neck, make_trunk, map_strides
 from foodbox.ops.roi import Pooling, pool_regions
 from foodbox.records import Detections, Frame, Preprocessing, SelectiveSearch, Target
@@ -54,7 +55,7 @@ class FastRCNNSettings(FastRCNNTraining):
     neck: Neck = Field("c4", description="One map, of stride 16, as in the paper, or a pyramid.")
     first_level: Literal[2, 3] = Field(2, description="The pyramid's finest level: P2 or P3.")
     channels: int = Field(512, ge=8, description="Width of the map, or of the pyramid.")
-    norm: HeadNorm = Field("none", description="Normalisation in the pyramid and in the head's convolutions.")
+    norm: Norm = Field("none", description="Normalisation in the pyramid and in the head's convolutions.")
 
     pooling: Pooling = Field("pool", description="RoI pooling as in the paper, or Mask R-CNN's RoIAlign.")
     pool_size: int = Field(7, ge=1, description="Places across and down of a region's features, H = W.")
@@ -172,13 +173,8 @@ class FastRCNN(Detector):
 
     def detect(self, maps: list[Tensor], proposals: Tensor, images: Tensor) -> Outputs:
         """A score and a box of each class for every region, then NMS class by class; as `forward`."""
-        s, (photos, count) = self.settings, proposals.shape[:2]
-        photo = torch.arange(photos, device=proposals.device).repeat_interleave(count)
-        logits, deltas = self.head(maps, proposals.flatten(0, 1), photo)
-        logits, deltas = (x.reshape(photos, count, *x.shape[1:]) for x in (logits, deltas))
-        height, width = images.shape[2:]
-        found = roi_heads.select_detections(logits, deltas, proposals, height, width, s.nms_iou, s.max_detections)
-        return {"logits": logits, "deltas": deltas} | found
+        s, (height, width) = self.settings, images.shape[2:]
+        return roi_heads.detect(partial(self.head, maps), proposals, height, width, s.nms_iou, s.max_detections)
 
     def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
         """What `forward` found, over the threshold."""

@@ -18,14 +18,14 @@ from torch import Tensor
 from foodbox.detectors.base import Detector, DetectorSettings, Outputs
 from foodbox.errors import UsageError
 from foodbox.layers import roi_heads
-from foodbox.layers.heads import RPNHead
-from foodbox.layers.roi_heads import BoxHead, BoxLoss, HeadNorm, Regions
+from foodbox.layers.heads import Norm, RPNHead
+from foodbox.layers.roi_heads import BoxHead, BoxLoss, Regions
 from foodbox.layers.trunks import Neck, make_trunk, map_strides
 from foodbox.ops import boxes as box_ops
-from foodbox.ops.anchors import pyramid_anchors, ratios_of
+from foodbox.ops.anchors import pyramid_anchors, pyramid_choices
 from foodbox.ops.coding import decode_centre, encode_centre
 from foodbox.ops.losses import giou_loss, smooth_l1_loss
-from foodbox.ops.matching import BACKGROUND, match
+from foodbox.ops.matching import BACKGROUND, match, overlaps
 from foodbox.ops.proposals import pick_proposals, sample
 from foodbox.ops.roi import Pooling, pool_regions
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
@@ -68,7 +68,7 @@ class FasterRCNNSettings(FasterRCNNTraining):
     neck: Neck = Field("pyramid", description="A pyramid, or one map, C4, as in Faster R-CNN's paper.")
     first_level: Literal[2, 3] = Field(2, description="The pyramid's finest level: P2 or P3.")
     channels: int = Field(256, ge=8, description="Width of the pyramid and of the proposal network.")
-    norm: HeadNorm = Field("none", description="Normalisation in the pyramid and in the heads' convolutions.")
+    norm: Norm = Field("none", description="Normalisation in the pyramid and in the heads' convolutions.")
 
     anchor_sizes: Sides = Field((32, 64, 128, 256, 512), description="Level by level, px.")
     anchor_scales: Sides = Field((1.0,), description="Factors on the sizes of each level.")
@@ -202,9 +202,7 @@ class FasterRCNN(Detector):
     @classmethod
     def anchor_choices(cls, settings: FasterRCNNSettings, boxes: Tensor) -> list[dict[str, Any]]:
         """All sizes times one factor, the ratios as they are or as the boxes'."""
-        sizes = [tuple(factor * size for size in settings.anchor_sizes) for factor in (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)]
-        ratios = settings.anchor_ratios, ratios_of(boxes, len(settings.anchor_ratios))
-        return [{"anchor_sizes": size, "anchor_ratios": ratio} for size in sizes for ratio in ratios]
+        return pyramid_choices(settings.anchor_sizes, settings.anchor_ratios, boxes)
 
     def rpn_losses(self, rpn: Outputs, targets: list[Target], chosen: Tensor | None = None) -> dict[str, Tensor]:
         """Equation 1, section 3.1.2: the log loss of "objectness" and the loss of boxes, of sampled anchors.
@@ -214,8 +212,7 @@ class FasterRCNN(Detector):
         """
         s, anchors = self.settings, rpn["anchors"]
         boxes, _ = stack_targets(targets)  # [B, M, 4]
-        overlap = box_ops.iou(boxes, anchors[None])  # [B, M, A]
-        overlap = overlap.masked_fill_((box_ops.area(boxes) <= 0)[..., None], -1.0)  # rows that only fill up
+        overlap = overlaps(boxes, anchors)  # [B, M, A]
         matched = match(overlap, s.rpn_match_high, s.rpn_match_low, keep_best=True)  # [B, A]
         positive = matched >= 0
         if chosen is None:
@@ -271,13 +268,13 @@ class FasterRCNN(Detector):
 
     def detect(self, maps: list[Tensor], proposals: Tensor, images: Tensor) -> Outputs:
         """Fast R-CNN on proposals [B, R, 4]: its logits and deltas for each, and the detections that they give."""
-        s, (photos, count) = self.settings, proposals.shape[:2]
-        photo = torch.arange(photos, device=proposals.device).repeat_interleave(count)
-        logits, deltas = self.box_head(self.pool(maps, proposals.flatten(0, 1), photo, s.pool_size))
-        logits, deltas = logits.unflatten(0, (photos, count)), deltas.unflatten(0, (photos, count))
-        height, width = images.shape[2:]
-        found = roi_heads.select_detections(logits, deltas, proposals, height, width, s.nms_iou, s.max_detections)
-        return {"logits": logits, "deltas": deltas} | found
+        s, (height, width) = self.settings, images.shape[2:]
+
+        def head(boxes: Tensor, photo: Tensor) -> tuple[Tensor, Tensor]:
+            logits, deltas = self.box_head(self.pool(maps, boxes, photo, s.pool_size))
+            return logits, deltas
+
+        return roi_heads.detect(head, proposals, height, width, s.nms_iou, s.max_detections)
 
     def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
         """What `forward` found, over the threshold."""

@@ -19,11 +19,10 @@ from foodbox.layers.backbones import Backbone
 from foodbox.layers.heads import per_anchor
 from foodbox.layers.mlfpn import MLFPN, UnitNorm, Variant, scale_sides
 from foodbox.layers.vgg import VGG16
-from foodbox.ops import boxes as box_ops
 from foodbox.ops.anchors import default_box_shapes, grid_anchors, ratios_of
 from foodbox.ops.coding import decode_ssd, encode_ssd
 from foodbox.ops.losses import giou_loss, hard_negative_loss, sigmoid_focal_loss, smooth_l1_loss
-from foodbox.ops.matching import match_default_boxes
+from foodbox.ops.matching import match_default_boxes, overlaps
 from foodbox.ops.nms import soft_nms
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
@@ -240,8 +239,7 @@ class M2Det(Detector):
         s = self.settings
         logits, deltas, anchors = outputs["logits"], outputs["deltas"], outputs["anchors"]
         boxes, labels = stack_targets(targets)  # [B, M, 4], [B, M]
-        overlap = box_ops.iou(boxes, anchors[None])  # [B, M, A]
-        overlap = overlap.masked_fill_((box_ops.area(boxes) <= 0)[..., None], -1.0)  # rows that only fill up
+        overlap = overlaps(boxes, anchors)  # [B, M, A]
         matched = match_default_boxes(overlap, s.match_high)  # [B, A]
         found = matched >= 0
         counted = found | (overlap.amax(1) < s.match_low)

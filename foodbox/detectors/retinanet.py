@@ -18,11 +18,10 @@ from foodbox.detectors.base import Detector, DetectorSettings, Outputs
 from foodbox.layers.backbones import Backbone
 from foodbox.layers.heads import Tower, TowerInit, TowerNorm, per_anchor
 from foodbox.layers.pyramids import FeaturePyramid
-from foodbox.ops import boxes as box_ops
-from foodbox.ops.anchors import pyramid_anchors, ratios_of
+from foodbox.ops.anchors import pyramid_anchors, pyramid_choices
 from foodbox.ops.coding import decode_centre, decode_corner, encode_centre, encode_corner
 from foodbox.ops.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
-from foodbox.ops.matching import BACKGROUND, match
+from foodbox.ops.matching import BACKGROUND, match, overlaps
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
 Side = Annotated[float, Field(gt=0)]
@@ -196,9 +195,7 @@ class RetinaNet(Detector):
     @classmethod
     def anchor_choices(cls, settings: RetinaNetSettings, boxes: Tensor) -> list[dict[str, Any]]:
         """All sizes times one factor, the ratios as they are or as the boxes'."""
-        sizes = [tuple(factor * size for size in settings.anchor_sizes) for factor in (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)]
-        ratios = settings.anchor_ratios, ratios_of(boxes, len(settings.anchor_ratios))
-        return [{"anchor_sizes": size, "anchor_ratios": ratio} for size in sizes for ratio in ratios]
+        return pyramid_choices(settings.anchor_sizes, settings.anchor_ratios, boxes)
 
     # -- Training: sections 3 and 4.1 -------------------------------------------------------------------------------
 
@@ -215,8 +212,7 @@ class RetinaNet(Detector):
         s = self.settings
         logits, deltas, anchors = outputs["logits"], outputs["deltas"], outputs["anchors"]
         boxes, labels = stack_targets(targets)  # [B, M, 4], [B, M]
-        overlap = box_ops.iou(boxes, anchors[None])  # [B, M, A]
-        overlap = overlap.masked_fill_((box_ops.area(boxes) <= 0)[..., None], -1.0)  # rows that only fill up
+        overlap = overlaps(boxes, anchors)  # [B, M, A]
         matched = match(overlap, s.match_high, s.match_low, s.match_best)  # [B, A]
         found = matched >= 0
         answer = matched.clamp(min=0)

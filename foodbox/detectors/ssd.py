@@ -18,15 +18,14 @@ from torch import Tensor, nn
 from foodbox.detectors.base import Detector, DetectorSettings, Outputs
 from foodbox.errors import UsageError
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.heads import per_anchor
+from foodbox.layers.heads import Norm, per_anchor
 from foodbox.layers.mobilenetv3 import MobileNetV3Large
-from foodbox.layers.separable import ExtraMap, Norm, lite_head, size_after
+from foodbox.layers.separable import ExtraMap, lite_head, size_after
 from foodbox.layers.vgg import VGG16
-from foodbox.ops import boxes as box_ops
 from foodbox.ops.anchors import default_box_shapes, grid_anchors, ratios_of
 from foodbox.ops.coding import decode_ssd, encode_ssd
 from foodbox.ops.losses import giou_loss, hard_negative_loss, smooth_l1_loss
-from foodbox.ops.matching import match_default_boxes
+from foodbox.ops.matching import match_default_boxes, overlaps
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
 Share = Annotated[float, Field(gt=0)]
@@ -231,8 +230,7 @@ class SSD(Detector):
         """The losses, from outputs that are there already."""
         s, anchors = self.settings, outputs["anchors"]
         boxes, labels = stack_targets(targets)  # [B, M, 4], [B, M]
-        overlap = box_ops.iou(boxes, anchors[None])  # [B, M, A]
-        overlap = overlap.masked_fill_((box_ops.area(boxes) <= 0)[..., None], -1.0)  # rows that only fill up
+        overlap = overlaps(boxes, anchors)  # [B, M, A]
         matched = match_default_boxes(overlap, s.match_high)  # [B, A]
         found = matched >= 0
         answer = matched.clamp(min=0)

@@ -90,10 +90,7 @@ class Backbone(nn.Module):
         maps = [m for m in self.body.feature_info.info if m["reduction"] <= 2**stages]
         if stages == 0 or not maps:
             return
-        # Parameters are registered in the order in which the network runs, so the frozen part is a prefix of them.
-        names = [name for name, _ in self.body.named_parameters()]
-        last = maps[-1]["module"]
-        inside = [i for i, n in enumerate(names) if n.startswith((f"{last}.", f"{last.replace('.', '_')}."))]
+        names, inside = self._parameters_of(maps[-1]["module"])
         # A map that is taken behind an activation (the stem of a ResNet) has no parameters: what comes before the
         # first stage is frozen.
         stem = next(i for i, n in enumerate(names) if n.startswith(("layer", "stage", "blocks", "features", "units")))
@@ -102,10 +99,15 @@ class Backbone(nn.Module):
 
     def _rest_behind(self, last: str) -> None:
         """What some networks have behind the last map is not asked, and does not learn."""
-        names = [name for name, _ in self.body.named_parameters()]
-        inside = [i for i, n in enumerate(names) if n.startswith((f"{last}.", f"{last.replace('.', '_')}."))]
+        names, inside = self._parameters_of(last)
         for name in names[inside[-1] + 1 :] if inside else []:
             self.body.get_parameter(name).requires_grad_(False)
+
+    def _parameters_of(self, module: str) -> tuple[list[str], list[int]]:
+        """The names of all parameters, in the order in which the network runs, and which of them are a module's."""
+        names = [name for name, _ in self.body.named_parameters()]
+        own = f"{module}.", f"{module.replace('.', '_')}."
+        return names, [i for i, name in enumerate(names) if name.startswith(own)]
 
 
 def batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
@@ -41,19 +40,23 @@ class FoldedConv(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         norm = self.norm[0]
-        if norm.training:
-            return super().forward(input)
+        weight, bias = (self.weight, self.bias) if norm.training else self._folded(norm)
+        if input.device.type == "cpu" and _depthwise(self):  # see `strided`
+            with torch.autocast("cpu", enabled=False):
+                result: Tensor = self._conv_forward(input.to(weight), weight, bias)
+        else:
+            result = self._conv_forward(input, weight, bias)
+        return result
+
+    def _folded(self, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+        """Kernel and bias that do the resting norm's work too."""
         assert norm.running_mean is not None
         assert norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # [C']
         bias = norm.bias - norm.running_mean * scale
         if self.bias is not None:
             bias = bias + self.bias * scale
-        weight = self.weight * scale.view(-1, 1, 1, 1)
-        if input.device.type == "cpu" and _depthwise(self):  # see `strided`
-            with torch.autocast("cpu", enabled=False):
-                return F.conv2d(input.to(weight), weight, bias, self.stride, self.padding, self.dilation, self.groups)
-        return F.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        return self.weight * scale.view(-1, 1, 1, 1), bias
 
 
 class FoldedNorm(nn.BatchNorm2d):

@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+Norm = Literal["none", "batch", "group"]
 TowerNorm = Literal["none", "group"]
 TowerInit = Literal["paper", "kaiming"]
 
@@ -71,6 +72,11 @@ class RPNHead(nn.Module):
         """[B, channels, H, W] → logits [B, H x W x A] and offsets [B, H x W x A, 4]."""
         x = self.convs(features)
         return per_anchor(self.objectness(x), 1)[..., 0].float(), per_anchor(self.boxes(x), 4).float()
+
+
+def norm_layer(norm: Literal["batch", "group"], width: int) -> nn.Module:
+    """A norm of so many channels."""
+    return nn.BatchNorm2d(width) if norm == "batch" else nn.GroupNorm(group_count(width), width)
 
 
 def group_count(channels: int) -> int:

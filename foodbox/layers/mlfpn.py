@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foodbox.layers.convolutions import strided
+from foodbox.layers.separable import BatchNorm
 
 Variant = Literal["released", "released_sfam", "paper"]
 UnitNorm = Literal["batch", "group"]
@@ -37,18 +38,6 @@ class Unit(nn.Sequential):
         self.norm = BatchNorm(after, momentum=0.01) if norm == "batch" else nn.GroupNorm(GROUPS, after)
         self.relu = nn.ReLU(inplace=True)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that also takes one photo's map of one place, whose only value a channel has no spread to divide by.
-
-    The running statistics stand in there. torch refuses such a map in training.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(x)
 
 
 class TUM(nn.Module):

@@ -9,7 +9,7 @@ from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 from foodbox.layers.convolutions import strided
-from foodbox.layers.heads import group_count
+from foodbox.layers.heads import Norm, norm_layer
 
 
 class FeaturePyramid(nn.Module):
@@ -30,7 +30,7 @@ class FeaturePyramid(nn.Module):
         channels: int,
         extra_from: Literal["C5", "P5", "pool"] = "C5",
         keras_layout: bool = False,
-        norm: Literal["none", "batch", "group"] = "none",
+        norm: Norm = "none",
     ) -> None:
         super().__init__()
         self.extra_from = extra_from
@@ -78,10 +78,9 @@ class SingleMap(nn.Module):
         return [self.narrow(features[-1])]
 
 
-def _unit(before: int, width: int, kernel: int, norm: str) -> nn.Module:
+def _unit(before: int, width: int, kernel: int, norm: Norm) -> nn.Module:
     """A convolution, alone or with a norm behind it."""
     conv = nn.Conv2d(before, width, kernel, padding=kernel // 2, bias=norm == "none")
     if norm == "none":
         return conv
-    behind = nn.BatchNorm2d(width) if norm == "batch" else nn.GroupNorm(group_count(width), width)
-    return nn.Sequential(OrderedDict(conv=conv, norm=behind))
+    return nn.Sequential(OrderedDict(conv=conv, norm=norm_layer(norm, width)))

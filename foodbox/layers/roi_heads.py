@@ -6,7 +6,7 @@ A detector pools its regions (ops/roi.py), gives their features to a `BoxHead`, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foodbox.layers.heads import group_count
+from foodbox.layers.heads import Norm, norm_layer
 from foodbox.ops import boxes as box_ops
 from foodbox.ops.coding import decode_ssd, encode_ssd
 from foodbox.ops.losses import giou_loss, smooth_l1_loss
@@ -23,21 +23,18 @@ from foodbox.ops.nms import best_by_group
 from foodbox.ops.proposals import match_regions, sample, too_thin
 from foodbox.records import Target, stack_targets
 
-HeadNorm = Literal["none", "batch", "group"]
 BoxLoss = Literal["smooth_l1", "giou"]
 
 
-def conv_relu(before: int, width: int, norm: HeadNorm) -> list[nn.Module]:
+def conv_relu(before: int, width: int, norm: Norm) -> list[nn.Module]:
     """A 3 x 3 convolution of regions' features, a norm behind it where one is wished, and ReLU."""
     layers: list[nn.Module] = [nn.Conv2d(before, width, 3, padding=1, bias=norm == "none")]
     assert isinstance(layers[0], nn.Conv2d)
     nn.init.kaiming_normal_(layers[0].weight, mode="fan_out", nonlinearity="relu")
     if layers[0].bias is not None:
         nn.init.zeros_(layers[0].bias)
-    if norm == "batch":
-        layers.append(nn.BatchNorm2d(width))
-    elif norm == "group":
-        layers.append(nn.GroupNorm(group_count(width), width))
+    if norm != "none":
+        layers.append(norm_layer(norm, width))
     return [*layers, nn.ReLU(inplace=True)]
 
 
@@ -63,7 +60,7 @@ class BoxHead(nn.Module):
         convs: int = 0,
         layers: int = 2,
         width: int = 1024,
-        norm: HeadNorm = "none",
+        norm: Norm = "none",
         agnostic: bool = False,
     ) -> None:
         super().__init__()
@@ -103,7 +100,7 @@ class MaskHead(nn.Module):
         norm: behind each convolution.
     """
 
-    def __init__(self, channels: int, classes: int, convs: int = 4, width: int = 256, norm: HeadNorm = "none") -> None:
+    def __init__(self, channels: int, classes: int, convs: int = 4, width: int = 256, norm: Norm = "none") -> None:
         super().__init__()
         widths = [channels, *[width] * convs]
         self.convs = nn.Sequential(*(part for a, b in pairwise(widths) for part in conv_relu(a, b, norm)))
@@ -205,6 +202,27 @@ def region_losses(
 
 
 # -- Detection: Fast R-CNN section 2.3 "Fast R-CNN detection" -------------------------------------------------------
+
+
+def detect(
+    head: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], proposals: Tensor, height: int, width: int,
+    nms_iou: float, most: int,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Every region of a batch through the head, and the detections that come of them.
+
+    Args:
+        head: regions [N, 4] of photos int64 [N] → logits [N, 1 + K] and deltas [N, K, 4] or [N, 1, 4].
+        proposals: [B, R, 4]; an empty box only fills up.
+        height, width, nms_iou, most: as `select_detections` has them.
+
+    Returns:
+        logits [B, R, 1 + K], deltas [B, R, ...] and what `select_detections` gives.
+    """
+    photos, count = proposals.shape[:2]
+    photo = torch.arange(photos, device=proposals.device).repeat_interleave(count)
+    logits, deltas = (x.reshape(photos, count, *x.shape[1:]) for x in head(proposals.flatten(0, 1), photo))
+    found = select_detections(logits, deltas, proposals, height, width, nms_iou, most)
+    return {"logits": logits, "deltas": deltas} | found
 
 
 def select_detections(

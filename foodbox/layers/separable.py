@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foodbox.layers.convolutions import strided
-from foodbox.layers.heads import group_count
-
-Norm = Literal["none", "batch", "group"]
+from foodbox.layers.heads import Norm, group_count
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that takes its running statistics where a batch gives none: one photo on a map of one place."""
+    """Batch norm that takes its running statistics where a batch gives none: one photo on a map of one place.
+
+    A channel's only value has no spread to divide by, and torch refuses such a map in training.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         if self.training and input.shape[0] * input.shape[2] * input.shape[3] == 1:

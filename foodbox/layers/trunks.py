@@ -8,11 +8,11 @@ from torch import nn
 
 from foodbox.errors import UsageError
 from foodbox.layers.backbones import Backbone
+from foodbox.layers.heads import Norm
 from foodbox.layers.mobilenetv3 import MobileNetV3Large
 from foodbox.layers.pyramids import FeaturePyramid, SingleMap
 
 Neck = Literal["pyramid", "c4"]
-PyramidNorm = Literal["none", "batch", "group"]
 MOBILENET_V3 = "mobilenet_v3_large"
 """Torchvision's, whose two maps have one stride; other names are timm's."""
 
@@ -22,7 +22,7 @@ def make_trunk(
     neck: Neck,
     first_level: int,
     channels: int,
-    norm: PyramidNorm = "none",
+    norm: Norm = "none",
     frozen_stages: int = 0,
     frozen_batch_norm: bool = True,
     batch_norm_eps: float = 1e-5,

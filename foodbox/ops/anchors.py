@@ -83,6 +83,19 @@ def pyramid_anchors(
     return torch.cat(found)
 
 
+def pyramid_choices(
+    sizes: Sequence[float], ratios: Sequence[float], boxes: Tensor
+) -> list[dict[str, tuple[float, ...]]]:
+    """What may fit boxes [N, 4] better: all sizes times one factor, the ratios as they are or as the boxes'.
+
+    Returns:
+        Changes of "anchor_sizes" and "anchor_ratios", as detectors on a pyramid call these settings.
+    """
+    scaled = [tuple(factor * size for size in sizes) for factor in (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)]
+    both = tuple(ratios), ratios_of(boxes, len(ratios))
+    return [{"anchor_sizes": size, "anchor_ratios": ratio} for size in scaled for ratio in both]
+
+
 def best_overlap(boxes: Tensor, anchors: Tensor) -> Tensor:
     """The IoU of each box [N, 4] with the anchor [A, 4] that fits it best: [N], 0 without anchors."""
     if not len(anchors):

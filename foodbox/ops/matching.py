@@ -3,8 +3,18 @@
 import torch
 from torch import Tensor
 
+from foodbox.ops.boxes import area, iou
+
 BACKGROUND = -1
 BETWEEN = -2
+
+
+def overlaps(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """The IoU of a batch's boxes [B, M, 4] with anchors [A, 4]: [B, M, A], -1 for boxes of no area, which only fill up.
+
+    See `stack_targets`, which fills up, and `match`, which takes what comes out.
+    """
+    return iou(boxes, anchors[None]).masked_fill_((area(boxes) <= 0)[..., None], -1.0)
 
 
 def match(iou: Tensor, high: float, low: float, keep_best: bool = False) -> Tensor:

@@ -130,7 +130,8 @@ def fit(
         return float(broadcast(torch.tensor(value, device=device)))
 
     sums: dict[str, float] = {}  # of each part of the loss, since the last scores
-    steps, first, scored = progress.epochs * len(batches), progress.epochs * len(batches), seconds()
+    steps = first = progress.epochs * len(batches)
+    scored = seconds()
     ended = progress.epochs > 0 and done(steps) >= 1
     try:
         for epoch in itertools.count(progress.epochs):

@@ -34,6 +34,18 @@ NETWORKS = [
 ]
 
 
+def rename(name: str, patterns: list[tuple[str, Any]]) -> str:
+    """A tensor's name by the first pattern that fits it whole; empty where none does.
+
+    Args:
+        patterns: of other people's names, each with ours: a template such as r"box.\1", or a function of the match.
+    """
+    for pattern, ours in patterns:
+        if match := re.fullmatch(pattern, name):
+            return str(ours(match) if callable(ours) else match.expand(ours))
+    return ""
+
+
 def load(path: Path) -> dict[str, Tensor]:
     """A checkpoint's tensors by name, also where it was saved beside an optimiser or from DataParallel ("module.").
 

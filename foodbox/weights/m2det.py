@@ -65,15 +65,6 @@ def fits(state: dict[str, Tensor]) -> bool:
     return any(re.match(r"unet\d+\.|leach\.", name) for name in state)
 
 
-def read(path: Path) -> Weights:
-    """A checkpoint of the authors' code, also one saved from DataParallel.
-
-    Raises:
-        FoodboxError: the file is cut short, holds more than tensors, or is another network's.
-    """
-    return convert(checkpoint.load(path), str(path))
-
-
 def convert(state: dict[str, Tensor], origin: str) -> Weights:
     """The tensors of a checkpoint under our names, without background, for red green blue instead of blue green red.
 

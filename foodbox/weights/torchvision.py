@@ -12,6 +12,7 @@ from torchvision.models.detection import RetinaNet_ResNet50_FPN_V2_Weights, Reti
 
 from foodbox.detectors import DETECTORS
 from foodbox.errors import FoodboxError
+from foodbox.weights import checkpoint
 from foodbox.weights.transfer import Weights
 
 COCO = {
@@ -84,7 +85,7 @@ def convert(state: dict[str, Tensor], origin: str) -> Weights:
     """A torchvision RetinaNet's tensors under our names, without background and unused categories."""
     if "head.classification_head.conv.6.weight" in state:
         state = {OLD_TOWER.sub(lambda m: f"{m[1]}.{int(m[2]) // 2}.0.{m[3]}", k): v for k, v in state.items()}
-    tensors = {ours: tensor for name, tensor in state.items() if (ours := _rename(name))}
+    tensors = {ours: tensor for name, tensor in state.items() if (ours := checkpoint.rename(name, RENAMED))}
     preset = "torchvision_v2" if "class_tower.norm0.weight" in tensors else "torchvision"
 
     places = len(tensors["box_tower.output.weight"]) // 4
@@ -108,13 +109,6 @@ def drop_unused(rows: Tensor, places: int, keep_background: bool = False) -> tup
     kept = [i for i, name in enumerate(known) if name in names or (keep_background and i == 0)]
     rows = rows.view(places, categories, *rows.shape[1:])[:, kept]
     return rows.reshape(-1, *rows.shape[2:]), names
-
-
-def _rename(name: str) -> str:
-    for pattern, ours in RENAMED:
-        if match := re.fullmatch(pattern, name):
-            return match.expand(ours)
-    return ""
 
 
 def _batch_counters(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +124,7 @@ def convert(state: dict[str, Tensor], origin: str) -> Weights:
     Raises:
         FoodboxError: some are missing, or of another shape.
     """
-    state = {_match(name, OLD) or name: tensor for name, tensor in state.items()}
+    state = {checkpoint.rename(name, OLD) or name: tensor for name, tensor in state.items()}
     detector, preset = _which(state, origin)
     categories = len(state["roi_heads.box_predictor.cls_score.weight"])
     make = MAKERS[detector, preset]
@@ -136,7 +135,7 @@ def convert(state: dict[str, Tensor], origin: str) -> Weights:
 
     counters = {name: torch.tensor(0) for name in expected if name.endswith("num_batches_tracked")}  # never used
     renamed = RENAMED + (NORM_UNITS if preset == "torchvision_v2" else PLAIN_UNITS)
-    tensors = {_match(name, renamed): tensor for name, tensor in (counters | state).items()}
+    tensors = {checkpoint.rename(name, renamed): tensor for name, tensor in (counters | state).items()}
     names: list[str] = []
     for part in ("weight", "bias"):
         name = f"box_head.classes.{part}"
@@ -156,11 +155,3 @@ def _which(state: dict[str, Tensor], origin: str) -> tuple[str, str]:
     if detector == "faster_rcnn" and any(name.startswith("backbone.body.0.") for name in state):
         return detector, "mobilenet_v3_320" if "320" in Path(origin).name else "mobilenet_v3"
     return detector, "torchvision_v2" if "roi_heads.box_head.0.0.weight" in state else "torchvision"
-
-
-def _match(name: str, renamed: list[tuple[str, Any]]) -> str:
-    """The name by the first pattern that fits; empty where none does."""
-    for pattern, ours in renamed:
-        if re.fullmatch(pattern, name):
-            return re.sub(pattern, ours, name)
-    return ""

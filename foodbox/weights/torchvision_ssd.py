@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import torch
@@ -135,12 +134,5 @@ def convert(state: dict[str, Tensor], origin: str) -> Weights:
 def _rename(name: str, renamed: list[tuple[str, Any]]) -> str:
     for theirs, ours in (("classification_head", "class_heads"), ("regression_head", "box_heads")):
         if theirs in name:
-            return _match(name.replace(f"head.{theirs}", "HEAD"), renamed).replace("HEADS", ours)
-    return _match(name, renamed)
-
-
-def _match(name: str, renamed: list[tuple[str, Any]]) -> str:
-    for pattern, ours in renamed:
-        if re.fullmatch(pattern, name):
-            return re.sub(pattern, ours, name)
-    raise KeyError(name)  # a torchvision that changed its names
+            return checkpoint.rename(name.replace(f"head.{theirs}", "HEAD"), renamed).replace("HEADS", ours)
+    return checkpoint.rename(name, renamed)

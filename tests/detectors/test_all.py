@@ -227,6 +227,17 @@ def test_the_pretrained_part_is_named(name: str) -> None:
     assert 0 < sum(n.startswith(detector.backbone_prefix) for n in names) < len(names)
 
 
+@pytest.mark.parametrize(
+    ("name", "preset"), [(name, preset) for name, kind in DETECTORS.items() for preset in kind.presets]
+)
+def test_presets_are_settings(name: str, preset: str) -> None:
+    """Each value is what the preset says, checked as settings are."""
+    kind = DETECTORS[name]
+    changes = kind.presets[preset]
+    settings = build(kind.Settings, changes)
+    assert {key: getattr(settings, key) for key in changes} == changes
+
+
 @pytest.mark.parametrize("name", DETECTORS)
 def test_presets_can_be_built(name: str) -> None:
     """All of them, without memory for their weights."""

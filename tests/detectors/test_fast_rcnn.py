@@ -213,13 +213,3 @@ def test_a_photo_with_fewer_regions_is_not_changed_by_the_filling(light: FastRCN
 def test_settings_out_of_range_are_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=name):
         apply(FastRCNNSettings(), {name: value})
-
-
-@pytest.mark.parametrize("preset", FastRCNN.presets)
-def test_presets_are_settings(preset: str) -> None:
-    changes = FastRCNN.presets[preset]
-    settings = FastRCNNSettings(**changes)
-    assert {name: getattr(settings, name) for name in changes} == changes
-
-
-# -- Learning -------------------------------------------------------------------------------------------------------

@@ -340,12 +340,3 @@ def test_torchvisions_mobilenet_has_no_c4_here() -> None:
 def test_an_unknown_backbone_is_refused() -> None:
     with pytest.raises(UsageError, match=r"Unknown backbone 'mobilenetv2_10'.*mobilenetv2_100"):
         small(backbone="mobilenetv2_10")
-
-
-@pytest.mark.parametrize("preset", FasterRCNN.presets)
-def test_presets_are_settings(preset: str) -> None:
-    changes = FasterRCNN.presets[preset]
-    assert {name: getattr(PRESETS[preset], name) for name in changes} == changes
-
-
-# -- Learning -------------------------------------------------------------------------------------------------------

@@ -94,13 +94,6 @@ def test_outputs_have_a_row_for_each_default_box(height: int, width: int, base_m
     assert torch.equal(outputs["anchors"], M2Det.anchors_of(detector.settings, height, width))
 
 
-@pytest.mark.parametrize("preset", M2Det.presets)
-def test_presets_are_settings(preset: str) -> None:
-    changes = M2Det.presets[preset]
-    settings = M2DetSettings(**changes)
-    assert {name: getattr(settings, name) for name in changes} == changes
-
-
 @pytest.mark.parametrize(
     ("tums", "planes", "millions"),
     [(2, 256, 40.1), (4, 128, 34.2), (4, 256, 60.2), (8, 128, 47.5), (8, 256, 98.9), (16, 128, 73.9), (16, 256, 176.8)],

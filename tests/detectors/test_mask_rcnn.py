@@ -217,17 +217,8 @@ def test_settings_out_of_range_are_refused_by_name(name: str, value: Any) -> Non
         apply(MaskRCNNSettings(), {name: value})
 
 
-@pytest.mark.parametrize("preset", MaskRCNN.presets)
-def test_presets_are_settings(preset: str) -> None:
-    changes = MaskRCNN.presets[preset]
-    assert {name: getattr(PRESETS[preset], name) for name in changes} == changes
-
-
 def test_what_concerns_training_alone() -> None:
     """Its own and Faster R-CNN's; no part of the network depends on them."""
     assert "mask_weight" in MaskRCNN.Training.model_fields
     assert set(FasterRCNN.Training.model_fields) < set(MaskRCNN.Training.model_fields)
     assert "mask_convs" not in MaskRCNN.Training.model_fields
-
-
-# -- Learning -------------------------------------------------------------------------------------------------------

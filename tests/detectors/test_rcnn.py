@@ -351,13 +351,3 @@ def test_without_the_libraries_nothing_is_read(photos: Path, tmp_path: Path, mon
 def test_settings_out_of_range_are_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=name):
         apply(RCNNSettings(), {name: value})
-
-
-@pytest.mark.parametrize("preset", RCNN.presets)
-def test_presets_are_settings(preset: str) -> None:
-    changes = RCNN.presets[preset]
-    settings = RCNNSettings(**changes)
-    assert {name: getattr(settings, name) for name in changes} == changes
-
-
-# -- Learning -------------------------------------------------------------------------------------------------------

@@ -349,10 +349,3 @@ def test_an_unknown_setting_names_the_nearest() -> None:
         apply(RetinaNetSettings(), {"frozen_stage": 1})
     with pytest.raises(UsageError, match="no setting 'anchors'"):
         build(RetinaNetSettings, {"anchors": 3})
-
-
-@pytest.mark.parametrize("preset", RetinaNet.presets)
-def test_presets_are_settings(preset: str) -> None:
-    changes = RetinaNet.presets[preset]
-    settings = RetinaNetSettings(**changes)
-    assert {name: getattr(settings, name) for name in changes} == changes

@@ -281,12 +281,3 @@ def test_scales_and_steps_of_another_number_of_maps_are_refused(changes: dict[st
 def test_an_unknown_backbone_is_refused() -> None:
     with pytest.raises(UsageError, match=r"Unknown backbone 'mobilenetv2_10'.*mobilenetv2_100"):
         small(backbone="mobilenetv2_10")
-
-
-@pytest.mark.parametrize("preset", SSD.presets)
-def test_presets_are_settings(preset: str) -> None:
-    changes = SSD.presets[preset]
-    assert {name: getattr(PRESETS[preset], name) for name in changes} == changes
-
-
-# -- Learning -------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from torch import Tensor
 from foodbox.config import apply
 from foodbox.detectors.m2det import M2Det, M2DetSettings
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.weights import m2det, pretrained
+from foodbox.weights import checkpoint, m2det, pretrained
 from foodbox.weights.model_file import build, read_model, save_model
 
 SMALL = {"base_channels": (16, 16), "planes": 16, "tums": 2}
@@ -85,7 +85,7 @@ def test_the_form_is_seen_from_the_tensors(changes: dict[str, Any], tmp_path: Pa
 def test_a_file_from_dataparallel_is_read_the_same(tmp_path: Path) -> None:
     state = state_of()
     one, other = (
-        m2det.read(saved(s, tmp_path / "m2det.pth")) for s in (state, {f"module.{n}": t for n, t in state.items()})
+        pretrained.read(saved(s, tmp_path / "m2det.pth")) for s in (state, {f"module.{n}": t for n, t in state.items()})
     )
     assert one.tensors.keys() == other.tensors.keys()
     assert all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
@@ -182,7 +182,7 @@ def test_another_width_than_can_be_built_is_refused() -> None:
 
 def test_another_networks_file_says_which_it_looks_like(tmp_path: Path) -> None:
     path = saved({"layer1.0.conv1.weight": torch.zeros(3), "fc.weight": torch.zeros(3)}, tmp_path / "net.pth")
-    for read in (m2det.read, pretrained.read):
+    for read in (lambda file: m2det.convert(checkpoint.load(file), str(file)), pretrained.read):
         with pytest.raises(FoodboxError, match=r"net\.pth looks like a ResNet.*expected .*M2Det"):
             read(path)
 
