@@ -2,11 +2,15 @@
 
 import contextlib
 import difflib
+from functools import partial
 from typing import Any, Self
 
 import timm
 import torch
 from timm.layers import Conv2dSame, create_pool2d
+from timm.models._efficientnet_blocks import SqueezeExcite
+from timm.models._efficientnet_builder import decode_arch_def, round_channels
+from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
 from foodbox.errors import UsageError
@@ -15,13 +19,16 @@ from foodbox.layers.darknet import TINY, DarknetTiny
 
 REDUCTIONS = (8, 16, 32)
 """C3, C4 and C5 are 8, 16 and 32 times smaller than the input: the level's number is the power of two."""
+REDUCED_MOBILENET_V3 = "mobilenet_v3_large_reduced"
+"""MobileNetV3-Large with half the channels in C5 (Howard et al. 2019, section 6.3), which timm has no name for."""
 
 
 class Backbone(nn.Module):
     """A timm network up to C5, without weights of its own until somebody loads them.
 
     Args:
-        name: timm's name of a network with feature maps at strides 8, 16 and 32, or "darknet_tiny".
+        name: timm's name of a network with feature maps at strides 8, 16 and 32, "darknet_tiny", or
+            "mobilenet_v3_large_reduced".
         frozen_stages: 0 trains all; n freezes everything up to and with the last layer of stride 2^n, so that 5 freezes
             the whole backbone.
         frozen_batch_norm: use the statistics that came with the weights and train neither scale nor shift: right for
@@ -124,7 +131,7 @@ def rest_frozen_norms(module: nn.Module) -> None:
 
 def check_backbone(name: str) -> None:
     """Raises UsageError where timm has no network of this name, with names that are near."""
-    if not timm.is_model(name) and name != TINY:
+    if not timm.is_model(name) and name not in (TINY, REDUCED_MOBILENET_V3):
         near = difflib.get_close_matches(name, timm.list_models(), n=3) or ["mobilenetv2_100", "resnet50"]
         raise UsageError(f"Unknown backbone {name!r}: expected the name of a timm network, such as {', '.join(near)}.")
 
@@ -161,10 +168,28 @@ def _listed(numbers: tuple[int, ...]) -> str:
 
 
 def _create(name: str, expansion: bool, **wishes: Any) -> Any:
+    if name == REDUCED_MOBILENET_V3:
+        return _reduced_mobilenet_v3(feature_location="expansion" if expansion else "bottleneck", **wishes)
     if expansion:
         with contextlib.suppress(TypeError, KeyError):  # of networks that have none
             return timm.create_model(name, features_only=True, pretrained=False, feature_location="expansion", **wishes)
     return timm.create_model(name, features_only=True, pretrained=False, **wishes)
+
+
+def _reduced_mobilenet_v3(**wishes: Any) -> nn.Module:
+    """Timm's MobileNetV3-Large, table 1 of its paper, with 80 and 480 channels in C5 where there are 160 and 960."""
+    blocks = [
+        ["ds_r1_k3_s1_e1_c16_nre"],
+        ["ir_r1_k3_s2_e4_c24_nre", "ir_r1_k3_s1_e3_c24_nre"],
+        ["ir_r3_k5_s2_e3_c40_se0.25_nre"],
+        ["ir_r1_k3_s2_e6_c80", "ir_r1_k3_s1_e2.5_c80", "ir_r2_k3_s1_e2.3_c80"],
+        ["ir_r2_k3_s1_e6_c112_se0.25"],
+        ["ir_r3_k5_s2_e6_c80_se0.25"],
+        ["cn_r1_k1_s1_c480"],
+    ]
+    gate = partial(SqueezeExcite, gate_layer="hard_sigmoid", force_act_layer=nn.ReLU, rd_round_fn=round_channels)
+    network: nn.Module = MobileNetV3Features(decode_arch_def(blocks), act_layer=nn.Hardswish, se_layer=gate, **wishes)
+    return network
 
 
 def _keras_layout(body: Any) -> None:

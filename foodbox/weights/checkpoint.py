@@ -31,6 +31,7 @@ NETWORKS = [
     (r"features\.\d+\.weight", "a VGG that sorts photos"),
     (r"features\.0\.0\.weight", "a MobileNet that sorts photos"),
     (r"layer1\.0\.conv1\.weight", "a ResNet that sorts photos"),
+    (r"conv_stem\.weight", "a MobileNet or EfficientNet of timm's"),
 ]
 
 

@@ -12,13 +12,16 @@ import timm
 from safetensors.torch import load_file
 
 from foodbox.errors import FoodboxError, UsageError, first_line
-from foodbox.layers.backbones import check_backbone
+from foodbox.layers.backbones import REDUCED_MOBILENET_V3, check_backbone
+from foodbox.layers.trunks import MOBILENET_V3
 from foodbox.weights import (
     checkpoint,
     darknet,
     keras_retinanet,
     m2det,
+    mobilenetv3,
     model_file,
+    timm_backbone,
     torchvision,
     torchvision_rcnn,
     torchvision_ssd,
@@ -30,10 +33,18 @@ CHOICES = ("coco", "imagenet", "none")
 CHECKPOINTS = (torchvision, torchvision_rcnn, torchvision_ssd, m2det, vgg)
 """Whose checkpoints are read: each says by the names whether one is its own (`fits`), and renames it (`convert`)."""
 TWO_STAGES = ("fast_rcnn", "faster_rcnn", "mask_rcnn")
+COCO_BACKBONES = ("mobilenetv2_100", mobilenetv3.LARGE, REDUCED_MOBILENET_V3, "resnet50")
+"""What has COCO weights in every detector."""
+MORE_COCO_BACKBONES = dict.fromkeys(TWO_STAGES, (MOBILENET_V3,)) | {
+    "ssd": (MOBILENET_V3, "vgg16"),
+    "yolo": tuple(darknet.PUBLISHED),
+}
+OWN_LAYOUTS = (("ssd", "vgg16"), ("m2det", "vgg16"), ("yolo", "darknet53"))
+"""Detectors whose network is not quite timm's of this name, so that a file of timm's does not fit."""
 
 
-def read_checkpoint(path: Path) -> Weights:
-    """A .pth or .pt file of a network that we have.
+def read_checkpoint(path: Path, backbone: str = "") -> Weights:
+    """A .pth or .pt file of a network that we have, or of timm's network `backbone` alone.
 
     Raises:
         FoodboxError: the file is cut short, or is another network's.
@@ -43,7 +54,10 @@ def read_checkpoint(path: Path) -> Weights:
         if importer.fits(state):
             weights: Weights = importer.convert(state, str(path))
             return weights
+    if backbone and timm_backbone.fits(state, backbone):
+        return timm_backbone.convert(state, backbone, str(path))
     known = "torchvision's RetinaNet, Faster or Mask R-CNN, SSD300 or SSDLite320, of M2Det, or the reduced VGG-16"
+    known += f", or of timm's {backbone}, the --backbone that is asked for" if backbone else ""
     raise checkpoint.refuse(state, str(path), f"a checkpoint of {known}")
 
 
@@ -97,15 +111,23 @@ def find(choice: str, settings: dict[str, Any], detector: str = "retinanet") -> 
             if detector != "retinanet" or settings["pyramid_channels"] != torchvision.PYRAMID_CHANNELS:
                 return torchvision.download("torchvision").backbone_only()
             return torchvision.download("torchvision_v2" if settings["tower_norm"] == "group" else "torchvision")
+        if backbone in (mobilenetv3.LARGE, REDUCED_MOBILENET_V3):
+            return mobilenetv3.download(settings)
+        *known, last = sorted({*COCO_BACKBONES, *MORE_COCO_BACKBONES.get(detector, ())})
         raise UsageError(
-            f"There are no COCO weights for the backbone {backbone!r}, only for mobilenetv2_100 and resnet50; "
+            f"There are no COCO weights for the backbone {backbone!r}, only for {', '.join(known)} and {last}; "
             "start from ImageNet (--weights imagenet), from a file (--weights FILE) or from nothing (--weights none)."
         )
-    return read(Path(choice))
+    of_timm = timm.is_model(backbone) and (detector, backbone) not in OWN_LAYOUTS
+    weights = read(Path(choice), backbone if of_timm else "")
+    return mobilenetv3.convert(weights, settings) if mobilenetv3.fits(weights, settings, detector) else weights
 
 
-def read(path: Path) -> Weights:
+def read(path: Path, backbone: str = "") -> Weights:
     """Any weight file that foodbox knows: its own models, torchvision's .pth, keras-retinanet's .h5.
+
+    Args:
+        backbone: timm's name of a network; a .pth may then hold that alone.
 
     Raises:
         UsageError: there is no such file, or its ending is none of these.
@@ -121,7 +143,7 @@ def read(path: Path) -> Weights:
         raise UsageError(
             f"{path} does not end in any of {', '.join(READERS)}: give a model file of one of these kinds."
         )
-    return reader(path)
+    return read_checkpoint(path, backbone) if reader is read_checkpoint else reader(path)
 
 
 def embedded() -> Weights:
@@ -162,9 +184,7 @@ def imagenet(backbone: str, reduced: bool = False) -> Weights:
     if reduced:
         return vgg.reduce(body.state_dict(), origin, config.mean, config.std)
     tensors = {f"backbone.body.{name}": tensor for name, tensor in body.state_dict().items()}
-    norms = [m.eps for m in body.modules() if hasattr(m, "running_mean") and hasattr(m, "eps")]
-    settings = {"backbone": backbone, "mean": tuple(config.mean), "std": tuple(config.std)}
-    return Weights(tensors, origin, settings=settings | ({"batch_norm_eps": norms[0]} if norms else {}))
+    return Weights(tensors, origin, settings=timm_backbone.needs(backbone, body))
 
 
 def _reachable(hub_id: str | None) -> None:
