@@ -279,7 +279,7 @@ class Model:
     def __init__(self, detector: Detector, run: dict[str, Any], device: str | None = None) -> None:
         self.device = pick_device(device)
         self._half = half_precision_pays(self.device)
-        self.detector = detector.to(self.device).eval()
+        self.detector = detector.to(self.device).eval().requires_grad_(False)
         self.run = run
 
     @property

@@ -25,14 +25,14 @@ class Augmentation:
         mirror: chance of a mirror image, left and right exchanged.
         zoom: the smallest and the largest factor on the photo's scale. Above 1 a part is cut out, below 1 the photo
             lies on a larger plain ground.
-        colour: chance of another brightness, contrast, saturation and hue.
+        colour: chance of another brightness, contrast and saturation. Another hue as well would take twice the time.
     """
 
     def __init__(self, mirror: float = 0.5, zoom: tuple[float, float] = (0.8, 1.3), colour: float = 0.5) -> None:
         self.mirror = mirror
         self.zoom = zoom
         self.colour = colour
-        self._light = v2.RandomApply([v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.02)], p=colour)
+        self._light = v2.RandomApply([v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3)], p=colour)
 
     def __call__(self, pixels: Tensor, frame: Frame, fill: list[float]) -> tuple[Tensor, Frame]:
         """One photo, changed by torch's random numbers.

@@ -70,7 +70,7 @@ class PreparedPhotos(TorchDataset[Item]):
             pixels = lay(pixels, self.preprocessing)
         else:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(hash((self.seed, epoch, index)))
+                torch.default_generator.manual_seed(hash((self.seed, epoch, index)))  # the CPU's alone: much faster
                 pixels, frame = self.augmentation(pixels, frame, fill(self.preprocessing))
         counted = photo.keep(~photo.ignore) if photo.ignore.any() else photo
         outlines = (counted.masks or [[]] * len(counted.boxes)) if self.masks else None

@@ -55,9 +55,10 @@ class RetinaNetTraining(DetectorSettings):
 class RetinaNetSettings(RetinaNetTraining):
     """The paper's choices; presets change some."""
 
-    backbone: str = Field("resnet50", description="timm's name of the backbone.")
+    backbone: str = Field("resnet50", description="timm's name of the backbone, or mobilenet_v3_large_reduced.")
     frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm as it came.")
     batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm.")
+    expansion: bool = Field(False, description="Of MobileNets, each map before the convolution that makes it narrow.")
     keras_layout: bool = Field(False, description="Strides and padding as keras-retinanet's ResNets.")
 
     pyramid_channels: int = Field(256, ge=8, description="Width of the pyramid and of the towers.")
@@ -146,7 +147,7 @@ class RetinaNet(Detector):
         super().__init__(names, settings)
         s = settings
         self.backbone = Backbone(
-            s.backbone, s.frozen_stages, s.frozen_batch_norm, s.batch_norm_eps, keras_layout=s.keras_layout
+            s.backbone, s.frozen_stages, s.frozen_batch_norm, s.batch_norm_eps, s.keras_layout, expansion=s.expansion
         )
         self.pyramid = FeaturePyramid(self.backbone.channels, s.pyramid_channels, s.extra_from, s.keras_layout)
         self.anchors_per_place = len(s.anchor_scales) * len(s.anchor_ratios)

@@ -13,9 +13,17 @@ from foodbox.errors import UsageError
 from foodbox.records import Batch, Detections, Photo
 
 
-def default_workers() -> int:
-    """Processes that open photos: half the cores, for the network needs the others; at most 8."""
-    return min(8, max(1, (os.cpu_count() or 1) // 2))
+def default_workers(training_on: torch.device | None = None) -> int:
+    """Processes that open photos: half the cores, for the network needs the others; at most 8.
+
+    Args:
+        training_on: the device of a training. On a CPU of two cores its steps wait at every operation for the core that
+            opens photos, which costs more than to open them in between.
+    """
+    cores = os.cpu_count() or 1
+    if training_on is not None and training_on.type == "cpu" and cores <= 2:
+        return 0
+    return min(8, max(1, cores // 2))
 
 
 def pick_device(name: str | None = None) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ def strided(conv: nn.Module, x: Tensor) -> Tensor:
     (torch 2.15 with oneDNN). Photos of 64 px, or far taller than wide, have such maps. The input's gradient of a
     strided depthwise one is right, but takes forty times as long as in float32.
     """
-    if x.device.type == "cpu" and (x.shape[-1] == 1 or any(_depthwise(part) for part in conv.modules())):
+    if x.device.type == "cpu" and (x.shape[-1] == 1 or any(_slow_backward(part, x) for part in conv.modules())):
         with torch.autocast("cpu", enabled=False):
             result: Tensor = conv(x.float())
     else:
@@ -24,24 +25,31 @@ def strided(conv: nn.Module, x: Tensor) -> Tensor:
     return result
 
 
-def _depthwise(module: nn.Module) -> bool:
-    """Whether it is a strided convolution of each channel by itself."""
-    return isinstance(module, nn.Conv2d) and max(module.stride) > 1 and module.groups == module.in_channels > 1
+def _slow_backward(module: nn.Module, x: Tensor) -> bool:
+    """Whether it is a strided convolution of each channel by itself, and gradients will go through it."""
+    depthwise = isinstance(module, nn.Conv2d) and max(module.stride) > 1 and module.groups == module.in_channels > 1
+    return depthwise and _learns(x, *module.parameters(recurse=False))
+
+
+def _learns(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 class FoldedConv(nn.Conv2d):
     """A convolution that does the work of the batch norm behind it too, as long as that one rests.
 
-    Both keep their weights and these their names. The norm's factor goes into the kernel anew each time, in float32.
+    Both keep their weights and these their names. What is folded is made anew, in float32, where they learn.
     """
 
     norm: tuple[nn.BatchNorm2d]
     """In a tuple, so that the norm stays where it is in the network."""
+    _made: dict[str, tuple[list[Any], tuple[Tensor, Tensor]]]
+    """What was folded, by its kind, with the state of what it was made of."""
 
     def forward(self, input: Tensor) -> Tensor:
         norm = self.norm[0]
         weight, bias = (self.weight, self.bias) if norm.training else self._folded(norm)
-        if input.device.type == "cpu" and _depthwise(self):  # see `strided`
+        if input.device.type == "cpu" and _slow_backward(self, input):  # see `strided`
             with torch.autocast("cpu", enabled=False):
                 result: Tensor = self._conv_forward(input.to(weight), weight, bias)
         else:
@@ -49,14 +57,47 @@ class FoldedConv(nn.Conv2d):
         return result
 
     def _folded(self, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-        """Kernel and bias that do the resting norm's work too."""
+        """Kernel and bias that do the resting norm's work too; in autocast's type where nothing of it learns."""
         assert norm.running_mean is not None
         assert norm.running_var is not None
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # [C']
-        bias = norm.bias - norm.running_mean * scale
-        if self.bias is not None:
-            bias = bias + self.bias * scale
-        return self.weight * scale.view(-1, 1, 1, 1), bias
+        of_norm = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        own = (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+        def folded() -> tuple[Tensor, Tensor]:
+            scale, shift = self._kept("norm", of_norm, lambda: _as_scale_and_shift(norm))
+            bias = shift if self.bias is None else shift + self.bias * scale
+            return self.weight * scale.view(-1, 1, 1, 1), bias
+
+        if any(parameter.requires_grad for parameter in own):
+            return folded()
+        kind = self.weight.device.type
+        if not torch.is_autocast_enabled(kind):
+            return self._kept("whole", own + of_norm, folded)
+        half = torch.get_autocast_dtype(kind)
+        return self._kept(str(half), own + of_norm, lambda: tuple(part.to(half) for part in folded()))  # type: ignore[arg-type,return-value]
+
+    def _kept(
+        self, name: str, sources: Sequence[Tensor], make: Callable[[], tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """What `make` gives, kept where no source learns: made again only when one is another tensor or was written to.
+
+        Fused optimisers write without leaving a trace, so that nothing is kept of what learns, not even in detection.
+        """
+        if any(source.requires_grad for source in sources) or torch.compiler.is_compiling():
+            return make()
+        state = [(source.data_ptr(), source._version, source.dtype, source.device) for source in sources]
+        if name not in self._made or self._made[name][0] != state:
+            with torch.inference_mode(False), torch.no_grad():  # training may be next to use it
+                self._made[name] = state, make()
+        return self._made[name][1]
+
+
+def _as_scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """A resting batch norm as a factor and a summand for each channel: [C], [C]."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - norm.running_mean * scale
 
 
 class FoldedNorm(nn.BatchNorm2d):
@@ -104,4 +145,4 @@ def fold_norms(network: nn.Module, example: Tensor) -> None:
         hook.remove()
     for conv, norm in pairs:
         conv.__class__, norm.__class__ = FoldedConv, FOLDED[type(norm)]  # type: ignore[assignment]
-        conv.norm = (norm,)  # type: ignore[assignment]
+        conv.norm, conv._made = (norm,), {}  # type: ignore[assignment]

@@ -27,6 +27,7 @@ from foodbox.inference.predict import default_workers, half_precision_pays, pick
 from foodbox.records import Batch, Dataset, Detections, Target
 from foodbox.training.feature_cache import kept_loader
 from foodbox.training.optimiser import make_optimiser, set_rate
+from foodbox.training.outlook import outlook
 from foodbox.training.run_folder import Progress, RunFolder, load_optimiser, optimiser_tensors
 from foodbox.weights.model_file import save_model
 
@@ -84,7 +85,7 @@ def fit(
     accelerator = _accelerator(settings)
     device, main = accelerator.device, accelerator.is_main_process
     half = accelerator.mixed_precision == "bf16"
-    workers = default_workers() if settings.workers is None else settings.workers
+    workers = default_workers(device) if settings.workers is None else settings.workers
 
     batch_size = settings.batch_size or batch_size_for(len(train))
     batches = training_loader(
@@ -112,6 +113,7 @@ def fit(
             kept_loader(detector, loader, views, device, half, disk)
             for loader, views in ((batches, settings.views), (checks, 1))
         )
+    learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
     step, optimiser = accelerator.prepare(TrainStep(detector), optimiser)
     best = next((Scores(**entry["scores"]) for entry in log if entry["epoch"] == progress.best_epoch), None)
     scoring = 0.0  # seconds that the last scores took
@@ -154,7 +156,7 @@ def fit(
                         raise _not_finite(losses, batch, folder.last_model)
                     optimiser.zero_grad()
                     accelerator.backward(loss)
-                    accelerator.clip_grad_norm_(step.parameters(), settings.clip)
+                    accelerator.clip_grad_norm_(learning, settings.clip)
                     optimiser.step()
                     steps += 1
                     for part, value in losses.items():
@@ -204,6 +206,8 @@ def fit(
         return Fitted(best, progress.best_epoch, seconds(), interrupted=True)
     if main:
         folder.write_report(config, best)
+        if (sentence := outlook(log)) is not None:
+            say(sentence)
     return Fitted(best, progress.best_epoch, seconds())
 
 

@@ -27,6 +27,7 @@ from foodbox.errors import UsageError
 from foodbox.evaluation.scores import SURE, Scores
 from foodbox.files import make_folder, write_whole
 from foodbox.records import Dataset, Detections
+from foodbox.training.outlook import outlook
 
 SAMPLES = 9
 """How many validation photos samples.jpg shows: three by three, each with its truth beside what was found."""
@@ -199,6 +200,8 @@ def _report(folder: Path, config: dict[str, Any], log: Sequence[dict[str, Any]],
         named = {k: v for k, v in scores.to_dict().items() if isinstance(v, int | float)}
         parts.append("<h2>Scores on the validation photos</h2>" + html.table(list(named.items())))
         parts += [f"<p>{html.text(remark)}.</p>" for remark in scores.remarks]
+        if (sentence := outlook(log)) is not None:
+            parts.append(f"<p>{html.text(sentence)}</p>")
         rows = [(name, *row.values()) for name, row in scores.per_class.items()]
         parts.append("<h2>By class</h2>" + html.table(rows, ("class", "AP", "AP50", "boxes")))
     for title, name in (("Curves", "curves.png"), ("Samples", "samples.jpg")):

@@ -102,6 +102,8 @@ def test_no_photos(detector: RetinaNet) -> None:
 def test_half_the_cores_open_photos(cores: int | None, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predict_file.os, "cpu_count", lambda: cores)
     assert default_workers() == workers
+    assert default_workers(CPU) == (workers if workers > 1 else 0)
+    assert default_workers(torch.device("cuda")) == workers
 
 
 def test_a_min_score_goes_before_the_settings_threshold(detector: RetinaNet, drawn: Dataset) -> None:

@@ -63,6 +63,47 @@ def test_gradients_go_through_folded_norms() -> None:
         torch.testing.assert_close(mine.grad, theirs.grad)
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_what_rests_is_folded_once_and_anew_when_it_changes(half: bool) -> None:
+    network = with_statistics(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))).eval().requires_grad_(False)
+    fold_norms(network, torch.zeros(1, 3, 8, 8))
+    images = torch.randn(2, 3, 8, 8)
+
+    def output() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half), torch.inference_mode():
+            return network(images).float().clone()
+
+    first, conv = output(), folded(network)[0]
+    kept = [made for _, made in conv._made.values()]
+    torch.testing.assert_close(output(), first, rtol=0, atol=0)
+    assert all(made is again for made, (_, again) in zip(kept, conv._made.values(), strict=True))
+    for changed in (conv.weight, conv.norm[0].weight, conv.norm[0].running_mean):
+        assert changed is not None
+        changed.mul_(2)
+        assert not torch.equal(output(), first)
+        changed.mul_(0.5)
+    network.load_state_dict({name: torch.zeros_like(value) for name, value in network.state_dict().items()})
+    assert not output().any()
+
+
+def test_what_learns_is_folded_at_every_step() -> None:
+    """Fused AdamW writes without counting up the tensors' versions."""
+    network = with_statistics(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))).eval()
+    network[1].requires_grad_(False)
+    fold_norms(network, torch.zeros(1, 3, 8, 8))
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).eval()
+    optimiser = torch.optim.AdamW(network[0].parameters(), lr=0.1, fused=True)
+    images = torch.randn(2, 3, 8, 8)
+    for _ in range(3):
+        with torch.inference_mode():
+            seen = network(images).clone()
+            plain.load_state_dict(network.state_dict())
+            torch.testing.assert_close(seen, plain(images))
+        optimiser.zero_grad()
+        network(images).square().sum().backward()
+        optimiser.step()
+
+
 def test_a_copy_folds_its_own_norms() -> None:
     backbone = Backbone("mobilenetv2_100")
     twin = copy.deepcopy(backbone)

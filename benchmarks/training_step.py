@@ -1,0 +1,165 @@
+"""One training step of RetinaNet on the CPU: its time, its operations, and its share of the machine's ceiling.
+
+    python benchmarks/training_step.py [--steps 40] [--size 320 256]
+
+The ceiling is measured in the same run: products of square matrices of 2,048, in float32 and bfloat16. Operations are
+those of convolutions: of the forward pass, of the weights' gradients where the weights learn, of the inputs' gradients
+where these are asked for. Two operations (FLOP) are one multiplication and one addition.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from typing import Any
+
+import torch
+import tyro
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from foodbox.config import TrainSettings, apply
+from foodbox.detectors.retinanet import RetinaNet
+from foodbox.records import Target
+from foodbox.training.optimiser import make_optimiser
+from foodbox.weights.pretrained import embedded
+from foodbox.weights.transfer import put
+
+VARIANTS: list[tuple[str, dict[str, Any], int, bool]] = [
+    ("light", {}, 2, True),
+    ("light, 4 photos a step", {}, 4, True),
+    ("light, 8 photos a step", {}, 8, True),
+    ("light, float32", {}, 2, False),
+    ("4 layers in the towers, as in the paper", {"tower_layers": 4}, 2, True),
+    ("all of the backbone trained", {"frozen_stages": 0}, 2, True),
+    ("nothing of the backbone trained", {"frozen_stages": 5}, 2, True),
+]
+KINDS = {
+    "convolution": "convolutions",
+    "group_norm": "norms",
+    "adamw": "optimiser",
+    "linalg_vector_norm": "optimiser",
+    "copy_": "copies and casts",
+    "hardtanh": "activations",
+    "clamp": "activations",
+    "threshold": "activations",
+    "relu": "activations",
+}
+"""Of torch's operations, by a part of their names; what has none is "other"."""
+
+
+def main(steps: int = 40, size: tuple[int, int] = (320, 256)) -> None:
+    """Measures, and prints two tables.
+
+    Args:
+        steps: Steps of each variant; medians are printed.
+        size: Height and width of the photos, in pixels.
+    """
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, photos of {size[0]} x {size[1]} px")
+    ceilings = {kind: ceiling(kind) for kind in (torch.float32, torch.bfloat16)}
+    print(", ".join(f"{str(k).split('.')[1]} {v / 1e9:.0f} GFLOP/s" for k, v in ceilings.items()))
+    print("| | ms a photo | forward | backward | the rest | GFLOP a photo | share of the ceiling |")
+    print("|---|---|---|---|---|---|---|")
+    for name, changes, batch, half in VARIANTS:
+        step = Step(changes, batch, half, size)
+        parts = [
+            statistics.median(column) * 1e3 / batch for column in zip(*(step() for _ in range(steps)), strict=True)
+        ]
+        work = step.operations() / batch
+        share = work / (sum(parts) / 1e3) / ceilings[torch.bfloat16 if half else torch.float32]
+        figures = [f"{sum(parts):.1f}", *(f"{part:.1f}" for part in parts), f"{work / 1e9:.2f}", f"{share:.0%}"]
+        print(f"| {name} | {' | '.join(figures)} |", flush=True)
+    print("\nWhere the time of a step of `light` goes:\n| | ms a photo | share |\n|---|---|---|")
+    spent = Step({}, 2, True, size).by_kind()
+    for kind, seconds in spent.most_common():
+        print(f"| {kind} | {seconds * 1e3 / 2:.1f} | {seconds / spent.total():.0%} |")
+
+
+def ceiling(kind: torch.dtype, side: int = 2048) -> float:
+    """Operations a second of matrix products: the best of ten."""
+    a, b = (torch.randn(side, side).to(kind) for _ in range(2))
+    best = min(_seconds(lambda: a @ b) for _ in range(10))
+    return 2 * side**3 / best
+
+
+def _seconds(call: Any) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+class Step:
+    """A detector and a batch; each call makes a step. Five come before the clock counts."""
+
+    def __init__(self, changes: dict[str, Any], batch: int, half: bool, size: tuple[int, int]) -> None:
+        torch.manual_seed(0)
+        weights = embedded()
+        preset = RetinaNet.Settings(**RetinaNet.presets["light"])
+        detector = RetinaNet(["food"], apply(apply(preset, weights.settings), changes))
+        put(weights, detector)
+        self.detector = detector.train().to(memory_format=torch.channels_last)
+        self.half = half
+        self.images = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8)
+        corners = torch.tensor([[30, 40, 200, 220], [10, 10, 80, 90], [100, 100, 180, 250], [20, 150, 90, 240]])
+        self.targets = [Target(corners.float(), torch.zeros(4, dtype=torch.int64)) for _ in range(batch)]
+        self.optimiser = make_optimiser(detector, TrainSettings())
+        self.learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
+        for _ in range(5):
+            self()
+
+    def __call__(self) -> tuple[float, float, float]:
+        """Seconds of the forward pass with the losses, of the backward pass, and of clipping and the optimiser."""
+        start = time.perf_counter()
+        loss = self.loss()
+        forward = time.perf_counter()
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        backward = time.perf_counter()
+        torch.nn.utils.clip_grad_norm_(self.learning, 5.0)
+        self.optimiser.step()
+        return forward - start, backward - forward, time.perf_counter() - backward
+
+    def loss(self) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            return torch.stack(list(self.detector.losses(self.images, self.targets).values())).sum()
+
+    def operations(self) -> int:
+        """FLOP of the convolutions of a step."""
+        counted = []
+
+        def count(conv: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            once = 2 * output.numel() * conv.weight[0].numel()
+            counted.append(once * (1 + conv.weight.requires_grad + inputs[0].requires_grad))
+
+        convs = [module for module in self.detector.modules() if isinstance(module, nn.Conv2d)]
+        hooks = [conv.register_forward_hook(count) for conv in convs]  # type: ignore[arg-type]
+        self.loss()
+        for hook in hooks:
+            hook.remove()
+        return sum(counted)
+
+    def by_kind(self, steps: int = 10) -> Counter[str]:
+        """Seconds of a step by the kind of operation; what no operation took is Python's and torch's own work."""
+        taken = sum(sum(self()) for _ in range(steps)) / steps
+        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as measured:
+            for _ in range(steps):
+                self()
+        spent: Counter[str] = Counter()
+        for event in measured.key_averages(group_by_input_shape=True):
+            if event.key.startswith("aten::"):
+                kind = next((kind for part, kind in KINDS.items() if part in event.key), "other operations")
+                if kind == "convolutions":
+                    kind = "depthwise convolutions" if _is_depthwise(event.input_shapes) else "dense convolutions"
+                spent[kind] += event.self_cpu_time_total / 1e6 / steps
+        spent["between the operations"] = max(0.0, taken - spent.total())
+        return spent
+
+
+def _is_depthwise(shapes: list[list[int]]) -> bool:
+    """Whether a kernel [C, 1, k, k] with k above 1 is among the inputs of an operation."""
+    return any(len(shape) == 4 and shape[0] > 1 and shape[1] == 1 and shape[2] > 1 for shape in shapes[1:])
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,41 @@
+"""What more time would give, judged by the run that has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+ENOUGH = 4
+"""Scored epochs below which a run says nothing about a longer one."""
+CHANCE = 0.01
+"""Differences in AP below this are chance: the same run with another seed differs by more (docs/benchmarks.md)."""
+
+
+def outlook(log: Sequence[dict[str, Any]]) -> str | None:
+    """One sentence on a run of twice the time; None where too few epochs were scored.
+
+    The score grows ever more slowly with training. Twice the time therefore gives less than the second half of the run
+    gave; and that half is overrated besides, for the rate falls in it, which a run of half the time would have had too.
+
+    Args:
+        log: entries of the run's scored epochs, with "seconds" and "scores".
+    """
+    if len(log) < ENOUGH:
+        return None
+    kind = "ap" if log[-1]["scores"].get("mask_ap") is None else "mask_ap"
+    name = {"ap": "AP", "mask_ap": "mask AP"}[kind]
+    scored = [(entry["seconds"], entry["scores"][kind] or 0.0) for entry in log]
+    half = scored[-1][0] / 2
+    early = [score for seconds, score in scored if seconds <= half]
+    before, after = max(early, default=0.0), max(score for seconds, score in scored if seconds > half)
+    if not early or after < CHANCE:
+        return None  # nothing that could be judged by
+    if after - before < CHANCE:
+        return (
+            f"The second half of the time brought nothing ({name} {before:.3f} before, {after:.3f} after): more time "
+            "would not help, more or other photos may."
+        )
+    return (
+        f"{name} rose from {before:.3f} to {after:.3f} in the second half of the time: "
+        f"twice the time would bring less than {after - before:.3f} more."
+    )

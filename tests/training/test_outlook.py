@@ -1,0 +1,45 @@
+"""What a run says of a longer one, on hand-made logs."""
+
+from typing import Any
+
+import pytest
+
+from foodbox.training.outlook import outlook
+
+
+def log(*scores: float | None, masks: bool = False) -> list[dict[str, Any]]:
+    """Epochs of ten seconds each."""
+    kinds = {"ap": 0.9, "mask_ap": None}
+    return [
+        {"seconds": 10.0 * (i + 1), "scores": kinds | {"mask_ap" if masks else "ap": score}}
+        for i, score in enumerate(scores)
+    ]
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_a_score_that_still_rises(masks: bool) -> None:
+    sentence = outlook(log(0.1, 0.3, 0.2, 0.45, 0.5, 0.48, masks=masks))
+    name = "mask AP" if masks else "AP"
+    assert sentence == (
+        f"{name} rose from 0.300 to 0.500 in the second half of the time: "
+        "twice the time would bring less than 0.200 more."
+    )
+
+
+@pytest.mark.parametrize("scores", [(0.2, 0.5, 0.5, 0.505), (0.4, 0.5, 0.3, 0.2)])
+def test_a_score_that_rises_no_more(scores: tuple[float, ...]) -> None:
+    sentence = outlook(log(*scores))
+    assert sentence is not None
+    assert "more time would not help" in sentence
+
+
+@pytest.mark.parametrize("scores", [(), (0.1, 0.2, 0.3), (0.0, 0.0, 0.0, 0.0), (None, None, None, None)])
+def test_too_little_to_judge_by(scores: tuple[float | None, ...]) -> None:
+    assert outlook(log(*scores)) is None
+
+
+def test_epochs_without_a_score_in_the_first_half() -> None:
+    """With a budget of time, early epochs may go unscored."""
+    late = [{"seconds": 80.0 + i, "scores": {"ap": 0.4, "mask_ap": None}} for i in range(4)]
+    sentence = outlook(late)
+    assert sentence is None
