@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from foodbox.errors import FoodboxError, UsageError
 
 if TYPE_CHECKING:
-    from foodbox.api import Model, Run, check, convert, demo, detect, evaluate, load, resume, train
+    from foodbox.api import Export, Model, Run, check, convert, demo, detect, evaluate, export, load, resume, train
     from foodbox.comparison.compare import compare
     from foodbox.comparison.results import Comparison
     from foodbox.data.report import Report
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    **dict.fromkeys(("Export", "Model", "Run"), "foodbox.api"),
     **dict.fromkeys(
-        ("Model", "Run", "check", "convert", "demo", "detect", "evaluate", "load", "resume", "train"), "foodbox.api"
+        ("check", "convert", "demo", "detect", "evaluate", "export", "load", "resume", "train"), "foodbox.api"
     ),
     **dict.fromkeys(("Dataset", "Detections", "Photo"), "foodbox.records"),
     "Comparison": "foodbox.comparison.results",
@@ -38,6 +39,7 @@ __all__ = [
     "Comparison",
     "Dataset",
     "Detections",
+    "Export",
     "FoodboxError",
     "Model",
     "Photo",
@@ -52,6 +54,7 @@ __all__ = [
     "demo",
     "detect",
     "evaluate",
+    "export",
     "load",
     "resume",
     "train",

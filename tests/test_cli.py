@@ -214,7 +214,7 @@ def test_evaluate_a_part(photos: Path, model: Path, tmp_path: Path, capfd: pytes
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["demo"], ["check"], ["convert"], ["train"], ["compare"], ["evaluate"], ["detect"]]
+    "command", [[], ["demo"], ["check"], ["convert"], ["train"], ["compare"], ["evaluate"], ["detect"], ["export"]]
 )
 def test_help(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert call(*command, "--help") == 0
@@ -222,7 +222,7 @@ def test_help(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert "usage: foodbox" in words
     if not command:
         listed = re.findall(r"• (\w+) ", words)
-        assert listed == ["demo", "check", "convert", "train", "compare", "evaluate", "detect"]
+        assert listed == ["demo", "check", "convert", "train", "compare", "evaluate", "detect", "export"]
 
 
 def test_help_does_not_wait_for_torch() -> None:

@@ -40,6 +40,7 @@ class Detector(nn.Module, ABC):
         needs_masks: it learns from masks: targets have them, and photos with boxes only are refused.
         needs_proposals: it gets regions from outside: `forward(images, proposals)` and `losses(images, targets,
             proposals)` with proposals [B, R, 4] in the input's pixels, and `settings.search` says how they are found.
+        one_stage: `forward` is the network alone; a two-stage detector selects boxes there too, and is not exported.
         has_maps: it takes a backbone's maps in the images' place (`backbone_maps`).
         names: the classes, in the order of the labels.
         settings: what it was built with.
@@ -50,6 +51,7 @@ class Detector(nn.Module, ABC):
     presets: ClassVar[dict[str, dict[str, Any]]]
     needs_masks: ClassVar[bool] = False
     needs_proposals: ClassVar[bool] = False
+    one_stage: ClassVar[bool] = True
     has_maps: ClassVar[bool] = True
     backbone: nn.Module
 

@@ -90,6 +90,7 @@ def group_count(channels: int) -> int:
 
 def per_anchor(output: Tensor, values: int) -> Tensor:
     """[B, A x values, H, W] → [B, H x W x A, values]: a head's output in the order of the anchors."""
-    batch, _, height, width = output.shape
-    output = output.view(batch, -1, values, height, width).permute(0, 3, 4, 1, 2)  # [B, H, W, A, values]
-    return output.reshape(batch, -1, values)
+    batch, channels, height, width = output.shape
+    anchors = channels // values  # all sizes by name: a batch of no photos has no other size to find -1 by
+    output = output.view(batch, anchors, values, height, width).permute(0, 3, 4, 1, 2)  # [B, H, W, A, values]
+    return output.reshape(batch, height * width * anchors, values)

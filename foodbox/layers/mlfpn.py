@@ -167,4 +167,5 @@ def scale_sides(side: int, scales: int) -> list[int]:
 
 def _at_least_three(x: Tensor) -> Tensor:
     """The map [B, C, H, W] with zeros right and below where it has less than the 3 x 3 places of a convolution."""
-    return F.pad(x, (0, max(0, 3 - x.shape[3]), 0, max(0, 3 - x.shape[2])))
+    # 2 // side is max(0, 3 - side) as a plain operation, which an exported network can do for any size.
+    return F.pad(x, (0, 2 // x.shape[3], 0, 2 // x.shape[2]))

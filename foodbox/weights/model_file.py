@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector
@@ -26,17 +27,20 @@ def save_model(path: Path, detector: Detector, run: dict[str, Any]) -> None:
     Args:
         run: what should be known of the run that it came from; plain values only.
     """
-    kind = next(name for name, cls in DETECTORS.items() if type(detector) is cls)
-    header = {
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
+    write_whole(path, save(tensors, header_of(detector, run)))
+
+
+def header_of(detector: Detector, run: dict[str, Any]) -> dict[str, str]:
+    """What a file must say of a detector besides its tensors, and what is known of the run that it came from."""
+    return {
         "format": "foodbox",
         "format_version": FORMAT_VERSION,
-        "detector": kind,
+        "detector": next(name for name, cls in DETECTORS.items() if type(detector) is cls),
         "settings": detector.settings.model_dump_json(),
         "names": json.dumps(detector.names, ensure_ascii=False),
         "run": json.dumps(run, ensure_ascii=False),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
-    write_whole(path, save(tensors, header))
 
 
 def read_model(path: Path) -> Weights:
@@ -54,6 +58,15 @@ def read_model(path: Path) -> Weights:
             f"{path} is not a whole model file ({fault}); it may have been cut short while it was copied. "
             "Copy it again, or train the model anew."
         ) from fault
+    return understand(header, tensors, path)
+
+
+def understand(header: dict[str, str], tensors: dict[str, Tensor], path: Path) -> Weights:
+    """What a file's header says, with its tensors; an exported model has none (inference/runtime.py).
+
+    Raises:
+        FoodboxError: the header is none of ours, or is damaged.
+    """
     if header.get("format") != "foodbox":
         raise FoodboxError(
             f"{path} holds tensors but no foodbox model: its header names no detector. "
@@ -73,8 +86,11 @@ def read_model(path: Path) -> Weights:
         ) from fault
 
 
-def build(weights: Weights) -> Detector:
+def build(weights: Weights, empty: bool = False) -> Detector:
     """The detector that the weights were trained in, with all of them in it.
+
+    Args:
+        empty: leave the weights out, for an exported model, whose network runs elsewhere.
 
     Raises:
         FoodboxError: the weights name an unknown detector or setting, or do not fill it.
@@ -88,7 +104,8 @@ def build(weights: Weights) -> Detector:
         )
     try:
         detector = kind(weights.names, kind.Settings.model_validate(weights.settings))
-        detector.load_state_dict(weights.tensors, strict=True)
+        if not empty:
+            detector.load_state_dict(weights.tensors, strict=True)
     except (ValidationError, RuntimeError) as fault:
         first = str(fault).splitlines()[-1].strip()
         raise FoodboxError(

@@ -113,3 +113,19 @@ def test_a_min_score_goes_before_the_settings_threshold(detector: RetinaNet, dra
     some = next(predict_photos(detector, photos, CPU, half=False, min_score=middle))
     assert 0 < len(some) < len(everything)
     assert float(some.scores.min()) > middle
+
+
+def test_decoding_leaves_the_threads_as_they_were(
+    detector: RetinaNet, drawn: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also between two photos of a batch, where the caller goes on with something else."""
+    during = []
+    decode = detector.decode
+    monkeypatch.setattr(detector, "decode", lambda *a: during.append(torch.get_num_threads()) or decode(*a))
+    torch.set_num_threads(2)
+    try:
+        found = predict_photos(detector, drawn.photos[:2], CPU, half=False, workers=0)
+        next(found)
+        assert (during, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(1)

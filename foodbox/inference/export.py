@@ -1,0 +1,137 @@
+"""A detector → OpenVINO's graph, in float or in int8: the same detections, faster on a CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import math
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foodbox.console import progress_bar
+from foodbox.data.loader import photo_loader
+from foodbox.detectors.base import Detector
+from foodbox.errors import FoodboxError, first_line
+from foodbox.files import make_folder, write_whole
+from foodbox.inference.runtime import VERSION, Exported, library
+from foodbox.records import Batch, Photo
+
+ALIKE = 1e-3
+"""How far the graph's outputs may be from the detector's, as a share of the largest: rounding stays far below it."""
+
+
+class _Network(nn.Module):
+    """Of a detector's outputs those that the photos decide, in the order of `names`, which tracing wants."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+        outputs = detector(torch.zeros(0, 3, *_shapes(detector)[0]))
+        self.names = [name for name, x in outputs.items() if not len(x)]  # the others the input's size alone decides
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        outputs = self.detector(images)
+        return tuple(outputs[name] for name in self.names)
+
+
+@torch.no_grad()
+def graph_of(detector: Detector, header: dict[str, str]) -> Any:
+    """The detector's network as an openvino.Model, for any number of photos and any size of input.
+
+    It takes pixels uint8 [B, 3, H, W]; normalisation is part of it. Its outputs have their names in `forward`.
+
+    Args:
+        detector: a one-stage one, on the CPU.
+        header: what is written into the graph beside its version; no code, and none runs when it is read.
+
+    Raises:
+        FoodboxError: OpenVINO is not there, or cannot do what the network does.
+    """
+    openvino = library("openvino")
+    network = _Network(detector.eval())
+    lying, upright = _shapes(detector)
+    example = torch.randint(256, (2, 3, *lying), dtype=torch.uint8)
+    sizes = openvino.PartialShape([-1, 3, -1, -1])
+    try:
+        with warnings.catch_warnings():
+            # Tracing warns of each Python number in the network; whether one matters is looked at below.
+            warnings.simplefilter("ignore")
+            graph = openvino.convert_model(network, example_input=example, input=[sizes])
+    except RuntimeError as fault:
+        raise FoodboxError(
+            f"OpenVINO cannot do all that this network does ({first_line(fault)}). Export one with another backbone."
+        ) from fault
+    for port, name in zip(graph.outputs, network.names, strict=True):
+        port.get_tensor().set_names({name})
+    for name, value in {"export_version": VERSION, **header}.items():
+        graph.set_rt_info(value, ["foodbox", name])
+    _expect_alike(detector, Exported(detector, graph, half=False), upright)
+    return graph
+
+
+def quantise(graph: Any, photos: Sequence[Photo], detector: Detector) -> Any:
+    """The graph with its convolutions in int8 (Jacob et al. 2018), the ranges of the maps taken from photos.
+
+    Args:
+        graph: what `graph_of` gave.
+        photos: such as the model will see; their labels are not looked at.
+
+    Raises:
+        FoodboxError: NNCF is not there, or a photo is broken.
+    """
+    nncf = library("nncf")
+    nncf.set_log_level(logging.ERROR)
+    loader = photo_loader(photos, detector.preprocessing, batch_size=1, workers=0)
+    with progress_bar("calibrating", len(photos)) as bar:
+
+        def pixels(batch: Batch) -> Any:
+            bar.advance()
+            return batch.images.numpy()  # type: ignore[union-attr]
+
+        with contextlib.redirect_stdout(io.StringIO()):  # where NNCF has its own bars, and we have results
+            return nncf.quantize(graph, nncf.Dataset(loader, pixels), subset_size=len(photos))
+
+
+def write(graph: Any, path: Path, half: bool = True) -> None:
+    """Writes NAME.xml and NAME.bin, each whole or not at all.
+
+    Args:
+        half: keep what is not in int8 as float16 in the file, which is half as large.
+
+    Raises:
+        FoodboxError: the place cannot be written to.
+    """
+    make_folder(path.parent)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / path.name
+        library("openvino").save_model(graph, made, compress_to_fp16=half)
+        for file in (made.with_suffix(".bin"), made):  # the one that is opened by its name comes last
+            write_whole(path.with_name(file.name), file.read_bytes())
+
+
+def _shapes(detector: Detector) -> list[tuple[int, int]]:
+    """Height and width of a lying and of an upright photo's input."""
+    prepared, multiple = detector.preprocessing, detector.preprocessing.multiple
+    sides = [prepared.frame(*size) for size in ((400, 300), (300, 400))]
+    whole = [[math.ceil(side / multiple) * multiple for side in (f.input_height, f.input_width)] for f in sides]
+    return [(height, width) for height, width in whole]
+
+
+def _expect_alike(detector: Detector, exported: Exported, shape: tuple[int, int]) -> None:
+    """Looks whether the graph gives what the detector gives, for a number of photos and a shape not traced with."""
+    images = torch.randint(256, (1, 3, *shape), dtype=torch.uint8)
+    ours, theirs = detector(images), exported(images)
+    for name, wanted in ours.items():
+        near = ALIKE * max(1.0, float(wanted.abs().max()))
+        if theirs[name].shape != wanted.shape or float((theirs[name] - wanted).abs().max()) > near:
+            raise FoodboxError(
+                f"The exported network does not give the detector's {name} for inputs of other sizes, so it is not "
+                "written. Its backbone does what cannot be exported: train with another one, such as mobilenetv2_100."
+            )

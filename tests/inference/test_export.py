@@ -1,0 +1,225 @@
+"""Exported networks: OpenVINO's numbers are the detector's, at any size, in float and in int8; files go and come."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+import foodbox
+from foodbox import config
+from foodbox.cli import main
+from foodbox.detectors import DETECTORS
+from foodbox.detectors.base import Detector
+from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
+from foodbox.errors import FoodboxError, UsageError
+from foodbox.inference import export
+from foodbox.inference.runtime import Exported, read
+from foodbox.records import Dataset, Frame, Photo, Preprocessing
+from foodbox.weights.model_file import header_of, save_model
+from tests.conftest import NAMES
+
+# Small enough to be quick. Untrained networks' scores are all alike unless what they start at and the norms say more.
+SMALL: dict[str, dict[str, Any]] = {
+    "retinanet": {"prior": 0.5},
+    "ssd": {},
+    "yolo": {"head_widths": (32, 16, 8), "head_layers": (1, 1, 1), "start": 0.5},
+    "m2det": {
+        "planes": 32,
+        "tums": 2,
+        "base_channels": (16, 32),
+        "scales": 4,
+        "anchor_sizes": (0.1, 0.2, 0.4, 0.6, 0.8),
+    },
+}
+SHAPES = [(1, 96, 64), (3, 64, 160)]
+"""Number of photos, height, width; networks are traced with two photos of 128 x 96 or 128 x 128."""
+
+
+def small(kind: str) -> Detector:
+    torch.manual_seed(0)
+    cls = DETECTORS[kind]
+    preset = next(iter(cls.presets.values()))
+    prepared = preset["preprocessing"].model_copy(update={"size": 128})
+    return cls(NAMES, config.build(cls.Settings, preset | {"preprocessing": prepared} | SMALL[kind])).eval()
+
+
+@pytest.fixture(scope="module", params=list(SMALL))
+def pair(request: pytest.FixtureRequest) -> tuple[Detector, Exported]:
+    """A detector, and the same with its network run by OpenVINO in float32."""
+    detector = small(request.param)
+    return detector, Exported(small(request.param), export.graph_of(detector, header_of(detector, {})), half=False)
+
+
+@pytest.mark.parametrize(("batch", "height", "width"), SHAPES)
+@torch.inference_mode()
+def test_outputs_and_boxes_are_the_detectors(
+    pair: tuple[Detector, Exported], batch: int, height: int, width: int
+) -> None:
+    """Of any number of photos and any size, also one that neither tracing nor another call had."""
+    detector, exported = pair
+    images = torch.randint(256, (batch, 3, height, width), dtype=torch.uint8)
+    ours, theirs = detector(images), exported(images.contiguous(memory_format=torch.channels_last))
+    assert ours.keys() == theirs.keys()
+    for name, wanted in ours.items():
+        assert wanted.dtype == theirs[name].dtype
+        torch.testing.assert_close(theirs[name], wanted, rtol=1e-3, atol=1e-3)
+    frames = [Frame(2 * width, 2 * height, width, height)] * batch
+    for mine, other in zip(detector.decode(ours, frames, 0.0), exported.decode(theirs, frames, 0.0), strict=True):
+        assert len(mine) == len(other) > 0
+        torch.testing.assert_close(other.scores, mine.scores, rtol=0, atol=1e-3)
+        # Of boxes whose scores are nearly the same, either may come first: the surest one's place is certain.
+        assert float((other.boxes - mine.boxes[0]).abs().amax(1).min()) < 0.1
+
+
+def test_what_an_output_is_does_not_change_with_the_next_call(pair: tuple[Detector, Exported]) -> None:
+    exported = pair[1]
+    images = torch.randint(256, (1, 3, 64, 64), dtype=torch.uint8)
+    first = exported(images)
+    kept = {name: x.clone() for name, x in first.items()}
+    exported(255 - images)
+    assert all(torch.equal(first[name], kept[name]) for name in kept)
+
+
+def test_an_exported_model_is_not_trained(pair: tuple[Detector, Exported]) -> None:
+    with pytest.raises(UsageError, match=r"cannot be trained.*\.safetensors"):
+        pair[1].losses(torch.zeros(1, 3, 64, 64), [])
+
+
+# -- A small trained model and its files ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight photos, each with one bright square on noise, as a Pascal VOC folder."""
+    from foodbox.data.formats import voc
+
+    folder = tmp_path_factory.mktemp("squares")
+    made = []
+    for i in range(8):
+        x, y = 6 + 7 * i, 60 - 6 * i
+        image = Image.effect_noise((128, 128), 30).convert("RGB")
+        ImageDraw.Draw(image).rectangle((x, y, x + 47, y + 47), fill="red")
+        path = folder / f"{i}.png"
+        image.save(path)
+        made.append(
+            Photo(path, 128, 128, torch.tensor([[x, y, x + 48.0, y + 48.0]]), torch.zeros(1, dtype=torch.int64))
+        )
+    voc.write(Dataset(made, ['떡 & <rice> "cake"']), folder / "voc")
+    return folder / "voc"
+
+
+@pytest.fixture(scope="module")
+def model(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector that has seen the squares a few times."""
+    from foodbox.data.formats import read as read_photos
+    from foodbox.data.loader import photo_loader
+
+    torch.manual_seed(0)
+    dataset, _ = read_photos(photos)
+    settings = config.apply(
+        RetinaNetSettings(**RetinaNet.presets["light"]),
+        {"preprocessing": Preprocessing(size=96), "backbone": "resnet18", "pyramid_channels": 16, "frozen_stages": 0},
+    )
+    detector = RetinaNet(dataset.names, settings).train()
+    optimiser = torch.optim.AdamW(detector.parameters(), 2e-3)
+    batch = next(iter(photo_loader(dataset.photos, settings.preprocessing, 8, 0)))
+    for _ in range(15):
+        optimiser.zero_grad()
+        torch.stack(list(detector.losses(batch.images, batch.targets).values())).sum().backward()
+        optimiser.step()
+    path = tmp_path_factory.mktemp("model") / "best.safetensors"
+    save_model(path, detector, {"photos": '떡\n"<&>', "epoch": 3})
+    return path
+
+
+def test_the_way_through_the_verbs(model: Path, photos: Path, tmp_path: Path) -> None:
+    """Export, load, detect: names, settings and run come back; the boxes are the model's."""
+    result = foodbox.export(model)
+    assert result.model == model.with_suffix(".xml")
+    assert result.before is None
+    mine, other = foodbox.load(model), foodbox.load(result.model)
+    assert (other.names, other.run) == (mine.names, mine.run)
+    assert other.detector.settings == mine.detector.settings
+    picture = next((photos / "images").glob("*.png"))
+    ours, theirs = mine.detect(picture), other.detect(picture)
+    assert len(ours) > 0
+    torch.testing.assert_close(theirs.boxes[0], ours.boxes[0], rtol=0, atol=1.0)
+    found, findings = foodbox.detect(result.model, [photos], out=tmp_path / "out")
+    assert (len(found), findings) == (8, [])
+    assert len(list((tmp_path / "out").glob("*.jpg"))) == 8
+
+
+def test_int8_costs_little_and_says_what(model: Path, photos: Path, tmp_path: Path, capfd: Any) -> None:
+    """Half the bytes of float16, for int8 is in them; scores before and after; boxes near the float's."""
+    with pytest.raises(SystemExit) as ending:
+        main(["export", str(model), "--out", str(tmp_path / "a.xml"), "--int8", str(photos), "--json"])
+    assert not ending.value.code
+    said = json.loads(capfd.readouterr().out)
+    assert said["model"] == str(tmp_path / "a.xml")
+    assert said["before"]["ap50"] > 0.9
+    assert said["after"]["ap"] == pytest.approx(said["before"]["ap"], abs=0.1)
+    assert foodbox.evaluate(tmp_path / "a.xml", photos).ap == pytest.approx(said["after"]["ap"], abs=1e-6)
+    foodbox.export(model, out=tmp_path / "b.xml")
+    assert (tmp_path / "a.bin").stat().st_size < 0.6 * (tmp_path / "b.bin").stat().st_size
+    picture = next((photos / "images").glob("*.png"))
+    real, whole = (foodbox.load(file).detect(picture) for file in (model, tmp_path / "a.xml"))
+    torch.testing.assert_close(whole.boxes[0], real.boxes[0], rtol=0, atol=4.0)
+
+
+def test_both_files_are_written_or_none(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, _ = read(foodbox.export(model, out=tmp_path / "a.xml").model)
+
+    def fail(*_: object) -> None:
+        raise FoodboxError("no room")
+
+    monkeypatch.setattr(export, "write_whole", fail)
+    with pytest.raises(FoodboxError, match="no room"):
+        export.write(graph, tmp_path / "new" / "b.xml")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+# -- What cannot be exported ---------------------------------------------------------------------------------------
+
+
+def test_two_stage_detectors_are_refused_with_those_that_can(tmp_path: Path) -> None:
+    cls = DETECTORS["faster_rcnn"]
+    save_model(tmp_path / "a.safetensors", cls(NAMES, config.build(cls.Settings, next(iter(cls.presets.values())))), {})
+    with pytest.raises(UsageError, match=r"FasterRCNN.*ssd, yolo, retinanet, m2det|FasterRCNN.*retinanet"):
+        foodbox.export(tmp_path / "a.safetensors")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_an_exported_model_is_not_exported_nor_saved_again(model: Path, tmp_path: Path) -> None:
+    exported = foodbox.export(model, out=tmp_path / "a.xml").model
+    with pytest.raises(UsageError, match="This is an exported model"):
+        foodbox.export(exported, out=tmp_path / "b.xml")
+    with pytest.raises(UsageError, match="copying its two files"):
+        foodbox.load(exported).save(tmp_path / "b.safetensors")
+    with pytest.raises(UsageError, match="runs on the CPU"):
+        foodbox.load(exported, "cuda")
+
+
+def test_a_file_of_another_ending_is_refused_before_anything_is_done(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"does not end in \.xml"):
+        foodbox.export(model, out=tmp_path / "a.onnx")
+    with pytest.raises(UsageError, match="Name a file"):
+        foodbox.export(foodbox.load(model))
+
+
+class Growing(RetinaNet):
+    """A network that does something else for upright photos than for lying ones, in Python: tracing loses it."""
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        outputs = super().forward(images)
+        return outputs | {"logits": outputs["logits"] + (3.0 if images.shape[2] > images.shape[3] else 0.0)}
+
+
+def test_a_network_that_tracing_does_not_catch_is_not_written() -> None:
+    detector = Growing(NAMES, RetinaNetSettings(**RetinaNet.presets["light"]))
+    with pytest.raises(FoodboxError, match="does not give the detector's logits"):
+        export.graph_of(detector, {})
