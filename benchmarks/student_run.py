@@ -69,7 +69,7 @@ def main(
     photos, unseen = read_parts(train, settings)
     measures: dict[str, Callable[[], Row | None]] = {
         "foodbox": lambda: foodbox_run(train, valid),
-        "frozen": lambda: foodbox_run(train, valid, "--frozen-stages", "5"),
+        "frozen": lambda: foodbox_run(train, valid, "--freeze", "backbone"),
         "torchvision": lambda: steps_of(same_start(), photos, steps, batch=2, side=SIDE),
         "torchvision_resnet50": lambda: steps_of(resnet50(), photos, max(2, steps // 4), batch=1, side=800),
         "ultralytics": lambda: ultralytics_run(yolo, photos, unseen) if yolo else None,

@@ -37,6 +37,7 @@ class Detector(nn.Module, ABC):
         Settings: the class of its settings.
         Training: what it inherits of these concerns training alone; weights work with any value of it.
         presets: named settings, as differences from the defaults; the first is taken where none is named.
+        frozen: what a preset has otherwise where the whole backbone is frozen (`--freeze backbone`).
         needs_masks: it learns from masks: targets have them, and photos with boxes only are refused.
         needs_proposals: it gets regions from outside: `forward(images, proposals)` and `losses(images, targets,
             proposals)` with proposals [B, R, 4] in the input's pixels, and `settings.search` says how they are found.
@@ -49,6 +50,7 @@ class Detector(nn.Module, ABC):
     Settings: ClassVar[type[DetectorSettings]]
     Training: ClassVar[type[DetectorSettings]]
     presets: ClassVar[dict[str, dict[str, Any]]]
+    frozen: ClassVar[dict[str, Any]] = {}
     needs_masks: ClassVar[bool] = False
     needs_proposals: ClassVar[bool] = False
     one_stage: ClassVar[bool] = True

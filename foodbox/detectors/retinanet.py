@@ -141,6 +141,8 @@ class RetinaNet(Detector):
         "torchvision_v2": TORCHVISION_V1 | V2,
         "keras": KERAS,
     }
+    # Heads that learn alone want what the backbone knows before its last convolutions thin it out.
+    frozen: ClassVar[dict[str, Any]] = {"expansion": True}
     settings: RetinaNetSettings
 
     def __init__(self, names: list[str], settings: RetinaNetSettings) -> None:
