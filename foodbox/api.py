@@ -83,8 +83,6 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     own, changes = _divide(settings)
     chosen = config.build(TrainSettings, own)
     kind, preset = detector_and_settings(chosen.detector, chosen.preset)
-    if chosen.freeze == "backbone":
-        preset = config.apply(preset, kind.frozen)
     for setting in changes.keys() - set(config.setting_names(preset)):
         raise config.unknown_setting(setting, [*TrainSettings.model_fields, *config.setting_names(preset)])
     config.apply(preset, changes)

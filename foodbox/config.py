@@ -65,7 +65,9 @@ class TrainSettings(BaseModel):
         None, description="Instead of epochs: train until this time is used up, such as 90s, 15m or 2h."
     )
     batch_size: int | None = Field(None, ge=1, description="Photos a step; else 2 to 8, fewer where photos are few.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak rate of AdamW for all but the backbone.")
+    learning_rate: float | None = Field(
+        None, gt=0, description="Peak rate of AdamW for all but the backbone; else 1e-3, with --freeze 2e-3."
+    )
     backbone_rate: float = Field(
         0.3, ge=0, description="The backbone's rate as a share of the others': it knows a lot."
     )
@@ -88,6 +90,11 @@ class TrainSettings(BaseModel):
         "memory", description="Where decoded training photos are kept: memory (1 GB at most), disk (used again), none."
     )
     device: str | None = Field(None, description="cpu, cuda, mps; the best there is if not given.")
+
+    @property
+    def peak_rate(self) -> float:
+        """`learning_rate`, or what has done best where it is not given: heads alone bear more than a whole network."""
+        return self.learning_rate or (2e-3 if self.freeze else 1e-3)
 
     @property
     def budget(self) -> float | None:

@@ -20,7 +20,7 @@ from foodbox.detectors import DETECTORS
 from foodbox.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
 from foodbox.detectors.yolo import YOLO, YOLOSettings
-from foodbox.ops.anchors import shape_iou
+from foodbox.ops.anchor_fitting import shape_iou
 from foodbox.ops.boxes import area, iou
 from foodbox.ops.coding import encode_centre, encode_ssd
 from foodbox.ops.losses import sigmoid_focal_loss, smooth_l1_loss

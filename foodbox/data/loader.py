@@ -71,7 +71,7 @@ class PreparedPhotos(TorchDataset[Item]):
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(hash((self.seed, epoch, index)))  # the CPU's alone: much faster
-                pixels, frame = self.augmentation(pixels, frame, fill(self.preprocessing))
+                pixels, frame = self.augmentation(pixels, frame, self.preprocessing.ground)
         counted = photo.keep(~photo.ignore) if photo.ignore.any() else photo
         outlines = (counted.masks or [[]] * len(counted.boxes)) if self.masks else None
         target = visible(frame, counted.boxes, counted.labels, outlines)
@@ -203,14 +203,9 @@ class Collate:
         pixels, targets, frames, *regions = zip(*items, strict=True)
         multiple = self.preprocessing.multiple
         height, width = (math.ceil(max(p.shape[d] for p in pixels) / multiple) * multiple for d in (1, 2))
-        ground = torch.tensor(fill(self.preprocessing)).round().to(pixels[0].dtype).view(1, 3, 1, 1)
+        ground = torch.tensor(self.preprocessing.ground).round().to(pixels[0].dtype).view(1, 3, 1, 1)
         images = ground.repeat(len(pixels), 1, height, width)
         for image, photo in zip(images, pixels, strict=True):
             image[:, : photo.shape[1], : photo.shape[2]] = photo
         found = pad_sequence(list(regions[0]), batch_first=True) if regions else None  # [B, R, 4]
         return Batch(images, list(targets), list(frames), found)
-
-
-def fill(preprocessing: Preprocessing) -> list[float]:
-    """The colour that padding has, 0 to 255."""
-    return preprocessing.ground

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from foodbox.data.check import by_harm, class_counts
-from foodbox.ops.anchors import best_overlap
+from foodbox.ops.anchor_fitting import best_overlap
 from foodbox.records import Dataset, Finding, Preprocessing, Source
 
 REACHED = 0.5

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from foodbox.ops.anchors import best_overlap
+from foodbox.ops.anchor_fitting import best_overlap
 from foodbox.ops.boxes import area, clip
 from foodbox.ops.masks import crop_masks
 from foodbox.ops.nms import nms_by_group
@@ -37,7 +37,6 @@ class Detector(nn.Module, ABC):
         Settings: the class of its settings.
         Training: what it inherits of these concerns training alone; weights work with any value of it.
         presets: named settings, as differences from the defaults; the first is taken where none is named.
-        frozen: what a preset has otherwise where the whole backbone is frozen (`--freeze backbone`).
         needs_masks: it learns from masks: targets have them, and photos with boxes only are refused.
         needs_proposals: it gets regions from outside: `forward(images, proposals)` and `losses(images, targets,
             proposals)` with proposals [B, R, 4] in the input's pixels, and `settings.search` says how they are found.
@@ -50,7 +49,6 @@ class Detector(nn.Module, ABC):
     Settings: ClassVar[type[DetectorSettings]]
     Training: ClassVar[type[DetectorSettings]]
     presets: ClassVar[dict[str, dict[str, Any]]]
-    frozen: ClassVar[dict[str, Any]] = {}
     needs_masks: ClassVar[bool] = False
     needs_proposals: ClassVar[bool] = False
     one_stage: ClassVar[bool] = True
@@ -82,7 +80,7 @@ class Detector(nn.Module, ABC):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Pixels 0 to 255 [B, 3, H, W], of any number type → float32 as the backbone's weights expect them."""
-        return (images.float() / 255 - self.mean) / self.std
+        return (images.float() - 255 * self.mean) / (255 * self.std)
 
     def backbone_maps(self, images: Tensor | KeptMaps) -> list[Tensor]:
         """Pixels [B, 3, H, W] → the backbone's maps, or those that were computed before (training/feature_cache.py)."""

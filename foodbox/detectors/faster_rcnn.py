@@ -22,7 +22,8 @@ from foodbox.layers.heads import Norm, RPNHead
 from foodbox.layers.roi_heads import BoxHead, BoxLoss, Regions
 from foodbox.layers.trunks import Neck, make_trunk, map_strides
 from foodbox.ops import boxes as box_ops
-from foodbox.ops.anchors import pyramid_anchors, pyramid_choices
+from foodbox.ops.anchor_fitting import pyramid_choices
+from foodbox.ops.anchors import pyramid_anchors
 from foodbox.ops.coding import decode_centre, encode_centre
 from foodbox.ops.losses import giou_loss, smooth_l1_loss
 from foodbox.ops.matching import BACKGROUND, match, overlaps

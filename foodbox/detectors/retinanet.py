@@ -18,7 +18,8 @@ from foodbox.detectors.base import Detector, DetectorSettings, Outputs
 from foodbox.layers.backbones import Backbone
 from foodbox.layers.heads import Tower, TowerInit, TowerNorm, per_anchor
 from foodbox.layers.pyramids import FeaturePyramid
-from foodbox.ops.anchors import pyramid_anchors, pyramid_choices
+from foodbox.ops.anchor_fitting import pyramid_choices
+from foodbox.ops.anchors import pyramid_anchors
 from foodbox.ops.coding import decode_centre, decode_corner, encode_centre, encode_corner
 from foodbox.ops.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
 from foodbox.ops.matching import BACKGROUND, match, overlaps
@@ -141,8 +142,6 @@ class RetinaNet(Detector):
         "torchvision_v2": TORCHVISION_V1 | V2,
         "keras": KERAS,
     }
-    # Heads that learn alone want what the backbone knows before its last convolutions thin it out.
-    frozen: ClassVar[dict[str, Any]] = {"expansion": True}
     settings: RetinaNetSettings
 
     def __init__(self, names: list[str], settings: RetinaNetSettings) -> None:

@@ -19,7 +19,8 @@ from foodbox.layers.backbones import Backbone
 from foodbox.layers.darknet import SLOPE, TINY, DarknetHead, DarknetNorm
 from foodbox.layers.heads import per_anchor
 from foodbox.ops import boxes as box_ops
-from foodbox.ops.anchors import grid_anchors, kmeans_shapes, shape_iou
+from foodbox.ops.anchor_fitting import kmeans_shapes, shape_iou
+from foodbox.ops.anchors import grid_anchors
 from foodbox.ops.coding import MAX_LOG_RATIO
 from foodbox.ops.losses import giou_loss
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
@@ -198,8 +199,7 @@ class YOLO(Detector):
     @classmethod
     def anchor_choices(cls, settings: YOLOSettings, boxes: Tensor) -> list[dict[str, Any]]:
         """The priors as they are, or as many by k-means on the boxes (YOLO9000 section 2, "Dimension Clusters")."""
-        wanted = len(settings.priors) // 2
-        found = kmeans_shapes(boxes[:, 2:] - boxes[:, :2], wanted)
+        found = kmeans_shapes(boxes[:, 2:] - boxes[:, :2], wanted := len(settings.priors) // 2)
         found = torch.cat((found, found[-1:].expand(wanted - len(found), -1)))  # of few boxes, the largest once more
         return [{"priors": settings.priors}, {"priors": tuple(round(side, 2) for side in found.flatten().tolist())}]
 

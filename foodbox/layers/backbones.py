@@ -2,25 +2,20 @@
 
 import contextlib
 import difflib
-from functools import partial
 from typing import Any, Self
 
 import timm
 import torch
 from timm.layers import Conv2dSame, create_pool2d
-from timm.models._efficientnet_blocks import SqueezeExcite
-from timm.models._efficientnet_builder import decode_arch_def, round_channels
-from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
 from foodbox.errors import UsageError
 from foodbox.layers.convolutions import fold_norms
 from foodbox.layers.darknet import TINY, DarknetTiny
+from foodbox.layers.reduced_mobilenet import REDUCED_MOBILENET_V3, reduced_mobilenet_v3
 
 REDUCTIONS = (8, 16, 32)
 """C3, C4 and C5 are 8, 16 and 32 times smaller than the input: the level's number is the power of two."""
-REDUCED_MOBILENET_V3 = "mobilenet_v3_large_reduced"
-"""MobileNetV3-Large with half the channels in C5 (Howard et al. 2019, section 6.3), which timm has no name for."""
 
 
 class Backbone(nn.Module):
@@ -169,27 +164,11 @@ def _listed(numbers: tuple[int, ...]) -> str:
 
 def _create(name: str, expansion: bool, **wishes: Any) -> Any:
     if name == REDUCED_MOBILENET_V3:
-        return _reduced_mobilenet_v3(feature_location="expansion" if expansion else "bottleneck", **wishes)
+        return reduced_mobilenet_v3(feature_location="expansion" if expansion else "bottleneck", **wishes)
     if expansion:
         with contextlib.suppress(TypeError, KeyError):  # of networks that have none
             return timm.create_model(name, features_only=True, pretrained=False, feature_location="expansion", **wishes)
     return timm.create_model(name, features_only=True, pretrained=False, **wishes)
-
-
-def _reduced_mobilenet_v3(**wishes: Any) -> nn.Module:
-    """Timm's MobileNetV3-Large, table 1 of its paper, with 80 and 480 channels in C5 where there are 160 and 960."""
-    blocks = [
-        ["ds_r1_k3_s1_e1_c16_nre"],
-        ["ir_r1_k3_s2_e4_c24_nre", "ir_r1_k3_s1_e3_c24_nre"],
-        ["ir_r3_k5_s2_e3_c40_se0.25_nre"],
-        ["ir_r1_k3_s2_e6_c80", "ir_r1_k3_s1_e2.5_c80", "ir_r2_k3_s1_e2.3_c80"],
-        ["ir_r2_k3_s1_e6_c112_se0.25"],
-        ["ir_r3_k5_s2_e6_c80_se0.25"],
-        ["cn_r1_k1_s1_c480"],
-    ]
-    gate = partial(SqueezeExcite, gate_layer="hard_sigmoid", force_act_layer=nn.ReLU, rd_round_fn=round_channels)
-    network: nn.Module = MobileNetV3Features(decode_arch_def(blocks), act_layer=nn.Hardswish, se_layer=gate, **wishes)
-    return network
 
 
 def _keras_layout(body: Any) -> None:

@@ -58,20 +58,16 @@ class FoldedConv(nn.Conv2d):
 
     def _folded(self, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
         """Kernel and bias that do the resting norm's work too; in autocast's type where nothing of it learns."""
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        of_norm = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        own = (self.weight,) if self.bias is None else (self.weight, self.bias)
+        of_norm = (*norm.parameters(), *norm.buffers())
+        own = tuple(self.parameters(recurse=False))
 
         def folded() -> tuple[Tensor, Tensor]:
             scale, shift = self._kept("norm", of_norm, lambda: _as_scale_and_shift(norm))
             bias = shift if self.bias is None else shift + self.bias * scale
             return self.weight * scale.view(-1, 1, 1, 1), bias
 
-        if any(parameter.requires_grad for parameter in own):
-            return folded()
         kind = self.weight.device.type
-        if not torch.is_autocast_enabled(kind):
+        if any(parameter.requires_grad for parameter in own) or not torch.is_autocast_enabled(kind):
             return self._kept("whole", own + of_norm, folded)
         half = torch.get_autocast_dtype(kind)
         return self._kept(str(half), own + of_norm, lambda: tuple(part.to(half) for part in folded()))  # type: ignore[arg-type,return-value]

@@ -33,6 +33,8 @@ from foodbox.weights.model_file import save_model
 
 SCORING = 4
 """Where the time is given, epochs go unscored until training has taken this many times as long as scoring."""
+DRAWING = 10.0
+"""Seconds from one drawing of curves and samples to the next: of epochs that take a few seconds, some go undrawn."""
 
 
 class TrainStep(nn.Module):
@@ -133,7 +135,7 @@ def fit(
 
     sums: dict[str, float] = {}  # of each part of the loss, since the last scores
     steps = first = progress.epochs * len(batches)
-    scored = seconds()
+    scored, drawn = seconds(), -DRAWING
     ended = progress.epochs > 0 and done(steps) >= 1
     try:
         for epoch in itertools.count(progress.epochs):
@@ -191,8 +193,10 @@ def fit(
                 state = dataclasses.replace(progress, seconds=seconds())
                 weights = {f"model.{name}": tensor for name, tensor in detector.state_dict().items()}
                 folder.write_state(weights | optimiser_tensors(optimiser), state)
-                folder.write_curves()
-                folder.write_samples(valid, detections)
+                if ended or seconds() - drawn >= DRAWING:
+                    folder.write_curves()
+                    folder.write_samples(valid, detections)
+                    drawn = seconds()
                 say(_line(entry, settings))
                 scored = seconds()
                 scoring = scored - began
@@ -202,9 +206,12 @@ def fit(
         if not folder.best_model.exists():  # stopped within the first epoch: a model that works, if not yet a good one
             save_model(folder.best_model, detector, config | {"epoch": 0})
             save_model(folder.last_model, detector, config | {"epoch": 0})
+        if main and log:
+            folder.write_curves()
         say(f"Stopped. The model so far is {folder.best_model}.")
         return Fitted(best, progress.best_epoch, seconds(), interrupted=True)
     if main:
+        folder.write_curves()
         folder.write_report(config, best)
         if (sentence := outlook(log)) is not None:
             say(sentence)

@@ -22,7 +22,7 @@ def make_optimiser(detector: Detector, settings: TrainSettings) -> torch.optim.A
         [
             {
                 "params": parameters,
-                "lr": settings.learning_rate * (settings.backbone_rate if pretrained else 1.0),
+                "lr": settings.peak_rate * (settings.backbone_rate if pretrained else 1.0),
                 "weight_decay": settings.weight_decay if decays else 0.0,
             }
             for (pretrained, decays), parameters in groups.items()

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torchvision.models import mobilenet_v3_large
 
-from foodbox.layers.backbones import REDUCED_MOBILENET_V3 as REDUCED
 from foodbox.layers.backbones import Backbone
+from foodbox.layers.reduced_mobilenet import REDUCED_MOBILENET_V3 as REDUCED
 from foodbox.layers.trunks import MOBILENET_V3
 from foodbox.weights import torchvision_rcnn, torchvision_ssd
 from foodbox.weights.transfer import Weights

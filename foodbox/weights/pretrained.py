@@ -12,7 +12,8 @@ import timm
 from safetensors.torch import load_file
 
 from foodbox.errors import FoodboxError, UsageError, first_line
-from foodbox.layers.backbones import REDUCED_MOBILENET_V3, check_backbone
+from foodbox.layers.backbones import check_backbone
+from foodbox.layers.reduced_mobilenet import REDUCED_MOBILENET_V3
 from foodbox.layers.trunks import MOBILENET_V3
 from foodbox.weights import (
     checkpoint,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from foodbox.data.augment import Augmentation, visible
 from foodbox.data.images import lay, prepare
-from foodbox.data.loader import Collate, PreparedPhotos, fill, photo_loader
+from foodbox.data.loader import Collate, PreparedPhotos, photo_loader
 from foodbox.data.report import boxes_in_input
 from foodbox.ops.boxes import area
 from foodbox.records import Dataset, Frame, Preprocessing, Target
@@ -106,7 +106,7 @@ def test_grey_is_grey_whatever_the_mean() -> None:
     """Darknet's own mean is 0, which would be black."""
     for mean in ((0.0, 0.0, 0.0), (0.485, 0.456, 0.406)):
         preprocessing = BOXED.model_copy(update={"mean": mean})
-        assert fill(preprocessing) == [127.0] * 3
+        assert preprocessing.ground == [127.0] * 3
         assert lay(torch.zeros(3, 1, 64, dtype=torch.uint8), preprocessing)[:, 0, 0].tolist() == [127] * 3
     assert lay(torch.zeros(3, 1, 64), Preprocessing(size=64)).shape == (3, 1, 64)
 
@@ -168,7 +168,7 @@ def test_zooming_out_shows_more_grey_and_the_photo_whole() -> None:
     frame = BOXED.frame(96, 64)
     photo = torch.full((3, 64, 96), 250, dtype=torch.uint8)
     torch.manual_seed(0)
-    pixels, moved = Augmentation(0, (0.5, 0.5), 0)(photo, frame, fill(BOXED))
+    pixels, moved = Augmentation(0, (0.5, 0.5), 0)(photo, frame, BOXED.ground)
     whole = torch.tensor([[0.0, 0.0, 96.0, 64.0]])
     shown = visible(moved, whole, torch.tensor([0]))
     assert float(area(shown.boxes)) == pytest.approx(

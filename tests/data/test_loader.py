@@ -13,7 +13,7 @@ from torch import Tensor
 
 from foodbox.data.augment import Augmentation
 from foodbox.data.images import open_photo, prepare
-from foodbox.data.loader import Collate, PreparedPhotos, Shuffled, fill, photo_loader, training_loader
+from foodbox.data.loader import Collate, PreparedPhotos, Shuffled, photo_loader, training_loader
 from foodbox.records import Batch, Dataset, Frame, Photo, Preprocessing, Target
 
 SMALL = Preprocessing(size=64)
@@ -159,7 +159,7 @@ def test_photos_are_padded_right_and_below_with_the_mean_colour() -> None:
         assert torch.equal(batch.images[i, :, :height, :width], photo)
         mask[i, :height, :width] = False
     assert batch.images.permute(0, 2, 3, 1)[mask].unique(dim=0).tolist() == [[128, 64, 26]]
-    assert fill(preprocessing) == pytest.approx([127.5, 63.75, 25.5])
+    assert preprocessing.ground == pytest.approx([127.5, 63.75, 25.5])
 
 
 def test_a_batch_is_no_larger_than_it_must_be() -> None:

@@ -22,7 +22,6 @@ from foodbox.layers.backbones import Backbone
 from foodbox.records import Batch, Dataset, KeptMaps, Preprocessing
 from foodbox.training import feature_cache
 from foodbox.training.feature_cache import kept_loader
-from foodbox.training.run_folder import RunFolder
 from foodbox.weights.model_file import read_model
 from foodbox.weights.pretrained import embedded
 
@@ -133,20 +132,7 @@ def test_training_with_a_frozen_backbone_runs_it_once(
     run = foodbox.train(tmp_path / "photos", runs=tmp_path, freeze="backbone", views=2, epochs=5, **quick)
     assert sum(seen) == 4 * 2 + 2  # four photos in two views, and two to validate on
     end = read_model(run.folder / "last" / "model.safetensors").tensors
-    assert run_settings(run.folder)["expansion"] is True
     same = [name for name, tensor in embedded().tensors.items() if torch.equal(end[name], tensor.to(end[name].dtype))]
     assert len(same) == len(embedded().tensors) > 200
     losses = [json.loads(line)["losses"] for line in (run.folder / "log.jsonl").read_text().splitlines()]
     assert sum(losses[-1].values()) < sum(losses[0].values())
-
-
-def run_settings(folder: Path) -> dict[str, Any]:
-    """The detector's, as config.yaml has them."""
-    return RunFolder(folder).read_config()["detector"]
-
-
-def test_a_frozen_backbones_settings_yield_to_the_persons(drawn: Dataset, tmp_path: Path) -> None:
-    FORMATS["voc"].write(drawn, tmp_path / "photos")
-    quick: dict[str, Any] = {"workers": 0, "size": 64, "epochs": 1, "views": 1, "valid_share": 0.34}
-    run = foodbox.train(tmp_path / "photos", runs=tmp_path, freeze="backbone", expansion=False, **quick)
-    assert run_settings(run.folder)["expansion"] is False

@@ -226,6 +226,15 @@ def test_times_that_are_none(wrong: str, tmp_path: Path) -> None:
         foodbox.train(tmp_path, time=wrong)
 
 
+@pytest.mark.parametrize(
+    ("settings", "rate"),
+    [({}, 1e-3), ({"freeze": "backbone"}, 2e-3), ({"freeze": "backbone", "learning_rate": 0.5}, 0.5)],
+)
+def test_heads_alone_learn_at_a_higher_rate(settings: dict[str, Any], rate: float) -> None:
+    optimiser = make_optimiser(RetinaNet(["a"], RetinaNetSettings(**LIGHT)), TrainSettings(**settings))
+    assert max(group["lr"] for group in optimiser.param_groups) == rate
+
+
 def test_optimiser_groups() -> None:
     """Frozen weights are not moved; the backbone has its lower rate; norms and biases do not decay."""
     detector = RetinaNet(["a"], RetinaNetSettings(**LIGHT))
