@@ -66,8 +66,9 @@ class FoldedConv(nn.Conv2d):
             bias = shift if self.bias is None else shift + self.bias * scale
             return self.weight * scale.view(-1, 1, 1, 1), bias
 
-        kind = self.weight.device.type
-        if any(parameter.requires_grad for parameter in own) or not torch.is_autocast_enabled(kind):
+        kind = self.weight.device.type  # "meta" has no autocast to ask for
+        autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        if any(parameter.requires_grad for parameter in own) or not autocast:
             return self._kept("whole", own + of_norm, folded)
         half = torch.get_autocast_dtype(kind)
         return self._kept(str(half), own + of_norm, lambda: tuple(part.to(half) for part in folded()))  # type: ignore[arg-type,return-value]

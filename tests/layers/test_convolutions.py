@@ -86,6 +86,13 @@ def test_what_rests_is_folded_once_and_anew_when_it_changes(half: bool) -> None:
     assert not output().any()
 
 
+def test_a_network_without_numbers_runs() -> None:
+    """On torch's meta device, where a network's shapes are found out."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).eval().requires_grad_(False)
+    fold_norms(network, torch.zeros(1, 3, 8, 8))
+    assert network.to("meta")(torch.zeros(2, 3, 8, 8, device="meta")).shape == (2, 8, 6, 6)
+
+
 def test_what_learns_is_folded_at_every_step() -> None:
     """Fused AdamW writes without counting up the tensors' versions."""
     network = with_statistics(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))).eval()
