@@ -41,6 +41,7 @@ from foodbox.weights.pretrained import embedded
 
 PHOTOS, EPOCHS, SIDE = 250, 10, 320
 PEERS = ("foodbox", "frozen", "torchvision", "torchvision_resnet50", "ultralytics", "keras")
+FROZEN = ("--freeze", "C4", "--batch-size", "4", "--learning-rate", "1.5e-3", "--views", "2")
 Row = dict[str, Any]
 
 
@@ -69,7 +70,7 @@ def main(
     photos, unseen = read_parts(train, settings)
     measures: dict[str, Callable[[], Row | None]] = {
         "foodbox": lambda: foodbox_run(train, valid),
-        "frozen": lambda: foodbox_run(train, valid, "--freeze", "backbone"),
+        "frozen": lambda: foodbox_run(train, valid, *FROZEN),
         "torchvision": lambda: steps_of(same_start(), photos, steps, batch=2, side=SIDE),
         "torchvision_resnet50": lambda: steps_of(resnet50(), photos, max(2, steps // 4), batch=1, side=800),
         "ultralytics": lambda: ultralytics_run(yolo, photos, unseen) if yolo else None,

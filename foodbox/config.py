@@ -66,7 +66,7 @@ class TrainSettings(BaseModel):
     )
     batch_size: int | None = Field(None, ge=1, description="Photos a step; else 2 to 8, fewer where photos are few.")
     learning_rate: float | None = Field(
-        None, gt=0, description="Peak rate of AdamW for all but the backbone; else 1e-3, with --freeze 2e-3."
+        None, gt=0, description="Peak rate of AdamW for all but the backbone; else 1e-3, heads alone 2e-3."
     )
     backbone_rate: float = Field(
         0.3, ge=0, description="The backbone's rate as a share of the others': it knows a lot."
@@ -82,8 +82,8 @@ class TrainSettings(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Numbers in the network.")
     seed: int = Field(0, ge=0, description="The same seed gives the same run.")
     workers: int | None = Field(None, ge=0, description="Processes that open photos; else by the number of cores.")
-    freeze: Literal["backbone"] | None = Field(
-        None, description="Train without the backbone, whose maps are computed once: less time, less accuracy."
+    freeze: Literal["backbone", "C4"] | None = Field(
+        None, description="Train without the backbone, or its part up to C4; its maps are computed once: less time."
     )
     views: int = Field(4, ge=0, description="With --freeze: variants of each photo whose maps are kept; 0 keeps none.")
     cache: Literal["memory", "disk", "none"] = Field(
@@ -94,7 +94,7 @@ class TrainSettings(BaseModel):
     @property
     def peak_rate(self) -> float:
         """`learning_rate`, or what has done best where it is not given: heads alone bear more than a whole network."""
-        return self.learning_rate or (2e-3 if self.freeze else 1e-3)
+        return self.learning_rate or (2e-3 if self.freeze == "backbone" else 1e-3)
 
     @property
     def budget(self) -> float | None:

@@ -53,7 +53,7 @@ class Detector(nn.Module, ABC):
     needs_proposals: ClassVar[bool] = False
     one_stage: ClassVar[bool] = True
     has_maps: ClassVar[bool] = True
-    backbone: nn.Module
+    backbone: Any  # a module of foodbox.layers with its maps' `channels`
 
     def __init__(self, names: list[str], settings: DetectorSettings) -> None:
         super().__init__()
@@ -86,8 +86,11 @@ class Detector(nn.Module, ABC):
         """Pixels [B, 3, H, W] → the backbone's maps, or those that were computed before (training/feature_cache.py)."""
         if isinstance(images, KeptMaps):
             half = torch.is_autocast_enabled(images.device.type)  # they are kept in bfloat16
-            return [m if half else m.float() for m in images.maps]
-        maps: list[Tensor] = self.backbone(self.normalise(images))
+            maps: list[Tensor] = [m if half else m.float() for m in images.maps]
+            if len(maps) < len(self.backbone.channels):
+                maps = self.backbone.resume(maps)
+            return maps
+        maps = self.backbone(self.normalise(images))
         return maps
 
     @abstractmethod

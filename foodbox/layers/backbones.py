@@ -2,14 +2,18 @@
 
 import contextlib
 import difflib
+from collections.abc import Sequence
 from typing import Any, Self
 
 import timm
 import torch
-from timm.layers import Conv2dSame, create_pool2d
+from timm.models import FeatureListNet
+from timm.models.efficientnet import EfficientNetFeatures
+from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
 from foodbox.errors import UsageError
+from foodbox.layers import resnet_layouts
 from foodbox.layers.convolutions import fold_norms
 from foodbox.layers.darknet import TINY, DarknetTiny
 from foodbox.layers.reduced_mobilenet import REDUCED_MOBILENET_V3, reduced_mobilenet_v3
@@ -58,9 +62,9 @@ class Backbone(nn.Module):
         strides = tuple(2**level for level in range(levels[0], levels[1] + 1))
         self.body, maps = _timm_features(name, expansion, strides)
         if keras_layout:
-            _keras_layout(self.body)
+            resnet_layouts.keras(self.body)
         if fine_c4:
-            _fine_c4(self.body)
+            resnet_layouts.fine_c4(self.body)
         for module in self.modules():
             if isinstance(module, nn.LeakyReLU) and leaky_slope is not None:
                 module.negative_slope = leaky_slope
@@ -70,9 +74,10 @@ class Backbone(nn.Module):
             module.eps = batch_norm_eps
             if frozen_batch_norm:
                 module.requires_grad_(False)
-        self._freeze(frozen_stages)
+        self.freeze(frozen_stages)
         self._rest_behind(self.body.feature_info.info[maps[-1]]["module"])
         fold_norms(self.body, torch.zeros(1, 3, 64, 64))
+        self._last_stage = _behind(self.body, self.body.feature_info.info[maps[-2]]["module"]) if maps[1:] else ()
         last = self.body.feature_info.info[-1]["module"]
         if expansion and last.endswith(".conv_pwl"):  # what makes the last map narrow is not asked
             for part in ("conv_pwl", "bn3"):
@@ -83,12 +88,25 @@ class Backbone(nn.Module):
         features = self.body(images)
         return [features[i] for i in self._levels]
 
+    @property
+    def resumes(self) -> bool:
+        """Whether `resume` is there: not for every network it is known which of its parts come behind C4."""
+        return bool(self._last_stage)
+
+    def resume(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """All maps but C5, computed before → all maps; only what lies between C4 and C5 is run."""
+        last = maps[-1]
+        for part in self._last_stage:
+            last = part(last)
+        return [*maps, last]
+
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         rest_frozen_norms(self)
         return self
 
-    def _freeze(self, stages: int) -> None:
+    def freeze(self, stages: int) -> None:
+        """Takes everything up to and with the last layer of stride 2^stages out of the training."""
         maps = [m for m in self.body.feature_info.info if m["reduction"] <= 2**stages]
         if stages == 0 or not maps:
             return
@@ -156,10 +174,20 @@ def _timm_features(name: str, expansion: bool = False, strides: tuple[int, ...] 
     return body, levels
 
 
+def _behind(body: Any, module: str) -> tuple[nn.Module, ...]:
+    """What a network runs after one of its modules, in its order; nothing where that is not known."""
+    parts: dict[str, nn.Module] = {}
+    if isinstance(body, FeatureListNet):
+        parts = dict(body.items())
+        module = module.replace(".", "_")
+    elif isinstance(body, EfficientNetFeatures | MobileNetV3Features):
+        parts = {f"blocks.{i}": block for i, block in enumerate(body.blocks)}
+    return tuple(parts.values())[list(parts).index(module) + 1 :] if module in parts else ()
+
+
 def _listed(numbers: tuple[int, ...]) -> str:
     """In words: 8, 16 and 32."""
-    *first, last = map(str, numbers)
-    return f"{', '.join(first)} and {last}" if first else last
+    return " and ".join(", ".join(map(str, numbers)).rsplit(", ", 1))
 
 
 def _create(name: str, expansion: bool, **wishes: Any) -> Any:
@@ -169,27 +197,3 @@ def _create(name: str, expansion: bool, **wishes: Any) -> Any:
         with contextlib.suppress(TypeError, KeyError):  # of networks that have none
             return timm.create_model(name, features_only=True, pretrained=False, feature_location="expansion", **wishes)
     return timm.create_model(name, features_only=True, pretrained=False, **wishes)
-
-
-def _keras_layout(body: Any) -> None:
-    """Turns a timm ResNet into keras-resnet's: stride in a block's first convolution, "same" padding at the stem.
-
-    TensorFlow pads the right and lower side more where the padding is odd, so that places lie half a stride further
-    than in a network with symmetric padding.
-    """
-    if not hasattr(body, "layer1") or not hasattr(body, "maxpool"):
-        raise UsageError("keras_layout is for ResNet backbones: take resnet50, resnet101 or resnet152.")
-    stem = body.conv1
-    body.conv1 = Conv2dSame(stem.in_channels, stem.out_channels, stem.kernel_size, stem.stride, bias=False)
-    body.maxpool = create_pool2d("max", 3, 2, padding="same")
-    for stage in (body.layer2, body.layer3, body.layer4):
-        stage[0].conv1.stride, stage[0].conv2.stride = stage[0].conv2.stride, stage[0].conv1.stride
-
-
-def _fine_c4(body: Any) -> None:
-    """Takes the stride out of a timm ResNet's third stage."""
-    if not hasattr(body, "layer1") or not hasattr(body, "maxpool"):
-        raise UsageError("fine_c4 is for ResNet backbones: take resnet50, resnet101 or resnet152.")
-    for module in body.layer3[0].modules():
-        if isinstance(module, nn.Conv2d | nn.AvgPool2d):
-            module.stride = 1 if isinstance(module, nn.AvgPool2d) else (1, 1)

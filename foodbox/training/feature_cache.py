@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +22,9 @@ from torch.utils.data import Dataset as TorchDataset
 from foodbox.console import progress_bar, say
 from foodbox.data.loader import PHOTOS_AT_ONCE, Collate, PreparedPhotos
 from foodbox.detectors.base import Detector
-from foodbox.errors import FoodboxError
+from foodbox.errors import FoodboxError, UsageError
 from foodbox.files import cache_folder, make_folder
+from foodbox.layers.backbones import Backbone
 from foodbox.records import Batch, Frame, KeptMaps, Target
 
 Key = tuple[int, int]
@@ -36,13 +37,31 @@ MEMORY_BYTES = 2 * 2**30
 """Maps are kept in memory up to this many bytes, on the disk above."""
 
 
+def freeze(detector: Detector, part: Literal["backbone", "C4"]) -> None:
+    """Takes the backbone out of the training, or all of it up to C4.
+
+    Raises:
+        UsageError: it cannot be run from C4 on.
+    """
+    if part == "backbone":
+        detector.backbone.requires_grad_(False)
+    elif isinstance(detector.backbone, Backbone) and detector.backbone.resumes:
+        detector.backbone.freeze(4)
+    else:
+        raise UsageError(
+            "--freeze C4 needs a backbone of which timm tells what comes behind C4, such as mobilenetv2_100 or "
+            "resnet50, and this detector's is none: take --freeze backbone."
+        )
+
+
 def kept_loader(
     detector: Detector, loader: DataLoader[Any], views: int, device: torch.device, half: bool, disk: bool
 ) -> DataLoader[Any]:
     """A loader's photos in its order, with the backbone's maps in the images' place.
 
     Args:
-        detector: whose backbone is run over all photos now, and rests from then on; it must be frozen.
+        detector: whose backbone is run over all photos now, and rests from then on. Where what makes its last map still
+            learns, the maps before that are kept.
         loader: of prepared photos.
         views: how many variants of each photo are kept.
         half: run the backbone in bfloat16. Maps are kept in bfloat16 in any case.
@@ -67,6 +86,7 @@ class KeptPhotos(TorchDataset[Item]):
         self.views = views
         self._about: dict[Key, tuple[tuple[int, int], Target, Frame, Tensor | None]] = {}
         self._kept: MemoryMaps | DiskMaps = MemoryMaps()
+        counted = slice(-1 if any(p.requires_grad for p in detector.backbone.parameters()) else None)
         order = _alike(photos, views)
         loader = DataLoader(
             photos,
@@ -78,7 +98,7 @@ class KeptPhotos(TorchDataset[Item]):
         with progress_bar("backbone", len(photos) * views) as bar, torch.no_grad():
             for keys, batch in zip(order, loader, strict=True):
                 with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                    maps = [m.bfloat16().cpu() for m in detector.backbone_maps(batch.to(device).images)]
+                    maps = [m.bfloat16().cpu() for m in detector.backbone_maps(batch.to(device).images)[counted]]
                 if not self._about:
                     self._kept = _store(sum(m[0].nbytes for m in maps) * len(photos) * views, disk)
                 for i, key in enumerate(keys):

@@ -25,7 +25,7 @@ from foodbox.errors import FoodboxError
 from foodbox.evaluation.scores import Scores, score
 from foodbox.inference.predict import default_workers, half_precision_pays, pick_device, predict
 from foodbox.records import Batch, Dataset, Detections, Target
-from foodbox.training.feature_cache import kept_loader
+from foodbox.training.feature_cache import freeze, kept_loader
 from foodbox.training.optimiser import make_optimiser, set_rate
 from foodbox.training.outlook import outlook
 from foodbox.training.run_folder import Progress, RunFolder, load_optimiser, optimiser_tensors
@@ -33,7 +33,7 @@ from foodbox.weights.model_file import save_model
 
 SCORING = 4
 """Where the time is given, epochs go unscored until training has taken this many times as long as scoring."""
-DRAWING = 10.0
+DRAWING = 30.0
 """Seconds from one drawing of curves and samples to the next: of epochs that take a few seconds, some go undrawn."""
 
 
@@ -100,8 +100,8 @@ def fit(
     checks = photo_loader(valid.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, detector.search)
 
     detector.to(device).to(memory_format=torch.channels_last)
-    if settings.freeze == "backbone":
-        detector.backbone.requires_grad_(False)
+    if settings.freeze is not None:
+        freeze(detector, settings.freeze)
     optimiser = make_optimiser(detector, settings)
     progress, log = Progress(), []
     if resume:
@@ -109,12 +109,13 @@ def fit(
         detector.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
         load_optimiser(optimiser, tensors)
         log = [entry for entry in folder.log() if entry["epoch"] <= progress.epochs]
-    if settings.freeze == "backbone" and settings.views and detector.has_maps:
+    if settings.freeze is not None and settings.views and detector.has_maps:
         disk = settings.cache == "disk"
         batches, checks = (
             kept_loader(detector, loader, views, device, half, disk)
             for loader, views in ((batches, settings.views), (checks, 1))
         )
+    has_last_fit = type(detector).finish is not Detector.finish
     learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
     step, optimiser = accelerator.prepare(TrainStep(detector), optimiser)
     best = next((Scores(**entry["scores"]) for entry in log if entry["epoch"] == progress.best_epoch), None)
@@ -140,7 +141,7 @@ def fit(
     try:
         for epoch in itertools.count(progress.epochs):
             # The scores of the last epoch may have used the time up, before the last fit was made.
-            if ended or (epoch and not _has_last_fit(detector) and done(steps) >= 1):
+            if ended or (epoch and not has_last_fit and done(steps) >= 1):
                 break
             detector.train()
             order.epoch = epoch
@@ -172,7 +173,7 @@ def fit(
 
             if main:
                 began = seconds()
-                if ended:
+                if ended and has_last_fit:
                     _finish(detector, train, device, workers)
                 detections = _detect(detector, checks, device, half, len(valid))
                 scores = score(valid, detections)
@@ -194,8 +195,9 @@ def fit(
                 weights = {f"model.{name}": tensor for name, tensor in detector.state_dict().items()}
                 folder.write_state(weights | optimiser_tensors(optimiser), state)
                 if ended or seconds() - drawn >= DRAWING:
-                    folder.write_curves()
                     folder.write_samples(valid, detections)
+                    if not ended:  # then they come with the report
+                        folder.write_curves()
                     drawn = seconds()
                 say(_line(entry, settings))
                 scored = seconds()
@@ -228,12 +230,10 @@ def _accelerator(settings: TrainSettings) -> Accelerator:
 
 
 def _finish(detector: Detector, train: Dataset, device: torch.device, workers: int) -> None:
-    """What a detector learns after gradient descent, from the photos as they are: R-CNN's classifiers, others nothing.
+    """What a detector learns after gradient descent, from the photos as they are: R-CNN's classifiers.
 
     An epoch whose model was better without it remains the best one.
     """
-    if not _has_last_fit(detector):
-        return
     loader = photo_loader(train.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, detector.search)
     with progress_bar("last fit", len(loader)) as bar:
 
@@ -243,10 +243,6 @@ def _finish(detector: Detector, train: Dataset, device: torch.device, workers: i
                 bar.advance()
 
         detector.eval().finish(batches())
-
-
-def _has_last_fit(detector: Detector) -> bool:
-    return type(detector).finish is not Detector.finish
 
 
 def _detect(detector: Detector, batches: Any, device: torch.device, half: bool, photos: int) -> list[Detections]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -29,6 +31,23 @@ def test_stages_are_frozen_from_the_first_on(name: str, stages: int) -> None:
     expected = {n for n, _ in backbone.body.named_parameters() if n.startswith(prefixes)} if prefixes else set()
     assert {n for n, p in backbone.body.named_parameters() if not p.requires_grad} == expected
     assert len(expected) == (sum(1 for _ in backbone.body.parameters()) if stages == 5 else len(expected))
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "mobilenetv3_large_100", "mobilenet_v3_large_reduced", "resnet18"])
+def test_going_on_from_c4_gives_the_same_c5(name: str) -> None:
+    backbone = Backbone(name).eval()
+    with torch.no_grad():
+        maps = backbone(torch.randn(2, 3, 64, 96))
+        assert backbone.resumes
+        resumed = backbone.resume(maps[:-1])
+    assert len(maps) == len(resumed) == 3
+    assert all(torch.equal(one, other) for one, other in zip(maps, resumed, strict=True))
+
+
+@pytest.mark.parametrize("wishes", [{"name": "mobilenetv2_100", "expansion": True}, {"name": "darknet_tiny"}])
+def test_some_backbones_cannot_go_on_from_c4(wishes: dict[str, Any]) -> None:
+    """Their C4 is a map that nothing goes on from, or nobody says what does."""
+    assert not Backbone(**wishes).resumes
 
 
 def test_a_frozen_batch_norm_freezes_scales_and_shifts_and_no_convolution() -> None:

@@ -17,7 +17,7 @@ from foodbox.data.augment import Augmentation
 from foodbox.data.formats import FORMATS
 from foodbox.data.loader import training_loader
 from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
-from foodbox.errors import FoodboxError
+from foodbox.errors import FoodboxError, UsageError
 from foodbox.layers.backbones import Backbone
 from foodbox.records import Batch, Dataset, KeptMaps, Preprocessing
 from foodbox.training import feature_cache
@@ -43,7 +43,9 @@ def detector() -> RetinaNet:
 def batches(dataset: Dataset, views: int, disk: bool = False, epochs: int = 1) -> tuple[list[Any], list[Any]]:
     """The batches of some epochs, with pixels and with kept maps."""
     plain = training_loader(dataset.photos, SMALL, Augmentation(), 2, workers=0, seed=1)
-    kept = kept_loader(detector(), plain, views, CPU, False, disk)
+    network = detector()
+    feature_cache.freeze(network, "backbone")
+    kept = kept_loader(network, plain, views, CPU, False, disk)
     found: tuple[list[Any], list[Any]] = [], []
     for epoch in range(epochs):
         plain.batch_sampler.epoch = epoch  # type: ignore[union-attr]
@@ -134,5 +136,41 @@ def test_training_with_a_frozen_backbone_runs_it_once(
     end = read_model(run.folder / "last" / "model.safetensors").tensors
     same = [name for name, tensor in embedded().tensors.items() if torch.equal(end[name], tensor.to(end[name].dtype))]
     assert len(same) == len(embedded().tensors) > 200
-    losses = [json.loads(line)["losses"] for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    assert_it_learns(run.folder)
+
+
+def assert_it_learns(run: Path) -> None:
+    losses = [json.loads(line)["losses"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert sum(losses[-1].values()) < sum(losses[0].values())
+
+
+def test_frozen_up_to_c4_what_lies_behind_it_learns(
+    drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the kept C4 on; everything before it stays and is run once."""
+    FORMATS["voc"].write(drawn, tmp_path / "photos")
+    seen: list[int] = []
+    forward = Backbone.forward
+
+    def counting(self: Backbone, images: Tensor) -> list[Tensor]:
+        seen.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(Backbone, "forward", counting)
+    quick: dict[str, Any] = {"workers": 0, "size": 96, "precision": "float32", "valid_share": 0.34, "batch_size": 2}
+    run = foodbox.train(tmp_path / "photos", runs=tmp_path, freeze="C4", views=2, epochs=5, **quick)
+    assert sum(seen) == 4 * 2 + 2
+    end = read_model(run.folder / "last" / "model.safetensors").tensors
+    moved = {name for name, tensor in embedded().tensors.items() if not torch.equal(end[name], tensor.to(end[name]))}
+    behind = tuple(f"backbone.body.blocks.{i}." for i in (5, 6))
+    kernels = {n for n, t in embedded().tensors.items() if n.startswith(behind) and t.ndim == 4}
+    assert moved == kernels
+    assert len(kernels) == 3 * 3 + 3
+    assert_it_learns(run.folder)
+
+
+def test_a_backbone_that_cannot_go_on_from_c4_is_named() -> None:
+    network = detector()
+    network.backbone = Backbone("mobilenetv2_100", expansion=True)
+    with pytest.raises(UsageError, match=r"--freeze C4 needs a backbone .*: take --freeze backbone"):
+        feature_cache.freeze(network, "C4")
