@@ -134,7 +134,7 @@ def fit(
         """One process's clock counts for all."""
         return float(broadcast(torch.tensor(value, device=device)))
 
-    sums: dict[str, float] = {}  # of each part of the loss, since the last scores
+    sums: dict[str, Tensor | float] = {}  # of each part of the loss, since the last scores
     steps = first = progress.epochs * len(batches)
     scored, drawn = seconds(), -DRAWING
     ended = progress.epochs > 0 and done(steps) >= 1
@@ -153,7 +153,8 @@ def fit(
                     images, *proposals = batch.inputs
                     losses = step(images, batch.targets, *proposals)
                     loss = torch.stack(list(losses.values())).sum()
-                    if not torch.isfinite(loss):  # the weights are still those that the step before left
+                    total = float(loss.detach())  # the step waits for the device here alone
+                    if not abs(total) < float("inf"):  # nor is NaN; the weights are still those that the step before left
                         if not folder.last_model.exists():
                             save_model(folder.last_model, detector, config | {"epoch": 0})
                         raise _not_finite(losses, batch, folder.last_model)
@@ -163,8 +164,8 @@ def fit(
                     optimiser.step()
                     steps += 1
                     for part, value in losses.items():
-                        sums[part] = sums.get(part, 0.0) + float(value.detach())
-                    bar.advance(note=f"loss {float(loss.detach()):.3f}")
+                        sums[part] = sums.get(part, 0.0) + value.detach()
+                    bar.advance(note=f"loss {total:.3f}")
                     if settings.budget is not None and done(steps) >= 1:
                         break
             ended = done(steps) >= 1
@@ -184,7 +185,7 @@ def fit(
                     "epoch": epoch + 1,
                     "seconds": round(seconds(), 1),
                     "learning_rate": max(group["lr"] for group in optimiser.param_groups),
-                    "losses": {part: total / (steps - first) for part, total in sums.items()},
+                    "losses": {part: float(value) / (steps - first) for part, value in sums.items()},
                     "scores": scores.to_dict(),
                 }
                 log.append(entry)
