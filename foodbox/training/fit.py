@@ -153,8 +153,7 @@ def fit(
                     images, *proposals = batch.inputs
                     losses = step(images, batch.targets, *proposals)
                     loss = torch.stack(list(losses.values())).sum()
-                    total = float(loss.detach())  # the step waits for the device here alone
-                    if not abs(total) < float("inf"):  # nor is NaN; the weights are still those that the step before left
+                    if not abs(total := float(loss.detach())) < float("inf"):  # the weights are those of before
                         if not folder.last_model.exists():
                             save_model(folder.last_model, detector, config | {"epoch": 0})
                         raise _not_finite(losses, batch, folder.last_model)
