@@ -84,6 +84,3 @@ def test_centre_anchors_are_keras_retinanets(keras_reference: dict[str, Any], fi
     np.testing.assert_allclose(fill.sample(anchors), expected["sample"], atol=1e-3)
     assert anchors.mean() == pytest.approx(expected["mean"], abs=1e-3)
     assert anchors.std() == pytest.approx(expected["std"], abs=1e-3)
-
-
-# -- What fits boxes best ---------------------------------------------------------------------------------------------
