@@ -66,12 +66,12 @@ class TrainSettings(BaseModel):
     )
     batch_size: int | None = Field(None, ge=1, description="Photos a step; else 2 to 8, fewer where photos are few.")
     learning_rate: float | None = Field(
-        None, gt=0, description="Peak rate of AdamW for all but the backbone; else 1e-3, heads alone 2e-3."
+        None, gt=0, description="Peak rate for all but the backbone; else 1e-3, heads alone 2e-3."
     )
     backbone_rate: float = Field(
         0.3, ge=0, description="The backbone's rate as a share of the others': it knows a lot."
     )
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of weights; norms and biases have none.")
+    weight_decay: float = Field(0.01, ge=0, description="Decay of weights; norms and biases have none.")
     warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the rate rises from 0.")
     clip: float = Field(5.0, gt=0, description="The gradient's largest norm.")
     mirror: float = Field(0.5, ge=0, le=1, description="Chance of a mirror image.")
@@ -103,8 +103,8 @@ class TrainSettings(BaseModel):
 
 
 def batch_size_for(photos: int) -> int:
-    """Photos a step, so that an epoch has some hundred steps: few photos teach more in many small steps than in few."""
-    return min(8, max(2, photos // 100))
+    """Photos a step, so that an epoch has some sixty steps: few photos teach more in many small steps than in few."""
+    return min(8, max(2, photos // 60))
 
 
 def setting_names(settings: BaseModel) -> list[str]:

@@ -23,10 +23,11 @@ from foodbox.layers.mobilenetv3 import MobileNetV3Large
 from foodbox.layers.separable import ExtraMap, lite_head, size_after
 from foodbox.layers.vgg import VGG16
 from foodbox.ops.anchor_fitting import ratios_of
-from foodbox.ops.anchors import default_box_shapes, grid_anchors
+from foodbox.ops.anchors import grid_anchors
 from foodbox.ops.coding import decode_ssd, encode_ssd
-from foodbox.ops.losses import giou_loss, hard_negative_loss, smooth_l1_loss
-from foodbox.ops.matching import match_default_boxes, overlaps
+from foodbox.ops.default_boxes import default_box_shapes, hard_negative_loss, match_default_boxes
+from foodbox.ops.losses import giou_loss, smooth_l1_loss
+from foodbox.ops.matching import overlaps
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
 Share = Annotated[float, Field(gt=0)]

@@ -79,25 +79,3 @@ def pyramid_anchors(
         cell = cell_anchors(size, scales, ratios, whole_pixels=whole)
         found.append(grid_anchors(cell, rows, columns, stride, offset=0.0 if whole else 0.5))
     return torch.cat(found)
-
-
-def default_box_shapes(size: float, next_size: float, ratios: Sequence[float]) -> Tensor:
-    """SSD's default boxes of one place, centred at 0: section 2.2, "Choosing scales and aspect ratios".
-
-    In the order of the authors' code: a square of `size`, one of sqrt(size x next_size), then for each ratio the lying
-    box (width over height is the ratio) and the upright one, of the area size².
-
-    Args:
-        size, next_size: s_k and s_k+1 in pixels.
-        ratios: above 1; each stands for itself and its inverse.
-
-    Returns:
-        [2 + 2 x len(ratios), 4].
-    """
-    between = (size * next_size) ** 0.5
-    sides = [(size, size), (between, between)]
-    for ratio in ratios:
-        long, short = size * ratio**0.5, size / ratio**0.5
-        sides += [(long, short), (short, long)]
-    half = torch.tensor(sides, dtype=torch.float32) / 2
-    return torch.cat((-half, half), dim=1)

@@ -25,29 +25,6 @@ def sigmoid_focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gam
     return alpha_t * miss**gamma * cross_entropy
 
 
-def hard_negative_loss(logits: Tensor, labels: Tensor, ratio: float = 3.0, at_least: int = 0) -> Tensor:
-    """Cross entropy with a background, of all positives and the hardest negatives: SSD section 2.2, equation 3.
-
-    "Hard negative mining": of each photo's default boxes without a box, those count that the network takes least for
-    background, at most `ratio` times as many as have a box.
-
-    Args:
-        logits: [B, A, 1 + K]; the first is background.
-        labels: int64 [B, A], 0 for background, 1 + class elsewhere; below 0 counts nothing.
-        at_least: negatives of a photo with few boxes or none; SSD's authors have 0, so that a photo without boxes
-            teaches nothing.
-
-    Returns:
-        [B, A], 0 for negatives that are not hard.
-    """
-    loss = F.cross_entropy(logits.transpose(1, 2), labels.clamp(min=0), reduction="none")  # [B, A]
-    positive, negative = labels > 0, labels == 0
-    wanted = (ratio * positive.sum(1, keepdim=True)).clamp(min=at_least)  # [B, 1]
-    hardness = loss.detach().masked_fill(~negative, -torch.inf)
-    rank = hardness.argsort(1, descending=True).argsort(1)  # [B, A]; 0 is the hardest
-    return loss * (positive | (negative & (rank < wanted)))
-
-
 def smooth_l1_loss(predicted: Tensor, targets: Tensor, beta: float) -> Tensor:
     """Smooth L1, Fast R-CNN (Girshick 2015) equation 3, summed over the last dimension: [..., 4] → [...].
 

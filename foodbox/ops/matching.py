@@ -40,26 +40,3 @@ def match(iou: Tensor, high: float, low: float, keep_best: bool = False) -> Tens
         most = iou.amax(dim=-1, keepdim=True)  # [..., M, 1]
         taken = taken | ((iou == most) & (most > 0)).any(dim=-2)
     return torch.where(taken, box, matched)
-
-
-def match_default_boxes(iou: Tensor, high: float = 0.5) -> Tensor:
-    """Default boxes to boxes as SSD section 2.2, "Matching strategy": every box has at least one.
-
-    Each box takes the default box that overlaps it most, whatever else that one overlaps; where two boxes want the
-    same, the later one has it, as in the authors' code and torchvision. Each other default box takes the box that it
-    overlaps most, if by `high` or more.
-
-    Args:
-        iou: [..., M, A]; a row of -1 stands for no box (padding).
-
-    Returns:
-        int64 [..., A]: the box's index 0 ... M-1, or BACKGROUND.
-    """
-    matched = match(iou, high, high)
-    if 0 in iou.shape:
-        return matched
-    most, favourite = iou.max(dim=-1)  # [..., M]: of each box
-    anchors, order = (torch.arange(iou.shape[i], device=iou.device) for i in (-1, -2))
-    claims = (favourite[..., None] == anchors) & (most > 0)[..., None]  # [..., M, A]
-    claimed = torch.where(claims, order[:, None], BACKGROUND).amax(dim=-2)  # [..., A]
-    return torch.where(claimed >= 0, claimed, matched)

@@ -180,13 +180,22 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """The inverse of `optimiser_tensors`; other tensors in the dict are passed over."""
+    """The inverse of `optimiser_tensors`; other tensors in the dict are passed over.
+
+    Raises:
+        UsageError: the tensors are of other parameters.
+    """
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         kind, *rest = name.split(".")
         if kind == "optimiser":
             like = parameters[int(rest[0])]
+            if tensor.ndim and tensor.shape != like.shape:
+                raise UsageError(
+                    "The run cannot be gone on with: another version of foodbox began it, whose optimiser kept other "
+                    "things. Begin a new one, with --weights and the run's best.safetensors."
+                )
             if tensor.shape == like.shape:
                 # In the parameter's own order of memory (channels last): fused AdamW goes over both side by side.
                 tensor = torch.empty_like(like).copy_(tensor)

@@ -22,8 +22,8 @@ from foodbox.errors import UsageError
 from foodbox.layers.mlfpn import scale_sides
 from foodbox.ops.boxes import iou
 from foodbox.ops.coding import encode_ssd
+from foodbox.ops.default_boxes import match_default_boxes
 from foodbox.ops.losses import smooth_l1_loss
-from foodbox.ops.matching import match_default_boxes
 from foodbox.records import Frame, Preprocessing, Target
 from foodbox.weights import pretrained
 from foodbox.weights.transfer import put

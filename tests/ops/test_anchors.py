@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from foodbox.ops.anchors import cell_anchors, default_box_shapes, grid_anchors
+from foodbox.ops.anchors import cell_anchors, grid_anchors
 
 SIZES = (32, 64, 128, 256, 512)
 SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
@@ -24,19 +24,6 @@ def test_one_places_anchors_by_hand() -> None:
     found = cell_anchors(32, (1.0, 2.0), (1.0, 4.0))
     expected = [[-16, -16, 16, 16], [-32, -32, 32, 32], [-8, -32, 8, 32], [-16, -64, 16, 64]]
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32))
-
-
-def test_one_places_default_boxes_by_hand() -> None:
-    """A square of s_k, one of the geometric mean with the next; for ratio 4 a box twice as long, and one upright."""
-    found = default_box_shapes(16, 64, (4.0,))
-    expected = [[-8, -8, 8, 8], [-16, -16, 16, 16], [-16, -4, 16, 4], [-4, -16, 4, 16]]
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32))
-
-
-@pytest.mark.parametrize("ratios", [(2,), (2, 3)])
-def test_one_places_default_boxes_are_torchvisions(ratios: tuple[int, ...]) -> None:
-    pairs = DefaultBoxGenerator([list(ratios)], scales=[0.2, 0.35])._wh_pairs[0]
-    torch.testing.assert_close(default_box_shapes(0.2, 0.35, ratios), torch.cat((-pairs, pairs), dim=1) / 2)
 
 
 def test_a_grid_by_hand() -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision import ops
 
-from foodbox.ops.losses import giou_loss, hard_negative_loss, sigmoid_focal_loss, smooth_l1_loss
+from foodbox.ops.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
 
 
 def some_boxes(count: int) -> Tensor:
@@ -88,44 +88,3 @@ def test_losses_of_nothing_are_empty() -> None:
     assert sigmoid_focal_loss(nothing, nothing).shape == (0, 4)
     assert smooth_l1_loss(nothing, nothing, 1 / 9).shape == (0,)
     assert giou_loss(nothing, nothing).shape == (0,)
-
-
-# -- Hard negatives -------------------------------------------------------------------------------------------------
-
-
-def test_hard_negatives_by_hand() -> None:
-    """One positive with ratio 2: of five negatives those two that look least like background."""
-    logits = torch.zeros(1, 6, 2)
-    logits[0, :, 1] = torch.tensor([0.0, -1.0, 3.0, 1.0, 2.0, -2.0])
-    found = hard_negative_loss(logits, torch.tensor([[1, 0, 0, 0, 0, 0]]), ratio=2)
-    expected = [math.log(2), 0, math.log(1 + math.exp(3)), 0, math.log(1 + math.exp(2)), 0]
-    torch.testing.assert_close(found, torch.tensor([expected]))
-
-
-@pytest.mark.parametrize("ratio", [0.0, 1.0, 3.0])
-def test_each_photo_has_its_own_hard_negatives(ratio: float) -> None:
-    """So many for each positive of the photo, or all that there are; none is as easy as one left out."""
-    logits, labels = torch.randn(4, 40, 5) * 3, torch.zeros(4, 40, dtype=torch.int64)
-    for photo, count in enumerate((0, 1, 5, 20)):
-        labels[photo, :count] = torch.randint(1, 5, (count,))
-    found = hard_negative_loss(logits, labels, ratio)
-    every = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
-    for photo, count in enumerate((0, 1, 5, 20)):
-        assert torch.equal(found[photo, :count], every[photo, :count])
-        negative, chosen = every[photo, count:], found[photo, count:] > 0
-        assert int(chosen.sum()) == min(ratio * count, 40 - count)
-        assert torch.equal(found[photo, count:][chosen], negative[chosen])
-        assert negative[chosen].min() >= negative[~chosen].max() if chosen.any() and not chosen.all() else True
-
-
-def test_photos_without_boxes_teach_where_it_is_wished() -> None:
-    logits, labels = torch.randn(2, 30, 4), torch.zeros(2, 30, dtype=torch.int64)
-    assert not hard_negative_loss(logits, labels).any()
-    assert (hard_negative_loss(logits, labels, at_least=7) > 0).sum(1).tolist() == [7, 7]
-
-
-def test_labels_below_zero_count_nothing() -> None:
-    labels = torch.tensor([[1, -1, 0, 0]])
-    logits = torch.zeros(1, 4, 2)
-    logits[0, 1, 1] = 100
-    assert (hard_negative_loss(logits, labels) > 0).tolist() == [[True, False, True, True]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from torchvision.models.detection._utils import Matcher, SSDMatcher
+from torchvision.models.detection._utils import Matcher
 
-from foodbox.ops.matching import BACKGROUND, BETWEEN, match, match_default_boxes
+from foodbox.ops.matching import BACKGROUND, BETWEEN, match
 
 
 def some_overlaps(seed: int, boxes: int, anchors: int, rounded: bool) -> Tensor:
@@ -65,34 +65,3 @@ def test_without_boxes_all_is_background(shape: tuple[int, ...]) -> None:
 
 def test_a_box_that_no_anchor_touches_takes_none() -> None:
     assert (match(torch.zeros(1, 9), 0.5, 0.4, keep_best=True) == BACKGROUND).all()
-
-
-# -- SSD's matching -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scale", [1.0, 0.5])
-@pytest.mark.parametrize("seed", range(5))
-def test_default_boxes_are_matched_as_torchvisions(seed: int, scale: float) -> None:
-    """So many boxes that several want the same."""
-    overlaps = some_overlaps(seed, 40, 50, rounded=False) * scale
-    assert len(overlaps.argmax(1).unique()) < 40
-    assert torch.equal(match_default_boxes(overlaps, 0.5), SSDMatcher(0.5)(overlaps))
-
-
-def test_every_box_has_its_best_default_box_by_hand() -> None:
-    """Box 1 overlaps default box 0 most and takes it from box 0, which keeps default box 2, over one half."""
-    overlaps = torch.tensor([[0.7, 0.1, 0.6, 0.0], [0.3, 0.1, 0.0, 0.2], [0.0, 0.0, 0.0, 0.1]])
-    assert match_default_boxes(overlaps).tolist() == [1, BACKGROUND, 0, 2]
-
-
-def test_of_two_boxes_that_want_the_same_the_later_has_it() -> None:
-    overlaps = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.0, 0.0]])
-    assert match_default_boxes(overlaps).tolist() == [1, BACKGROUND]
-
-
-@pytest.mark.parametrize("boxes", [0, 1, 4])
-def test_padding_and_batches_change_nothing_for_default_boxes(boxes: int) -> None:
-    photos = [some_overlaps(seed, boxes, 50, rounded=True) for seed in range(3)]
-    padded = torch.stack([torch.cat((photo, torch.full((2, 50), -1.0))) for photo in photos])
-    assert torch.equal(match_default_boxes(padded), torch.stack([match_default_boxes(photo) for photo in photos]))
-    assert match_default_boxes(torch.zeros(2, boxes, 0)).shape == (2, 0)

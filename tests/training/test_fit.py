@@ -11,14 +11,12 @@ import pytest
 import torch
 
 import foodbox
-from foodbox.config import TrainSettings
 from foodbox.data import tables
 from foodbox.data.formats import FORMATS
-from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
+from foodbox.detectors.retinanet import RetinaNet
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.records import Dataset
 from foodbox.training import fit as fit_module
-from foodbox.training.optimiser import make_optimiser, set_rate
 from foodbox.weights.model_file import read_model
 
 QUICK: dict[str, Any] = {"batch_size": 4, "workers": 0, "size": 96, "precision": "float32", "valid_share": 0.25}
@@ -156,28 +154,6 @@ def test_unknown_settings_are_refused_before_reading(tmp_path: Path) -> None:
         foodbox.train(tmp_path, epoch=3)
 
 
-def test_rates() -> None:
-    """The rate rises over the warm-up, falls to a hundredth, and goes on after a stop as if there had been none."""
-    torch.manual_seed(0)
-    detector = RetinaNet(["a"], RetinaNetSettings(**LIGHT))
-    settings = TrainSettings(learning_rate=1.0, backbone_rate=0.1, warmup=0.1)
-
-    def rates(done: int, until: int) -> list[float]:
-        optimiser = make_optimiser(detector, settings)
-        found = []
-        for step in range(done, until):
-            set_rate(optimiser, settings, (step + 1) / 100)
-            found.append(max(group["lr"] for group in optimiser.param_groups))
-        return found
-
-    whole = rates(0, 100)
-    assert whole[0] == pytest.approx(0.1)
-    assert max(whole) == pytest.approx(1.0)
-    assert whole.index(max(whole)) in (9, 10)
-    assert whole[-1] == pytest.approx(0.01, abs=2e-3)
-    assert rates(40, 100) == pytest.approx(whole[40:])
-
-
 def test_a_budget_of_time_ends_the_run(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock of ours: a second whenever somebody looks. Unscored epochs keep the scores' share of time small."""
     ticks = itertools.count()
@@ -224,31 +200,6 @@ def test_less_time_than_reading_takes_still_trains_a_step(photos: Path, tmp_path
 def test_times_that_are_none(wrong: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"time is .*expected a time such as 90s, 15m or 2h"):
         foodbox.train(tmp_path, time=wrong)
-
-
-@pytest.mark.parametrize(
-    ("settings", "rate"),
-    [({}, 1e-3), ({"freeze": "backbone"}, 2e-3), ({"freeze": "backbone", "learning_rate": 0.5}, 0.5)],
-)
-def test_heads_alone_learn_at_a_higher_rate(settings: dict[str, Any], rate: float) -> None:
-    optimiser = make_optimiser(RetinaNet(["a"], RetinaNetSettings(**LIGHT)), TrainSettings(**settings))
-    assert max(group["lr"] for group in optimiser.param_groups) == rate
-
-
-def test_optimiser_groups() -> None:
-    """Frozen weights are not moved; the backbone has its lower rate; norms and biases do not decay."""
-    detector = RetinaNet(["a"], RetinaNetSettings(**LIGHT))
-    settings = TrainSettings(learning_rate=1.0, backbone_rate=0.1, weight_decay=0.5)
-    names = {id(parameter): name for name, parameter in detector.named_parameters()}
-    seen = set()
-    for group in make_optimiser(detector, settings).param_groups:
-        for parameter in group["params"]:
-            name = names[id(parameter)]
-            seen.add(name)
-            assert group["lr"] == (0.1 if name.startswith("backbone.") else 1.0)
-            assert group["weight_decay"] == (0.0 if parameter.ndim == 1 else 0.5)
-    assert seen == {name for name, parameter in detector.named_parameters() if parameter.requires_grad}
-    assert not any(name.startswith("backbone.body.conv_stem") for name in seen)
 
 
 @pytest.mark.slow
