@@ -41,7 +41,7 @@ from foodbox.weights.pretrained import embedded
 
 PHOTOS, EPOCHS, SIDE = 250, 10, 320
 PEERS = ("foodbox", "frozen", "torchvision", "torchvision_resnet50", "ultralytics", "keras")
-FROZEN = ("--freeze", "C4", "--batch-size", "4", "--learning-rate", "1.5e-3", "--views", "2")
+FROZEN = ("--freeze", "C4", "--batch-size", "8", "--views", "2")
 Row = dict[str, Any]
 
 

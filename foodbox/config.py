@@ -66,7 +66,7 @@ class TrainSettings(BaseModel):
     )
     batch_size: int | None = Field(None, ge=1, description="Photos a step; else 2 to 8, fewer where photos are few.")
     learning_rate: float | None = Field(
-        None, gt=0, description="Peak rate for all but the backbone; else 1e-3, heads alone 2e-3."
+        None, gt=0, description="Peak rate for all but the backbone; else 1e-3, with freeze 2e-3."
     )
     backbone_rate: float = Field(
         0.3, ge=0, description="The backbone's rate as a share of the others': it knows a lot."
@@ -93,8 +93,8 @@ class TrainSettings(BaseModel):
 
     @property
     def peak_rate(self) -> float:
-        """`learning_rate`, or what has done best where it is not given: heads alone bear more than a whole network."""
-        return self.learning_rate or (2e-3 if self.freeze == "backbone" else 1e-3)
+        """`learning_rate`, or what has done best where it is not given: parts bear more than a whole network."""
+        return self.learning_rate or (2e-3 if self.freeze else 1e-3)
 
     @property
     def budget(self) -> float | None:

@@ -124,9 +124,14 @@ def test_rates() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "rate"),
-    [({}, 1e-3), ({"freeze": "backbone"}, 2e-3), ({"freeze": "backbone", "learning_rate": 0.5}, 0.5)],
+    [
+        ({}, 1e-3),
+        ({"freeze": "backbone"}, 2e-3),
+        ({"freeze": "C4"}, 2e-3),
+        ({"freeze": "backbone", "learning_rate": 0.5}, 0.5),
+    ],
 )
-def test_heads_alone_learn_at_a_higher_rate(settings: dict[str, Any], rate: float) -> None:
+def test_what_learns_without_its_backbone_has_a_higher_rate(settings: dict[str, Any], rate: float) -> None:
     optimiser = make_optimiser(RetinaNet(["a"], RetinaNetSettings(**LIGHT)), TrainSettings(**settings))
     assert max(group["lr"] for group in optimiser.param_groups) == rate
 
