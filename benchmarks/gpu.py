@@ -1,20 +1,23 @@
 """What a GPU gives: RetinaNet ResNet-50 in training and detection, torchvision's beside it, the share of the ceiling.
 
-    python benchmarks/gpu.py [TRAIN VALID] [--steps 30] [--size 800] [--batch 8]
+    python benchmarks/gpu.py [TRAIN VALID] [--steps 30] [--size 800] [--batch 16] [--runs 3]
 
 After a warm-up, by the GPU's own clock: the fastest square matrix product; foodbox's training step (preset torchvision,
 the same network) as training/fit.py makes it, in bfloat16, channels last, without and with torch.compile; torchvision's
 under its reference recipe (SGD, AMP in float16, three stages trained, resting norms). Both get random square photos on
 the GPU (medians), then JPEGs of 1024 px from a folder, opened by as many processes (means, for they come in bursts).
-Then detection of one photo, NMS at its worst: no candidate is under the threshold; and the student's run on TRAIN and
-VALID. Operations are those of products and convolutions, forwards and backwards (foodbox/evaluation/speed.py); the
-share is of bfloat16's ceiling, float16's too. `--device cpu --steps 1 --size 128 --batch 2` tries it without a GPU.
+Then detection of one photo, as `Model.detect` makes it of prepared pixels, NMS at its worst: no candidate is under the
+threshold; and the student's run on TRAIN and VALID. Operations are those of products and convolutions, forwards and
+backwards (foodbox/evaluation/speed.py); the share is of bfloat16's ceiling, float16's too. `--device cpu --steps 1
+--size 128 --batch 2` tries it without a GPU.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -35,17 +38,18 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from torchvision.transforms import v2
 
+from foodbox.api import Model
 from foodbox.config import TrainSettings, apply, build
 from foodbox.data.augment import Augmentation
 from foodbox.data.loader import training_loader
 from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
 from foodbox.evaluation.speed import multiply_adds
-from foodbox.inference.predict import default_workers, predict
+from foodbox.inference.predict import default_workers
 from foodbox.records import Batch, Frame, Photo, Target
-from foodbox.training.fit import TrainStep
 from foodbox.training.optimiser import make_optimiser
+from foodbox.training.step import Told, TrainStep
 
-CLASSES, BOXES, PHOTO_SIDE = 80, 8, 1024
+CLASSES, BOXES, PHOTO_SIDE, PHOTOS = 80, 8, 1024, 128
 
 
 @dataclass
@@ -74,7 +78,7 @@ class Bench:
 
 def main(
     train: tyro.conf.Positional[Path | None] = None, valid: tyro.conf.Positional[Path | None] = None, /,
-    device: Literal["cuda", "cpu"] = "cuda", steps: int = 30, size: int = 800, batch: int = 8,
+    device: Literal["cuda", "cpu"] = "cuda", steps: int = 30, size: int = 800, batch: int = 16, runs: int = 3,
 ) -> None:  # fmt: skip
     """Measures, and prints tables.
 
@@ -83,6 +87,7 @@ def main(
         steps: That are measured of each.
         size: Side of the photos in the network, px.
         batch: Photos of a training step.
+        runs: How often the student's run is made.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch finds no CUDA GPU here: run this on one, or try --device cpu --steps 1 --size 128.")
@@ -95,31 +100,35 @@ def main(
     print("| training | ms a step | photos/s | GFLOP a step | share of the ceiling |\n|---|---|---|---|---|")
     ahead = 5 + 2 * default_workers()  # steps until what was opened before the clock ran is used up
     with tempfile.TemporaryDirectory() as folder:
-        photos = draw_photos(Path(folder), batch * (ahead + steps))
-        for title, plain, step, opened in (
-            ("foodbox", our_step, our_step, our_batches),
-            ("foodbox, compiled", our_step, partial(our_step, compiled=True), our_batches),
-            ("torchvision", their_step, their_step, their_batches),
+        photos = draw_photos(Path(folder), PHOTOS)
+        work = 2.0 * multiply_adds(partial(our_step(bench), random_batch(bench, ours=True)))  # the compiler hides it
+        for title, step, opened in (
+            ("foodbox", our_step(bench), our_batches),
+            ("foodbox, compiled", our_step(bench, compiled=True), our_batches),
+            ("torchvision", their_step(bench), their_batches),
         ):
-            on_device = itertools.repeat(random_batch(bench, ours=plain is our_step))
-            work = 2 * multiply_adds(plain(bench, on_device))  # the compiler would hide operations
-            in_memory = bench.seconds(step(bench, on_device))
-            from_folder = bench.seconds(step(bench, opened(bench, photos)), ahead, mean=True)
+            same, start = random_batch(bench, ours=opened is our_batches), time.perf_counter()
+            step(same)
+            print(f"{title}: the first step takes {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
+            in_memory = bench.seconds(lambda step=step, same=same: step(same))
+            batches = opened(bench, photos * math.ceil(batch * (ahead + steps) / PHOTOS))
+            from_folder = bench.seconds(lambda step=step, batches=batches: step(next(batches)), ahead, mean=True)
             for source, taken in (("on the device", in_memory), ("from a folder", from_folder)):
                 cells = f"{1e3 * taken:.1f} | {batch / taken:.1f} | {work / 1e9:.0f}"
                 print(f"| {title}, {source} | {cells} | {work / taken / best['bfloat16']:.0%} |", flush=True)
 
     print("\n| detection of one photo | ms |\n|---|---|")
-    sides = {"torchvision": size, "light": min(320, size)}
-    for (preset, side), how in itertools.product(sides.items(), ("", ", compiled")):
+    for preset, side in {"torchvision": size, "light": min(320, size)}.items():
         one = Bench(bench.device, steps, side, batch=1)
-        photo, detector = random_batch(one, ours=True), our_detector(one, bool(how), preset)
-        taken = one.seconds(lambda d=detector, p=photo: list(predict(d, [p], d.mean.device, True, min_score=0.0)))
-        print(f"| {preset}, {side} px{how} | {1e3 * taken:.1f} |", flush=True)
+        model, photo = Model(our_detector(one, preset), {}, device), random_batch(one, ours=True)
+        taken = one.seconds(lambda m=model, p=photo: m.detect_prepared(p, min_score=0.0))
+        print(f"| {preset}, {side} px | {1e3 * taken:.1f} |", flush=True)
     if train and valid:
-        runs = [foodbox_run(train, valid) for _ in range(3)]
-        row = {key: statistics.median(run[key] for run in runs) for key in ("seconds", "ap", "ap50")}
-        print(f"\nStudent's run: {row['seconds']:.1f} s, AP {row['ap']:.3f}, AP50 {row['ap50']:.3f} (medians of 3).")
+        rows = [foodbox_run(train, valid) for _ in range(runs)]
+        row = {key: statistics.median(row[key] for row in rows) for key in ("seconds", "ap", "ap50")}
+        print(
+            f"\nStudent's run: {row['seconds']:.1f} s, AP {row['ap']:.3f}, AP50 {row['ap50']:.3f} (medians of {runs})."
+        )
 
 
 def ceilings(bench: Bench) -> dict[str, float]:
@@ -189,35 +198,36 @@ def calm(network: nn.Module) -> None:
         module.weight.data.fill_(0.2)  # type: ignore[operator, union-attr]
 
 
-def our_detector(bench: Bench, compiled: bool = False, preset: str = "torchvision") -> RetinaNet:
+def our_detector(bench: Bench, preset: str = "torchvision") -> RetinaNet:
     settings = apply(build(RetinaNetSettings, RetinaNet.presets[preset]), {"size": bench.size})
     detector = RetinaNet([str(i) for i in range(CLASSES)], settings).to(bench.device)
     calm(detector.to(memory_format=torch.channels_last))
-    if compiled:
-        torch.compiler.reset()
-        detector.compile()  # forward: backbone, pyramid and towers
     return detector
 
 
-def our_step(bench: Bench, batches: Iterator[Batch], compiled: bool = False) -> Callable[[], None]:
+def our_step(bench: Bench, compiled: bool = False) -> Callable[[Batch], None]:
     """The body of the loop in training/fit.py."""
-    detector, settings = our_detector(bench, compiled).train(), TrainSettings()
-    step, optimiser = TrainStep(detector), make_optimiser(detector, settings)
+    detector, settings = our_detector(bench).train(), TrainSettings()
+    step, optimiser = TrainStep(detector, compiled), make_optimiser(detector, settings)
+    learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
+    last: list[Told] = []
 
-    def call() -> None:
-        batch = next(batches).to(bench.device)
+    def call(batch: Batch) -> None:
+        batch = batch.to(bench.device)
         with torch.autocast(bench.device.type, torch.bfloat16):
-            loss = torch.stack(list(step(batch.images, batch.targets).values())).sum()
-        torch.isfinite(loss).item()  # which waits for the device
+            losses = step(batch.images, batch.targets)
         optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(step.parameters(), settings.clip)
+        torch.stack(list(losses.values())).sum().backward()
+        nn.utils.clip_grad_norm_(learning, settings.clip)
         optimiser.step()
+        last.append(Told(losses, batch))
+        if len(last) > 1:
+            last.pop(0).expect_finite(Path())
 
     return call
 
 
-def their_step(bench: Bench, batches: Iterator[Any]) -> Callable[[], None]:
+def their_step(bench: Bench) -> Callable[[Any], None]:
     """train_one_epoch of torchvision's references/detection with --amp, and its rate for RetinaNet."""
     backbone = resnet_fpn_backbone(
         backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3,
@@ -230,8 +240,8 @@ def their_step(bench: Bench, batches: Iterator[Any]) -> Callable[[], None]:
     half = torch.float16 if bench.device.type == "cuda" else torch.bfloat16
     scaler = torch.amp.GradScaler(bench.device.type, enabled=half == torch.float16)
 
-    def call() -> None:
-        images, targets = next(batches)
+    def call(batch: Any) -> None:
+        images, targets = batch
         images = [image.to(bench.device) for image in images]
         targets = [{key: value.to(bench.device) for key, value in target.items()} for target in targets]
         with torch.autocast(bench.device.type, half):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from foodbox.data.page import page
 from foodbox.data.parts import part_of, read_labels, read_parts, saved_parts
 from foodbox.data.report import AnchorReach, Report, anchor_reach, boxes_in_input
 from foodbox.detectors import DETECTORS
-from foodbox.detectors.base import Detector, DetectorSettings
+from foodbox.detectors.base import Detector, DetectorSettings, Outputs
 from foodbox.errors import UsageError
 from foodbox.evaluation.scores import SURE, Scores, score
 from foodbox.evaluation.starthon import prediction_file
@@ -34,7 +35,8 @@ from foodbox.inference import export as exporting
 from foodbox.inference import runtime
 from foodbox.inference.output import DetectionWriter, find_all
 from foodbox.inference.predict import half_precision_pays, pick_device, predict, predict_photos
-from foodbox.records import Dataset, Detections, Finding, Photo, Target
+from foodbox.inference.replay import Replayed
+from foodbox.records import Batch, Dataset, Detections, Finding, Photo, Target
 from foodbox.training.fit import fit
 from foodbox.training.run_folder import RunFolder
 from foodbox.weights import pretrained
@@ -282,6 +284,10 @@ class Model:
         self.device = pick_device(device)
         self._half = half_precision_pays(self.device)
         self.detector = detector.to(self.device).eval().requires_grad_(False)
+        self._one_at_a_time = threading.Lock()
+        self._network: Callable[..., Outputs] = self.detector
+        if self.device.type == "cuda" and detector.one_stage:  # photos that come one by one are of few sizes
+            self._network = Replayed(self.detector, self.device, (*detector.parameters(), *detector.buffers()))
         self.run = run
 
     @property
@@ -308,7 +314,12 @@ class Model:
             regions = proposals.find(image, search) if known is None else proposals.of_photo(known, search)
             item = (pixels, Target(), frame, proposals.in_input(regions, frame))
         batch = Collate(self.detector.preprocessing)([item])
-        return next(predict(self.detector, [batch], self.device, self._half, min_score))
+        return self.detect_prepared(batch, min_score)[0]
+
+    def detect_prepared(self, batch: Batch, min_score: float = SURE) -> list[Detections]:
+        """`detect` over photos that are prepared and put together already (data/loader.py), in their order."""
+        with self._one_at_a_time:  # what a GPU repeats overwrites what it gave
+            return list(predict(self.detector, [batch], self.device, self._half, min_score, network=self._network))
 
     def detect_many(
         self, photos: Sequence[Photo], min_score: float = SURE, progress: Callable[[int], None] = lambda count: None

@@ -19,8 +19,8 @@ DESCRIPTION = """foodbox finds the food in your own photos: photos and boxes in,
 
   foodbox demo                                          see it learn on drawn tables
   foodbox check PHOTOS                                  what is wrong with your photos and labels
-  foodbox train PHOTOS --epochs 10                      train on your photos
-  foodbox compare PHOTOS --epochs 10                    which detector is best for your photos
+  foodbox train PHOTOS                                  train on your photos
+  foodbox compare PHOTOS                                which detector is best for your photos
   foodbox evaluate runs/retinanet-1/best.safetensors PHOTOS
   foodbox detect runs/retinanet-1/best.safetensors lunch.jpg
   foodbox export runs/retinanet-1/best.safetensors      the same model, faster on a CPU

@@ -60,7 +60,9 @@ class TrainSettings(BaseModel):
     fit_anchors: bool = Field(False, description="Take the anchors that fit the boxes of PHOTOS best.")
 
     # How.
-    epochs: int = Field(10, ge=1, description="How often each photo is seen.")
+    epochs: int | None = Field(
+        None, ge=1, description="How often each photo is seen; else 10 to 100, more where photos are few."
+    )
     time: Annotated[str, AfterValidator(_duration)] | None = Field(
         None, description="Instead of epochs: train until this time is used up, such as 90s, 15m or 2h."
     )
@@ -89,6 +91,10 @@ class TrainSettings(BaseModel):
     cache: Literal["memory", "disk", "none"] = Field(
         "memory", description="Where decoded training photos are kept: memory (1 GB at most), disk (used again), none."
     )
+    gpu_step: Literal["auto", "plain", "replayed", "compiled"] = Field(
+        "auto",
+        description="How a CUDA GPU gets its steps: replayed is best for light networks, compiled for long runs.",
+    )
     device: str | None = Field(None, description="cpu, cuda, mps; the best there is if not given.")
 
     @property
@@ -105,6 +111,11 @@ class TrainSettings(BaseModel):
 def batch_size_for(photos: int) -> int:
     """Photos a step, so that an epoch has some sixty steps: few photos teach more in many small steps than in few."""
     return min(8, max(2, photos // 60))
+
+
+def epochs_for(photos: int) -> int:
+    """How often each photo is seen: ten times, and few photos as often as gives them the time of 250."""
+    return min(100, max(10, 2500 // photos))
 
 
 def setting_names(settings: BaseModel) -> list[str]:

@@ -312,13 +312,24 @@ class Target:
 
     def to(self, device: torch.device | str) -> Target:
         masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
-        return Target(self.boxes.to(device), self.labels.to(device), masks)
+        boxes, labels = (part.to(device, non_blocking=True) for part in (self.boxes, self.labels))
+        return Target(boxes, labels, masks)
+
+    def pin_memory(self) -> Target:
+        """Where a GPU fetches from without the CPU waiting for it; torch's loaders call it."""
+        return Target(*(None if part is None else part.pin_memory() for part in (self.boxes, self.labels, self.masks)))  # type: ignore[arg-type]
 
 
-def stack_targets(targets: list[Target]) -> tuple[Tensor, Tensor]:
-    """B targets → boxes [B, M, 4] and labels [B, M], each photo's filled up with at least one empty box of class 0."""
+def stack_targets(targets: list[Target], multiple: int = 1) -> tuple[Tensor, Tensor]:
+    """B targets → boxes [B, M, 4] and labels [B, M], each photo's filled up with at least one empty box of class 0.
+
+    Args:
+        multiple: M is one of this.
+    """
     boxes = pad_sequence([F.pad(target.boxes, (0, 0, 0, 1)) for target in targets], batch_first=True)
-    return boxes, pad_sequence([F.pad(target.labels, (0, 1)) for target in targets], batch_first=True)
+    labels = pad_sequence([F.pad(target.labels, (0, 1)) for target in targets], batch_first=True)
+    more = -boxes.shape[1] % multiple
+    return F.pad(boxes, (0, 0, 0, more)), F.pad(labels, (0, more))
 
 
 @dataclass
@@ -345,6 +356,10 @@ class KeptMaps:
 
     def to(self, device: torch.device | str) -> KeptMaps:
         return KeptMaps([_moved(m, device) for m in self.maps], self.height, self.width)
+
+    def pin_memory(self) -> KeptMaps:
+        """As `Target.pin_memory`."""
+        return KeptMaps([m.pin_memory() for m in self.maps], self.height, self.width)
 
 
 def _moved(images: Tensor, device: torch.device | str) -> Tensor:
@@ -378,6 +393,12 @@ class Batch:
         targets = [target.to(device) for target in self.targets]
         images = self.images.to(device) if isinstance(self.images, KeptMaps) else _moved(self.images, device)
         return Batch(images, targets, self.frames, proposals)
+
+    def pin_memory(self) -> Batch:
+        """As `Target.pin_memory`."""
+        proposals = None if self.proposals is None else self.proposals.pin_memory()
+        targets = [target.pin_memory() for target in self.targets]
+        return Batch(self.images.pin_memory(), targets, self.frames, proposals)
 
     def __len__(self) -> int:
         return len(self.frames)

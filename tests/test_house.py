@@ -14,8 +14,8 @@ from foodbox.data.augment import Augmentation
 from foodbox.data.loader import training_loader
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
-from foodbox.training.fit import TrainStep
 from foodbox.training.optimiser import make_optimiser
+from foodbox.training.step import TrainStep
 
 ROOT = Path(foodbox.__file__).parent
 FLOORS = {

@@ -15,7 +15,7 @@ from typing import Any
 from foodbox import api, config
 from foodbox.comparison import page, trial
 from foodbox.comparison.results import Comparison, Trial
-from foodbox.config import TrainSettings
+from foodbox.config import TrainSettings, epochs_for
 from foodbox.console import say
 from foodbox.data.parts import read_parts
 from foodbox.drawing.boxes import draw_truth
@@ -98,7 +98,7 @@ def compare(
     shown = _shown(valid_part)
     result = Comparison(
         folder, str(photos), len(train_part), len(valid_part), sum(int((~p.ignore).sum()) for p in valid_part),
-        train_part.names, chosen.budget, chosen.epochs, plan.detectors, [],
+        train_part.names, chosen.budget, chosen.epochs or epochs_for(len(train_part)), plan.detectors, [],
     )  # fmt: skip
     say(f"Comparing {', '.join(plan.detectors)}: {result.budget} each on {train_part}; in {folder}.")
     done = {detector: Trial.read(folder / detector / trial.RESULT) for detector in plan.detectors}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -104,10 +105,14 @@ class Shuffled(Sampler[list[tuple[int, int]]]):
 
     Args:
         part: (which, of how many) processes that share the batches; each gets as many.
+        whole: the last batch has as many photos as the others: some of the epoch's first once more.
     """
 
-    def __init__(self, photos: Sequence[Photo], batch_size: int, seed: int, part: tuple[int, int] = (0, 1)) -> None:
+    def __init__(
+        self, photos: Sequence[Photo], batch_size: int, seed: int, part: tuple[int, int] = (0, 1), whole: bool = False
+    ) -> None:
         self.upright = [photo.height > photo.width for photo in photos]
+        self.whole = whole
         self.batch_size = batch_size
         self.seed = seed
         self.part = part
@@ -126,6 +131,8 @@ class Shuffled(Sampler[list[tuple[int, int]]]):
             whole = len(alike) // self.batch_size * self.batch_size
             batches += [alike[i : i + self.batch_size] for i in range(0, whole, self.batch_size)]
             rest += alike[whole:]
+        if self.whole:
+            rest += itertools.islice(itertools.cycle(order), -len(rest) % self.batch_size)
         batches += [rest[i : i + self.batch_size] for i in range(0, len(rest), self.batch_size)]
         draw.shuffle(batches)
         number, processes = self.part
@@ -144,6 +151,7 @@ def training_loader(
     cache: Literal["memory", "disk", "none"] = "memory",
     masks: bool = False,
     search: SelectiveSearch | None = None,
+    whole: bool = False,
 ) -> DataLoader[Item]:
     """One epoch's batches each time it is iterated over; say which by `loader.batch_sampler.epoch`.
 
@@ -151,6 +159,7 @@ def training_loader(
         cache: where decoded photos are kept from one epoch to the next; on the disk from one run to the next, too.
         masks: targets have masks, from the photos' outlines.
         search: batches have proposals that are found so.
+        whole: all batches have as many photos, some of them twice.
 
     Raises:
         FoodboxError: the disk has not enough room for them.
@@ -160,7 +169,7 @@ def training_loader(
         items.cache = DiskCache([photo.path for photo in photos], items.sizes, items.antialias)
     else:
         items.cache = MemoryCache(KEPT_BYTES // max(1, workers) if cache == "memory" else 0)
-    return _loader(items, Shuffled(photos, batch_size, seed, part), workers)
+    return _loader(items, Shuffled(photos, batch_size, seed, part, whole), workers)
 
 
 def photo_loader(
@@ -188,6 +197,7 @@ def _loader(
         batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=workers,
         persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
         collate_fn=Collate(items.preprocessing),
     )
 

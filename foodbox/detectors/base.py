@@ -16,6 +16,11 @@ from foodbox.ops.masks import crop_masks
 from foodbox.ops.nms import nms_by_group
 from foodbox.records import Batch, Detections, Frame, KeptMaps, Preprocessing, SelectiveSearch, Target, no_boxes
 
+SIZES_KEPT = 16
+"""Of how many sizes of input a detector keeps the anchors: on a photo of 1333 x 800 px there are 3 MB."""
+Device = torch.device | None
+Grids = list[Any] | None
+"""Rows and columns of each of a network's maps, where they are known."""
 Outputs = dict[str, Tensor]
 """What `forward` gives: plain tensors by name, so that a detector exports and compiles."""
 
@@ -40,6 +45,7 @@ class Detector(nn.Module, ABC):
         needs_masks: it learns from masks: targets have them, and photos with boxes only are refused.
         needs_proposals: it gets regions from outside: `forward(images, proposals)` and `losses(images, targets,
             proposals)` with proposals [B, R, 4] in the input's pixels, and `settings.search` says how they are found.
+        replays: `losses` never waits for the device, so that a GPU can repeat it by itself (inference/replay.py).
         one_stage: `forward` is the network alone; a two-stage detector selects boxes there too, and is not exported.
         has_maps: it takes a backbone's maps in the images' place (`backbone_maps`).
         names: the classes, in the order of the labels.
@@ -52,6 +58,7 @@ class Detector(nn.Module, ABC):
     needs_masks: ClassVar[bool] = False
     needs_proposals: ClassVar[bool] = False
     one_stage: ClassVar[bool] = True
+    replays: ClassVar[bool] = False
     has_maps: ClassVar[bool] = True
     backbone: Any  # a module of foodbox.layers with its maps' `channels`
 
@@ -63,6 +70,7 @@ class Detector(nn.Module, ABC):
         self.std: Tensor
         self.register_buffer("mean", self._channels(self.preprocessing.mean), persistent=False)
         self.register_buffer("std", self._channels(self.preprocessing.std), persistent=False)
+        self._anchors: dict[tuple[Any, ...], Tensor] = {}
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -134,10 +142,12 @@ class Detector(nn.Module, ABC):
         groups = photo * len(self.names) + labels[photo, place]
         kept = nms_by_group(boxes[photo, place], scores[photo, place], groups, nms_iou)
         photo, place = photo[kept], place[kept]
-        rows = (place[photo == i][:most] for i in range(len(frames)))
+        columns = photo, scores[photo, place], labels[photo, place], *boxes[photo, place].unbind(-1)
+        found = torch.stack([column.float() for column in columns], dim=1).cpu()  # a GPU is waited for once
+        rows = (found[found[:, 0] == i, 1:][:most] for i in range(len(frames)))
         return [
-            self._in_photo(frame, boxes[i, mine], scores[i, mine], labels[i, mine])
-            for i, (frame, mine) in enumerate(zip(frames, rows, strict=True))
+            self._in_photo(frame, mine[:, 2:], mine[:, 0], mine[:, 1].long())
+            for frame, mine in zip(frames, rows, strict=True)
         ]
 
     def over_threshold(self, outputs: Outputs, frames: list[Frame], threshold: float) -> list[Detections]:
@@ -176,9 +186,26 @@ class Detector(nn.Module, ABC):
         return detections.keep(area(detections.boxes) > 0)
 
     @classmethod
-    def anchors_of(cls, settings: Any, height: int, width: int) -> Tensor:
+    def anchors_of(cls, settings: Any, height: int, width: int, grids: Grids = None, on: Device = None) -> Tensor:
         """The anchors [A, 4] on an input of height x width pixels; [0, 4] for a detector without any."""
-        return no_boxes()
+        return no_boxes().to(on)
+
+    def anchors_at(self, images: Tensor, grids: Grids = None) -> Tensor:
+        """`anchors_of` inputs of the images' size, on their device: [A, 4].
+
+        Those of the first sizes are kept: a GPU would have to be waited for while they are brought there.
+        """
+        height, width = images.shape[2:]
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+            return self.anchors_of(self.settings, height, width, grids, images.device)
+        key = self.settings, height, width, images.device
+        if key not in self._anchors:
+            with torch.inference_mode(False):  # training may be next to use them
+                anchors = self.anchors_of(self.settings, height, width, grids, images.device)
+            if len(self._anchors) == SIZES_KEPT:
+                return anchors
+            self._anchors[key] = anchors
+        return self._anchors[key]
 
     @classmethod
     def anchor_choices(cls, settings: Any, boxes: Tensor) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
-from foodbox.detectors.base import Detector, DetectorSettings, Outputs
+from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.errors import UsageError
 from foodbox.layers import roi_heads
 from foodbox.layers.heads import Norm, RPNHead
@@ -187,19 +187,18 @@ class FasterRCNN(Detector):
     def rpn(self, maps: list[Tensor], images: Tensor) -> Outputs:
         """A score and a box for each anchor: rpn_logits [B, A], rpn_deltas [B, A, 4], anchors [A, 4], levels [L]."""
         logits, deltas = zip(*(self.rpn_head(features) for features in maps), strict=True)
-        anchors = self.anchors_of(self.settings, images.shape[2], images.shape[3], [x.shape[2:] for x in maps])
         return {
             "rpn_logits": torch.cat(logits, dim=1),  # [B, A]
             "rpn_deltas": torch.cat(deltas, dim=1),  # [B, A, 4]
-            "anchors": anchors.to(images.device),
+            "anchors": self.anchors_at(images, [level.shape[2:] for level in maps]),
             "levels": torch.tensor([level.shape[1] for level in logits]),
         }
 
     @classmethod
-    def anchors_of(cls, settings: Any, height: int, width: int, grids: list[Any] | None = None) -> Tensor:
+    def anchors_of(cls, settings: Any, height: int, width: int, grids: Grids = None, on: Device = None) -> Tensor:
         """Section 3.1.1, "Anchors", and FPN section 4.1: one size a level, three ratios. → [A, 4] in pixels."""
         s, shape, whole = settings, (height, width), settings.anchor_places == "torchvision"
-        return pyramid_anchors(s.anchor_sizes, _strides(s), s.anchor_scales, s.anchor_ratios, shape, grids, whole)
+        return pyramid_anchors(s.anchor_sizes, _strides(s), s.anchor_scales, s.anchor_ratios, shape, grids, whole, on)
 
     @classmethod
     def anchor_choices(cls, settings: FasterRCNNSettings, boxes: Tensor) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from foodbox.detectors.base import Detector, DetectorSettings, Outputs
+from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.layers.backbones import Backbone
 from foodbox.layers.heads import per_anchor
 from foodbox.layers.mlfpn import MLFPN, UnitNorm, Variant, scale_sides
@@ -197,11 +197,11 @@ class M2Det(Detector):
         return {
             "logits": torch.cat(logits, 1).float(),  # [B, A, values]
             "deltas": torch.cat(deltas, 1).float(),  # [B, A, 4]
-            "anchors": self.anchors_of(self.settings, images.shape[2], images.shape[3]).to(images.device),
+            "anchors": self.anchors_at(images),
         }
 
     @classmethod
-    def anchors_of(cls, settings: M2DetSettings, height: int, width: int) -> Tensor:
+    def anchors_of(cls, settings: Any, height: int, width: int, grids: Grids = None, on: Device = None) -> Tensor:
         """Section 3.2: six default boxes a place, two sizes of square and each ratio lying and upright. → [A, 4].
 
         Sizes are shares of the side for which the photos are prepared, so that padding makes no box larger.
@@ -216,7 +216,7 @@ class M2Det(Detector):
             step = height / high, width / wide
             if s.variant != "paper" and (height, width, s.scales) == (size, size, 6) and size in STEPS:
                 step = (STEPS[size][scale],) * 2
-            found.append(grid_anchors(shapes, high, wide, step))
+            found.append(grid_anchors(shapes.to(on), high, wide, step))
         return torch.cat(found)
 
     @classmethod

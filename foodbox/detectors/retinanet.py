@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from foodbox.detectors.base import Detector, DetectorSettings, Outputs
+from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.layers.backbones import Backbone
 from foodbox.layers.heads import Tower, TowerInit, TowerNorm, per_anchor
 from foodbox.layers.pyramids import FeaturePyramid
@@ -22,7 +22,7 @@ from foodbox.ops.anchor_fitting import pyramid_choices
 from foodbox.ops.anchors import pyramid_anchors
 from foodbox.ops.coding import decode_centre, decode_corner, encode_centre, encode_corner
 from foodbox.ops.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
-from foodbox.ops.matching import BACKGROUND, match, overlaps
+from foodbox.ops.matching import BACKGROUND, match, only, overlaps
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
 Side = Annotated[float, Field(gt=0)]
@@ -142,6 +142,7 @@ class RetinaNet(Detector):
         "torchvision_v2": TORCHVISION_V1 | V2,
         "keras": KERAS,
     }
+    replays = True
     settings: RetinaNetSettings
 
     def __init__(self, names: list[str], settings: RetinaNetSettings) -> None:
@@ -179,20 +180,19 @@ class RetinaNet(Detector):
         levels = self.pyramid(self.backbone_maps(images))  # 5 x [B, channels, H / 2^l, W / 2^l]
         logits = [per_anchor(self.class_tower(level), self.values) for level in levels]
         deltas = [per_anchor(self.box_tower(level), 4) for level in levels]
-        anchors = self.anchors_of(self.settings, images.shape[2], images.shape[3], [x.shape[2:] for x in levels])
         return {
             "logits": torch.cat(logits, dim=1).float(),  # [B, A, K]
             "deltas": torch.cat(deltas, dim=1).float(),  # [B, A, 4]
-            "anchors": anchors.to(images.device),
+            "anchors": self.anchors_at(images, [level.shape[2:] for level in levels]),
             "levels": torch.tensor([level.shape[1] for level in logits]),
         }
 
     @classmethod
-    def anchors_of(cls, settings: RetinaNetSettings, height: int, width: int, grids: list[Any] | None = None) -> Tensor:
+    def anchors_of(cls, settings: Any, height: int, width: int, grids: Grids = None, on: Device = None) -> Tensor:
         """Section 4, "Anchors": sizes 32² to 512² on P3 to P7, three ratios and three scales. → [A, 4] in pixels."""
         s, strides, whole = settings, [2**level for level in range(3, 8)], settings.anchor_places == "torchvision"
         shape = (height, width)
-        return pyramid_anchors(s.anchor_sizes, strides, s.anchor_scales, s.anchor_ratios, shape, grids, whole)
+        return pyramid_anchors(s.anchor_sizes, strides, s.anchor_scales, s.anchor_ratios, shape, grids, whole, on)
 
     @classmethod
     def anchor_choices(cls, settings: RetinaNetSettings, boxes: Tensor) -> list[dict[str, Any]]:
@@ -221,22 +221,25 @@ class RetinaNet(Detector):
 
         counted = (found | (matched == BACKGROUND)).float()
         label = labels.gather(1, answer)  # [B, A]
-        box = boxes.gather(1, answer[..., None].expand(-1, -1, 4))[found]  # [P, 4], P matched anchors
-        box_loss = self._box_loss(deltas[found], box, anchors.expand(len(targets), -1, -1)[found])
+        some = only(found)  # of P anchors: the matched ones, or all, of which the others then weigh nothing
+        box = boxes.gather(1, answer[..., None].expand(-1, -1, 4))  # [B, A, 4]
+        anchor = anchors.expand_as(box)[some]  # [P, 4]
+        box = torch.where(found[some][..., None], box[some], anchor)  # [P, 4]
+        box_loss = self._box_loss(deltas[some], box, anchor)  # [P]
 
         positives = found.sum(1)  # [B]
         if s.loss_per == "photo":
             weight = 1 / positives.clamp(min=1) / len(targets)
         else:
             weight = 1 / positives.sum().clamp(min=1).expand_as(positives)
-        at_found = weight[:, None].expand_as(answer)[found]  # [P]
+        at_found = (weight[:, None] * found)[some]  # [P]
 
         score_loss = (self._score_loss(logits, label, found, counted) * weight[:, None]).sum()
         parts = {"boxes": (box_loss * at_found).sum() * s.box_weight}
         if s.scores == "sigmoid":
             return {"classes": score_loss} | parts
-        which = F.cross_entropy(logits[..., 1:][found], label[found], reduction="none")  # [P]
-        return {"objectness": score_loss, "classes": (which * at_found).sum()} | parts
+        which = logits[..., 1:][some].log_softmax(-1).gather(-1, label[some][..., None])[..., 0]  # [P]
+        return {"objectness": score_loss, "classes": -(which * at_found).sum()} | parts
 
     def _score_loss(self, logits: Tensor, label: Tensor, found: Tensor, counted: Tensor) -> Tensor:
         """Equation 5 for every anchor: [B, A]. Anchors between the two IoU bounds count nothing."""

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from foodbox.detectors.base import Detector, DetectorSettings, Outputs
+from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.errors import UsageError
 from foodbox.layers.backbones import Backbone
 from foodbox.layers.heads import Norm, per_anchor
@@ -192,20 +192,20 @@ class SSD(Detector):
         return {
             "logits": torch.cat(logits, dim=1).float(),  # [B, A, 1 + K]
             "deltas": torch.cat(deltas, dim=1).float(),  # [B, A, 4]
-            "anchors": self.anchors_of(self.settings, images.shape[2], images.shape[3]).to(images.device),
+            "anchors": self.anchors_at(images),
         }
 
     # -- Default boxes: section 2.2, "Choosing scales and aspect ratios for default boxes" --------------------------
 
     @classmethod
-    def anchors_of(cls, settings: SSDSettings, height: int, width: int) -> Tensor:
+    def anchors_of(cls, settings: Any, height: int, width: int, grids: Grids = None, on: Device = None) -> Tensor:
         """The default boxes on an input of height x width pixels: [A, 4]; 8732 on SSD300."""
         places = [(math.ceil(height / stride), math.ceil(width / stride)) for stride in _strides(settings)]
         for _, _, *shape in EXTRAS[settings.layout]:
             places.append((size_after(places[-1][0], *shape), size_after(places[-1][1], *shape)))
         found = []
         for i, (rows, columns) in enumerate(places):
-            cell = _shapes(settings, i) * torch.tensor([width, height, width, height])
+            cell = (_shapes(settings, i) * torch.tensor([width, height, width, height])).to(on)
             step = (settings.steps[i],) * 2 if settings.steps else (height / rows, width / columns)
             found.append(grid_anchors(cell, rows, columns, step))
         return torch.cat(found)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from foodbox.detectors.base import Detector, DetectorSettings, Outputs
+from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.layers.backbones import Backbone
 from foodbox.layers.darknet import SLOPE, TINY, DarknetHead, DarknetNorm
 from foodbox.layers.heads import per_anchor
@@ -171,7 +171,7 @@ class YOLO(Detector):
         strides = [torch.full((part.shape[1], 1), stride) for part, stride in zip(values, STRIDES, strict=False)]
         return {
             "values": torch.cat(values, dim=1).float(),  # [B, A, 5 + K]
-            "anchors": self.anchors_of(self.settings, images.shape[2], images.shape[3], grids).to(images.device),
+            "anchors": self.anchors_at(images, grids),
             "strides": torch.cat(strides).to(images.device),
             "grids": torch.tensor(grids, device=images.device),
         }
@@ -179,12 +179,12 @@ class YOLO(Detector):
     # -- Bounding box prediction: section 2.1 -----------------------------------------------------------------------
 
     @classmethod
-    def anchors_of(cls, settings: YOLOSettings, height: int, width: int, grids: list[Any] | None = None) -> Tensor:
+    def anchors_of(cls, settings: Any, height: int, width: int, grids: Grids = None, on: Device = None) -> Tensor:
         """The priors in the middle of each cell: [A, 4] in pixels."""
         scales = len(settings.head_widths)
         half = torch.tensor(settings.priors).view(scales, -1, 2).flip(0) / 2  # [S, priors, 2], the coarsest scale first
         grids = grids or [(math.ceil(height / stride), math.ceil(width / stride)) for stride in STRIDES[:scales]]
-        cells = torch.cat((-half, half), dim=-1)  # [S, priors, 4]
+        cells = torch.cat((-half, half), dim=-1).to(on)  # [S, priors, 4]
         levels = zip(cells, grids, STRIDES, strict=False)
         return torch.cat([grid_anchors(cell, rows, columns, (s, s)) for cell, (rows, columns), s in levels])
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
 from foodbox.data.loader import PHOTOS_AT_ONCE, photo_loader
-from foodbox.detectors.base import Detector
+from foodbox.detectors.base import Detector, Outputs
 from foodbox.errors import UsageError
 from foodbox.records import Batch, Detections, Photo
 
@@ -60,11 +60,12 @@ def half_precision_pays(device: torch.device) -> bool:
 @torch.inference_mode()
 def predict(
     detector: Detector,
-    batches: Sequence[Batch] | Iterator[Batch],
+    batches: Iterable[Batch],
     device: torch.device,
     half: bool,
     min_score: float | None = None,
     progress: Callable[[int], None] = lambda count: None,
+    network: Callable[..., Outputs] | None = None,
 ) -> Iterator[Detections]:
     """Detections of every photo of the batches, in their order.
 
@@ -72,11 +73,13 @@ def predict(
         half: run the network in bfloat16.
         min_score: instead of the detector's own score threshold.
         progress: called after each batch with the number of its photos.
+        network: what runs the detector's `forward`, if not it itself (replay.py).
     """
     detector.eval()
+    network = network or detector
     for batch in batches:
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            outputs = detector(*batch.to(device).inputs)
+            outputs = network(*batch.to(device).inputs)
         with one_thread():
             found = detector.decode(outputs, batch.frames, min_score)
         yield from found

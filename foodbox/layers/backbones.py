@@ -70,13 +70,13 @@ class Backbone(nn.Module):
                 module.negative_slope = leaky_slope
         self.channels: list[int] = [self.body.feature_info.channels()[i] for i in maps]
         self._levels = maps
+        fold_norms(self.body, torch.zeros(1, 3, 64, 64))
         for module in batch_norms(self):
             module.eps = batch_norm_eps
             if frozen_batch_norm:
                 module.requires_grad_(False)
         self.freeze(frozen_stages)
         self._rest_behind(self.body.feature_info.info[maps[-1]]["module"])
-        fold_norms(self.body, torch.zeros(1, 3, 64, 64))
         self._last_stage = _behind(self.body, self.body.feature_info.info[maps[-2]]["module"]) if maps[1:] else ()
         last = self.body.feature_info.info[-1]["module"]
         if expansion and last.endswith(".conv_pwl"):  # what makes the last map narrow is not asked

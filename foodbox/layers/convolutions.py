@@ -66,6 +66,8 @@ class FoldedConv(nn.Conv2d):
             bias = shift if self.bias is None else shift + self.bias * scale
             return self.weight * scale.view(-1, 1, 1, 1), bias
 
+        if torch.compiler.is_compiling():  # the compiler does not look into what is asked for below
+            return folded()
         kind = self.weight.device.type  # "meta" has no autocast to ask for
         autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         if any(parameter.requires_grad for parameter in own) or not autocast:

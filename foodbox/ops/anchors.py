@@ -59,6 +59,7 @@ def pyramid_anchors(
     shape: tuple[int, int],
     grids: Sequence[Sequence[int]] | None = None,
     whole: bool = False,
+    device: torch.device | None = None,
 ) -> Tensor:
     """The anchors of a pyramid, level by level: RetinaNet section 4, "Anchors", and FPN section 4.1.
 
@@ -76,6 +77,6 @@ def pyramid_anchors(
     for i, (size, step) in enumerate(zip(sizes, strides, strict=True)):
         rows, columns = grids[i] if grids else [math.ceil(side / step) for side in shape]
         stride = (shape[0] // rows, shape[1] // columns) if whole else (step, step)
-        cell = cell_anchors(size, scales, ratios, whole_pixels=whole)
+        cell = cell_anchors(size, scales, ratios, whole_pixels=whole).to(device)
         found.append(grid_anchors(cell, rows, columns, stride, offset=0.0 if whole else 0.5))
     return torch.cat(found)

@@ -1,5 +1,7 @@
 """Which anchor is answerable for which box."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,14 @@ def overlaps(boxes: Tensor, anchors: Tensor) -> Tensor:
     See `stack_targets`, which fills up, and `match`, which takes what comes out.
     """
     return iou(boxes, anchors[None]).masked_fill_((area(boxes) <= 0)[..., None], -1.0)
+
+
+def only(found: Tensor) -> Any:
+    """What indexes the anchors that took a box, bool [B, A], in tensors [B, A, ...]: → [P, ...], or all: [B, A, ...].
+
+    The CPU saves the work on the others. Elsewhere that is cheaper than to wait until the device has counted them.
+    """
+    return found if found.device.type == "cpu" else ...
 
 
 def match(iou: Tensor, high: float, low: float, keep_best: bool = False) -> Tensor:

@@ -7,46 +7,33 @@ import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
-from torch import Tensor, nn
+from torch import Tensor
 
-from foodbox.config import TrainSettings, batch_size_for
+from foodbox.config import TrainSettings, batch_size_for, epochs_for
 from foodbox.console import progress_bar, say
 from foodbox.data.augment import Augmentation
 from foodbox.data.loader import PHOTOS_AT_ONCE, Shuffled, photo_loader, training_loader
 from foodbox.detectors.base import Detector
-from foodbox.errors import FoodboxError
 from foodbox.evaluation.scores import Scores, score
 from foodbox.inference.predict import default_workers, half_precision_pays, pick_device, predict
-from foodbox.records import Batch, Dataset, Detections, Target
+from foodbox.records import Batch, Dataset, Detections, KeptMaps, Target
 from foodbox.training.feature_cache import freeze, kept_loader
 from foodbox.training.optimiser import make_optimiser, set_rate
-from foodbox.training.outlook import outlook
 from foodbox.training.run_folder import Progress, RunFolder, load_optimiser, optimiser_tensors
+from foodbox.training.step import Told, TrainStep, replayed, way_of
+from foodbox.training.words import epoch_line, outlook
 from foodbox.weights.model_file import save_model
 
 SCORING = 4
 """Where the time is given, epochs go unscored until training has taken this many times as long as scoring."""
 DRAWING = 30.0
 """Seconds from one drawing of curves and samples to the next: of epochs that take a few seconds, some go undrawn."""
-
-
-class TrainStep(nn.Module):
-    """The detector's losses as a module's forward, which is what accelerate wraps for mixed precision and many GPUs."""
-
-    def __init__(self, detector: Detector) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, images: Tensor, targets: list[Target], *proposals: Tensor) -> dict[str, Tensor]:
-        """Pixels [B, 3, H, W] and B targets → the losses by part."""
-        return self.detector.losses(images, targets, *proposals)
 
 
 @dataclass
@@ -89,11 +76,13 @@ def fit(
     half = accelerator.mixed_precision == "bf16"
     workers = default_workers(device) if settings.workers is None else settings.workers
 
+    way = way_of(settings, detector, device, accelerator.num_processes)
     batch_size = settings.batch_size or batch_size_for(len(train))
+    epochs = settings.epochs or epochs_for(len(train))
     batches = training_loader(
         train.photos, detector.preprocessing, Augmentation(settings.mirror, settings.zoom, settings.colour),
         batch_size, workers, settings.seed, (accelerator.process_index, accelerator.num_processes), settings.cache,
-        detector.needs_masks, detector.search,
+        detector.needs_masks, detector.search, way != "plain",
     )  # fmt: skip
     order = batches.batch_sampler
     assert isinstance(order, Shuffled)  # which training_loader put there
@@ -117,7 +106,17 @@ def fit(
         )
     has_last_fit = type(detector).finish is not Detector.finish
     learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
-    step, optimiser = accelerator.prepare(TrainStep(detector), optimiser)
+    step, optimiser = accelerator.prepare(TrainStep(detector, way == "compiled"), optimiser)
+
+    def learn(images: Tensor | KeptMaps, targets: list[Target], *proposals: Tensor) -> dict[str, Tensor]:
+        """The losses by part; the gradients are then where the optimiser looks for them."""
+        losses: dict[str, Tensor] = step(images, targets, *proposals)
+        optimiser.zero_grad()
+        accelerator.backward(torch.stack(list(losses.values())).sum())
+        return losses
+
+    if way == "replayed":
+        learn = replayed(learn, learning, device)
     best = next((Scores(**entry["scores"]) for entry in log if entry["epoch"] == progress.best_epoch), None)
     scoring = 0.0  # seconds that the last scores took
 
@@ -127,17 +126,20 @@ def fit(
     def done(steps: int) -> float:
         """The share of the run that lies behind when so many steps do: of all steps, or of the time."""
         if settings.budget is None:
-            return steps / (settings.epochs * len(batches))
+            return steps / (epochs * len(batches))
         return agreed(seconds() / max(1e-9, settings.budget - scoring))
 
     def agreed(value: float) -> float:
         """One process's clock counts for all."""
-        return float(broadcast(torch.tensor(value, device=device)))
+        return float(broadcast(torch.tensor(value, device=device))) if accelerator.num_processes > 1 else value
 
-    sums: dict[str, Tensor | float] = {}  # of each part of the loss, since the last scores
+    sums = torch.zeros((), device=device)  # of each part of the loss, since the last scores
+    told: Told | None = None  # of the last step
     steps = first = progress.epochs * len(batches)
     scored, drawn = seconds(), -DRAWING
     ended = progress.epochs > 0 and done(steps) >= 1
+    if main and not folder.last_model.exists():  # something good to name, should the first epoch fail
+        save_model(folder.last_model, detector, config | {"epoch": 0})
     try:
         for epoch in itertools.count(progress.epochs):
             # The scores of the last epoch may have used the time up, before the last fit was made.
@@ -146,27 +148,23 @@ def fit(
             detector.train()
             order.epoch = epoch
             torch.manual_seed(hash((settings.seed, epoch)))  # of lots that losses draw; the same after going on
-            with progress_bar(f"epoch {epoch + 1} of {settings.time or settings.epochs}", len(batches)) as bar:
+            with progress_bar(f"epoch {epoch + 1} of {settings.time or epochs}", len(batches)) as bar:
                 for batch in batches:
                     set_rate(optimiser, settings, min(1.0, done(steps + 1)))
-                    batch = batch.to(device)
+                    if way != "replayed":
+                        batch = batch.to(device)
                     images, *proposals = batch.inputs
-                    losses = step(images, batch.targets, *proposals)
-                    loss = torch.stack(list(losses.values())).sum()
-                    if not abs(total := float(loss.detach())) < float("inf"):  # the weights are those of before
-                        if not folder.last_model.exists():
-                            save_model(folder.last_model, detector, config | {"epoch": 0})
-                        raise _not_finite(losses, batch, folder.last_model)
-                    optimiser.zero_grad()
-                    accelerator.backward(loss)
+                    losses = learn(images, batch.targets, *proposals)
                     accelerator.clip_grad_norm_(learning, settings.clip)
                     optimiser.step()
                     steps += 1
-                    for part, value in losses.items():
-                        sums[part] = sums.get(part, 0.0) + value.detach()
-                    bar.advance(note=f"loss {total:.3f}")
+                    before, told = told, Told(losses, batch)
+                    sums = sums + told.losses
+                    bar.advance(note=f"loss {before.expect_finite(folder.last_model):.3f}" if before else None)
                     if settings.budget is not None and done(steps) >= 1:
                         break
+            if told:
+                told.expect_finite(folder.last_model)
             ended = done(steps) >= 1
             if settings.budget is not None and not ended and agreed(seconds() - scored < SCORING * scoring):
                 continue  # short epochs of few photos: the time is for training
@@ -184,7 +182,7 @@ def fit(
                     "epoch": epoch + 1,
                     "seconds": round(seconds(), 1),
                     "learning_rate": max(group["lr"] for group in optimiser.param_groups),
-                    "losses": {part: float(value) / (steps - first) for part, value in sums.items()},
+                    "losses": dict(zip(told.parts, (sums / (steps - first)).tolist(), strict=True)) if told else {},
                     "scores": scores.to_dict(),
                 }
                 log.append(entry)
@@ -199,10 +197,10 @@ def fit(
                     if not ended:  # then they come with the report
                         folder.write_curves()
                     drawn = seconds()
-                say(_line(entry, settings))
+                say(epoch_line(entry, f"/{epochs}" if settings.time is None else f" of {settings.time}"))
                 scored = seconds()
                 scoring = scored - began
-            sums, first = {}, steps
+            sums, first = torch.zeros((), device=device), steps
             accelerator.wait_for_everyone()
     except KeyboardInterrupt:
         if not folder.best_model.exists():  # stopped within the first epoch: a model that works, if not yet a good one
@@ -249,23 +247,3 @@ def _detect(detector: Detector, batches: Any, device: torch.device, half: bool, 
     """Detections on the validation photos, unsure ones too: AP counts them, the contest's score needs one each."""
     with progress_bar("validation", photos) as bar:
         return list(predict(detector, batches, device, half, min_score=0.0, progress=bar.advance))
-
-
-def _not_finite(losses: dict[str, Tensor], batch: Batch, kept: Path) -> FoodboxError:
-    parts = ", ".join(part for part, value in losses.items() if not torch.isfinite(value))
-    photos = ", ".join(str(frame.path) for frame in batch.frames)
-    return FoodboxError(
-        f"The loss ({parts}) is no longer a finite number, at the photos {photos}. The last good model is {kept}. "
-        "Look at these photos and their boxes, or train with a lower --learning-rate."
-    )
-
-
-def _line(entry: dict[str, Any], settings: TrainSettings) -> str:
-    """One epoch in one line."""
-    losses, scores = entry["losses"], entry["scores"]
-    parts = ", ".join(f"{part} {value:.3f}" for part, value in losses.items())
-    found = {"AP": scores["ap"], "AP50": scores["ap50"], "mask AP": scores["mask_ap"], "mean IoU": scores["mean_iou"]}
-    figures = "  ".join(f"{name} {value:.3f}" for name, value in found.items() if value is not None)
-    loss = f"loss {sum(losses.values()):.3f} ({parts})"
-    end = f"/{settings.epochs}" if settings.budget is None else f" of {settings.time}"
-    return f"epoch {entry['epoch']:>3}{end}  {loss}  {figures}  {entry['seconds']:.0f} s"

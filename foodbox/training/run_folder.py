@@ -27,7 +27,7 @@ from foodbox.errors import UsageError
 from foodbox.evaluation.scores import SURE, Scores
 from foodbox.files import make_folder, write_whole
 from foodbox.records import Dataset, Detections
-from foodbox.training.outlook import outlook
+from foodbox.training.words import outlook
 
 SAMPLES = 9
 """How many validation photos samples.jpg shows: three by three, each with its truth beside what was found."""

@@ -39,6 +39,15 @@ def test_every_photo_comes_once_an_epoch(lying: int, upright: int, size: int, se
     assert len(mixed) <= 2
 
 
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 7))
+def test_whole_batches_fill_up_the_last_one(lying: int, upright: int, size: int) -> None:
+    photos = some_photos(lying, upright)
+    batches = list(Shuffled(photos, size, seed=0, whole=True))
+    assert len(batches) == math.ceil(len(photos) / size)
+    assert all(len(batch) == size for batch in batches)
+    assert {i for batch in batches for _, i in batch} == set(range(len(photos)))
+
+
 def test_each_epoch_has_its_own_order_and_says_its_number() -> None:
     sampler = Shuffled(some_photos(20, 20), 4, seed=3)
     first, again = list(sampler), list(sampler)

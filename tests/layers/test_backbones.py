@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from foodbox.errors import UsageError
 from foodbox.layers.backbones import Backbone
@@ -107,3 +108,17 @@ def test_a_backbone_without_feature_maps_is_refused() -> None:
 def test_the_keras_layout_is_for_resnets() -> None:
     with pytest.raises(UsageError, match="keras_layout is for ResNet"):
         Backbone("mobilenetv2_100", keras_layout=True)
+
+
+def test_an_epsilon_of_zero_is_never_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torchvision's first weights have it, torch 2.11 refuses it; resting norms are folded into convolutions."""
+    batch_norm = torch.nn.functional.batch_norm
+
+    def strict(*arguments: Any, **options: Any) -> Tensor:
+        assert (options.get("eps") or arguments[-1]) > 0
+        return batch_norm(*arguments, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "batch_norm", strict)
+    backbone = Backbone("resnet18", batch_norm_eps=0.0)
+    with torch.no_grad():
+        assert [x.shape[1] for x in backbone(torch.rand(1, 3, 64, 64))] == backbone.channels

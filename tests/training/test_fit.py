@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import foodbox
+from foodbox.config import epochs_for
 from foodbox.data import tables
 from foodbox.data.formats import FORMATS
 from foodbox.detectors.retinanet import RetinaNet
@@ -152,6 +153,25 @@ def test_fitted_anchors_and_another_runs_split(photos: Path, tmp_path: Path, cap
 def test_unknown_settings_are_refused_before_reading(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no setting 'epoch': did you mean 'epochs'"):
         foodbox.train(tmp_path, epoch=3)
+
+
+@pytest.mark.parametrize(
+    ("photos", "epochs"), [(1, 100), (25, 100), (26, 96), (100, 25), (249, 10), (250, 10), (40_612, 10)]
+)
+def test_few_photos_are_seen_more_often(photos: int, epochs: int) -> None:
+    assert epochs_for(photos) == epochs
+
+
+def test_without_a_number_of_epochs_the_photos_decide(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Five, as if the six photos were many, lest it takes too long; the rate falls to the end of just so many."""
+    monkeypatch.setattr(fit_module, "epochs_for", lambda count: epochs_for(100 * count) // 2)
+    run = foodbox.train(photos, runs=tmp_path, **QUICK)
+    log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in log] == [1, 2, 3, 4, 5]
+    assert log[-1]["learning_rate"] == pytest.approx(0, abs=5e-5)
+    assert "epoch   5/5  loss" in capfd.readouterr().err
 
 
 def test_a_budget_of_time_ends_the_run(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

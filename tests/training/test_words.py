@@ -1,10 +1,10 @@
-"""What a run says of a longer one, on hand-made logs."""
+"""What a run says of itself, on hand-made logs."""
 
 from typing import Any
 
 import pytest
 
-from foodbox.training.outlook import outlook
+from foodbox.training.words import outlook
 
 
 def log(*scores: float | None, masks: bool = False) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What more time would give, judged by the run that has ended."""
+"""What a run says of itself: a line an epoch, and at its end what more time would give."""
 
 from __future__ import annotations
 
@@ -9,6 +9,21 @@ ENOUGH = 4
 """Scored epochs below which a run says nothing about a longer one."""
 CHANCE = 0.01
 """Differences in AP below this are chance: the same run with another seed differs by more (docs/benchmarks.md)."""
+
+
+def epoch_line(entry: dict[str, Any], end: str) -> str:
+    """One epoch in one line.
+
+    Args:
+        entry: its entry in the log.
+        end: of how many it is.
+    """
+    losses, scores = entry["losses"], entry["scores"]
+    parts = ", ".join(f"{part} {value:.3f}" for part, value in losses.items())
+    found = {"AP": scores["ap"], "AP50": scores["ap50"], "mask AP": scores["mask_ap"], "mean IoU": scores["mean_iou"]}
+    figures = "  ".join(f"{name} {value:.3f}" for name, value in found.items() if value is not None)
+    loss = f"loss {sum(losses.values()):.3f} ({parts})"
+    return f"epoch {entry['epoch']:>3}{end}  {loss}  {figures}  {entry['seconds']:.0f} s"
 
 
 def outlook(log: Sequence[dict[str, Any]]) -> str | None:

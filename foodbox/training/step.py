@@ -1,0 +1,115 @@
+"""One training step: its losses and gradients, and the ways in which a GPU is given the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import compress
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from foodbox.config import TrainSettings
+from foodbox.detectors.base import Detector
+from foodbox.errors import FoodboxError, UsageError
+from foodbox.inference.replay import Replayed
+from foodbox.records import Batch, Target, stack_targets
+
+BOXES = 16
+"""To a multiple of this many boxes a photo's are filled up where steps are recorded or compiled by their shapes."""
+Way = Literal["plain", "replayed", "compiled"]
+
+
+class TrainStep(nn.Module):
+    """The detector's losses as a module's forward, which is what accelerate wraps for mixed precision and many GPUs.
+
+    Args:
+        compiled: by torch.compile, which takes minutes once and then makes the large networks' steps faster.
+    """
+
+    def __init__(self, detector: Detector, compiled: bool = False) -> None:
+        super().__init__()
+        self.detector = detector
+        self._compiled = torch.compile(detector.losses) if compiled else None
+
+    def forward(self, images: Tensor, targets: list[Target], *proposals: Tensor) -> dict[str, Tensor]:
+        """Pixels [B, 3, H, W] and B targets → the losses by part."""
+        if self._compiled is None:
+            return self.detector.losses(images, targets, *proposals)
+        stacked = zip(*stack_targets(targets, multiple=BOXES), strict=True)
+        return self._compiled(images, [Target(*pair) for pair in stacked], *proposals)
+
+
+def way_of(settings: TrainSettings, detector: Detector, device: torch.device, processes: int) -> Way:
+    """How steps are launched.
+
+    Unless the person says, a GPU repeats the recorded launches of a light network, whose photos are of few sizes.
+
+    Raises:
+        UsageError: it cannot be done as the person says.
+    """
+    able = device.type == "cuda" and detector.replays and settings.freeze is None and processes == 1
+    if settings.gpu_step == "auto":
+        return "replayed" if able and detector.preprocessing.fit != "shortest" else "plain"
+    if settings.gpu_step != "plain" and not able:
+        raise UsageError(
+            f"--gpu-step {settings.gpu_step} needs one CUDA GPU, a detector whose losses never wait for it, such as "
+            "retinanet, and no --freeze: leave it out."
+        )
+    return settings.gpu_step
+
+
+def replayed(
+    learn: Callable[..., dict[str, Tensor]], learning: list[nn.Parameter], device: torch.device
+) -> Callable[..., dict[str, Tensor]]:
+    """`learn` as one launch for batches of a shape that came before; batches may lie on the CPU.
+
+    Args:
+        learn: images and targets → losses; it leaves its gradients in the parameters that learn.
+    """
+
+    def slopes(images: Tensor, boxes: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], list[Tensor | None]]:
+        pairs = zip(boxes, labels, strict=True)
+        losses = learn(images.contiguous(memory_format=torch.channels_last), [Target(*pair) for pair in pairs])
+        return losses, [parameter.grad for parameter in learning]
+
+    replay = Replayed(slopes, device)
+
+    def call(images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        losses: dict[str, Tensor]
+        losses, gradients = replay(images, *stack_targets(targets, multiple=BOXES))
+        for parameter, gradient in zip(learning, gradients, strict=True):
+            parameter.grad = gradient
+        return losses
+
+    return call
+
+
+class Told:
+    """A step's loss on its way to the CPU. It is looked at after the next step, so that no GPU waits for more work."""
+
+    def __init__(self, losses: dict[str, Tensor], batch: Batch) -> None:
+        self.parts = list(losses)
+        self.losses = torch.stack(list(losses.values())).detach()
+        self._frames = batch.frames
+        on_gpu = self.losses.is_cuda
+        self._loss = self.losses.sum().to("cpu", non_blocking=on_gpu)
+        self._there = torch.cuda.current_stream(self.losses.device).record_event() if on_gpu else None
+
+    def expect_finite(self, kept: Path) -> float:
+        """The loss.
+
+        Raises:
+            FoodboxError: it is not finite; `kept` is the last good model.
+        """
+        if self._there is not None:
+            self._there.synchronize()
+        if abs(total := float(self._loss)) < float("inf"):
+            return total
+        parts = ", ".join(compress(self.parts, (~torch.isfinite(self.losses)).tolist()))
+        photos = ", ".join(str(frame.path) for frame in self._frames)
+        raise FoodboxError(
+            f"The loss ({parts}) is no longer a finite number, at the photos {photos}. The last good model is {kept}. "
+            "Look at these photos and their boxes, or train with a lower --learning-rate."
+        )
