@@ -39,6 +39,7 @@ from foodbox.inference.replay import Replayed
 from foodbox.records import Batch, Dataset, Detections, Finding, Photo, Target
 from foodbox.training.fit import fit
 from foodbox.training.run_folder import RunFolder
+from foodbox.training.step import expect_way
 from foodbox.weights import pretrained
 from foodbox.weights.model_file import build, header_of, save_model, understand
 from foodbox.weights.transfer import put
@@ -88,7 +89,7 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     for setting in changes.keys() - set(config.setting_names(preset)):
         raise config.unknown_setting(setting, [*TrainSettings.model_fields, *config.setting_names(preset)])
     config.apply(preset, changes)
-    pick_device(chosen.device)
+    expect_way(chosen, kind, pick_device(chosen.device))
     if kind.needs_proposals:
         proposals.expect_extra()
 

@@ -348,6 +348,7 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
     "no labels": (train_on(lambda p: p.photos / "images"), 2, "no labels of a known format"),
     "no photos": (train_on(lambda p: p.file("empty/x.md", "x").parent), 2, "holds 0 photos"),
     "unknown format": (train("--format", "papyrus"), 2, "Unknown format 'papyrus'"),
+    "a GPU's step without one": (train("--device", "cpu", "--gpu-step", "compiled"), 2, "needs one CUDA GPU"),
     "box outside": (
         train_on(lambda p: p.with_label(p.first_corner("xmax"), "<xmax>9999</xmax>")), 1, "outside the photo"),
     "x2 before x1": (train_on(lambda p: p.with_label(p.first_corner("xmax"), "<xmax>-5</xmax>")), 1, "exchanged"),

@@ -42,22 +42,29 @@ class TrainStep(nn.Module):
 
 
 def way_of(settings: TrainSettings, detector: Detector, device: torch.device, processes: int) -> Way:
-    """How steps are launched.
-
-    Unless the person says, a GPU repeats the recorded launches of a light network, whose photos are of few sizes.
+    """How steps are launched: as the person says, else a GPU repeats those of light networks, whose photos are alike.
 
     Raises:
-        UsageError: it cannot be done as the person says.
+        UsageError: see `expect_way`.
     """
-    able = device.type == "cuda" and detector.replays and settings.freeze is None and processes == 1
-    if settings.gpu_step == "auto":
-        return "replayed" if able and detector.preprocessing.fit != "shortest" else "plain"
-    if settings.gpu_step != "plain" and not able:
+    expect_way(settings, type(detector), device, processes)
+    if settings.gpu_step != "auto":
+        return settings.gpu_step
+    alike = detector.preprocessing.fit != "shortest"
+    return "replayed" if alike and _is_able(settings, type(detector), device, processes) else "plain"
+
+
+def expect_way(settings: TrainSettings, kind: type[Detector], device: torch.device, processes: int = 1) -> None:
+    """Raises UsageError where steps of this kind of detector cannot be launched as the person says."""
+    if settings.gpu_step in ("replayed", "compiled") and not _is_able(settings, kind, device, processes):
         raise UsageError(
             f"--gpu-step {settings.gpu_step} needs one CUDA GPU, a detector whose losses never wait for it, such as "
             "retinanet, and no --freeze: leave it out."
         )
-    return settings.gpu_step
+
+
+def _is_able(settings: TrainSettings, kind: type[Detector], device: torch.device, processes: int) -> bool:
+    return device.type == "cuda" and kind.replays and settings.freeze is None and processes == 1
 
 
 def replayed(
