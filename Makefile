@@ -9,7 +9,7 @@ demo: $(VENV)/use
 	$(BIN)/foodbox demo
 
 test: $(VENV)/develop
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/develop
 	$(BIN)/ruff check .

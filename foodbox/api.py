@@ -287,7 +287,7 @@ class Model:
         self.detector = detector.to(self.device).eval().requires_grad_(False)
         self._one_at_a_time = threading.Lock()
         self._network: Callable[..., Outputs] = self.detector
-        if self.device.type == "cuda" and detector.one_stage:  # photos that come one by one are of few sizes
+        if self.device.type == "cuda" and detector.replays:  # photos that come one by one are of few sizes
             self._network = Replayed(self.detector, self.device, (*detector.parameters(), *detector.buffers()))
         self.run = run
 

@@ -45,7 +45,7 @@ class Detector(nn.Module, ABC):
         needs_masks: it learns from masks: targets have them, and photos with boxes only are refused.
         needs_proposals: it gets regions from outside: `forward(images, proposals)` and `losses(images, targets,
             proposals)` with proposals [B, R, 4] in the input's pixels, and `settings.search` says how they are found.
-        replays: `losses` never waits for the device, so that a GPU can repeat it by itself (inference/replay.py).
+        replays: `forward` and `losses` never wait for the device, so that a GPU can repeat them (inference/replay.py).
         one_stage: `forward` is the network alone; a two-stage detector selects boxes there too, and is not exported.
         has_maps: it takes a backbone's maps in the images' place (`backbone_maps`).
         names: the classes, in the order of the labels.

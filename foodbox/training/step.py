@@ -25,13 +25,14 @@ class TrainStep(nn.Module):
     """The detector's losses as a module's forward, which is what accelerate wraps for mixed precision and many GPUs.
 
     Args:
-        compiled: by torch.compile, which takes minutes once and then makes the large networks' steps faster.
+        compiled: by torch.compile, which takes minutes for each shape of batch, and then makes large networks' steps
+            faster. Compiled for any shape it would take as long again for each.
     """
 
     def __init__(self, detector: Detector, compiled: bool = False) -> None:
         super().__init__()
         self.detector = detector
-        self._compiled = torch.compile(detector.losses) if compiled else None
+        self._compiled = torch.compile(detector.losses, dynamic=False) if compiled else None
 
     def forward(self, images: Tensor, targets: list[Target], *proposals: Tensor) -> dict[str, Tensor]:
         """Pixels [B, 3, H, W] and B targets → the losses by part."""
