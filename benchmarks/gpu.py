@@ -2,13 +2,13 @@
 
     python benchmarks/gpu.py [TRAIN VALID] [--steps 30] [--size 800] [--batch 16] [--runs 3]
 
-After a warm-up, by the GPU's own clock: the fastest square matrix product; foodbox's training step (preset torchvision,
-the same network) as training/fit.py makes it, in bfloat16, channels last, without and with torch.compile; torchvision's
-under its reference recipe (SGD, AMP in float16, three stages trained, resting norms). Both get random square photos on
-the GPU (medians), then JPEGs of 1024 px from a folder, opened by as many processes (means, for they come in bursts).
-Then detection of one photo, as `Model.detect` makes it of prepared pixels, NMS at its worst: no candidate is under the
-threshold; and the student's run on TRAIN and VALID. Operations are those of products and convolutions, forwards and
-backwards (foodbox/evaluation/speed.py); the share is of bfloat16's ceiling, float16's too. `--device cpu --steps 1
+After a warm-up, by the GPU's own clock: the fastest square matrix product; detection of one photo, as `Model.detect`
+makes it of prepared pixels, NMS at its worst, for no candidate is under the threshold; foodbox's training step (preset
+torchvision, the same network) as training/fit.py makes it, in bfloat16, channels last, without and with torch.compile;
+torchvision's under its reference recipe (SGD, AMP in float16, three stages trained, resting norms). Both get random
+square photos on the GPU (medians), then JPEGs of 1024 px from a folder, opened by as many processes (means, for they
+come in bursts). Then the student's run on TRAIN and VALID. Operations are those of products and convolutions, forwards
+and backwards (foodbox/evaluation/speed.py); the share is of bfloat16's ceiling, float16's too. `--device cpu --steps 1
 --size 128 --batch 2` tries it without a GPU.
 """
 
@@ -97,7 +97,14 @@ def main(
     best = ceilings(bench)
     print("".join(f"| {kind} | {rate / 1e12:.1f} |\n" for kind, rate in best.items()), flush=True)
 
-    print("| training | ms a step | photos/s | GFLOP a step | share of the ceiling |\n|---|---|---|---|---|")
+    print("| detection of one photo | ms |\n|---|---|")
+    for preset, side in {"torchvision": size, "light": min(320, size)}.items():
+        one = Bench(bench.device, steps, side, batch=1)
+        model, photo = Model(our_detector(one, preset), {}, device), random_batch(one, ours=True)
+        taken = one.seconds(lambda m=model, p=photo: m.detect_prepared(p, min_score=0.0))
+        print(f"| {preset}, {side} px | {1e3 * taken:.1f} |", flush=True)
+
+    print("\n| training | ms a step | photos/s | GFLOP a step | share of the ceiling |\n|---|---|---|---|---|")
     ahead = 5 + 2 * default_workers()  # steps until what was opened before the clock ran is used up
     with tempfile.TemporaryDirectory() as folder:
         photos = draw_photos(Path(folder), PHOTOS)
@@ -117,12 +124,6 @@ def main(
                 cells = f"{1e3 * taken:.1f} | {batch / taken:.1f} | {work / 1e9:.0f}"
                 print(f"| {title}, {source} | {cells} | {work / taken / best['bfloat16']:.0%} |", flush=True)
 
-    print("\n| detection of one photo | ms |\n|---|---|")
-    for preset, side in {"torchvision": size, "light": min(320, size)}.items():
-        one = Bench(bench.device, steps, side, batch=1)
-        model, photo = Model(our_detector(one, preset), {}, device), random_batch(one, ours=True)
-        taken = one.seconds(lambda m=model, p=photo: m.detect_prepared(p, min_score=0.0))
-        print(f"| {preset}, {side} px | {1e3 * taken:.1f} |", flush=True)
     if train and valid:
         rows = [foodbox_run(train, valid) for _ in range(runs)]
         row = {key: statistics.median(row[key] for row in rows) for key in ("seconds", "ap", "ap50")}
