@@ -174,7 +174,10 @@ def random_batch(bench: Bench, ours: bool) -> Any:
 def our_batches(bench: Bench, photos: list[Photo]) -> Iterator[Batch]:
     """As `foodbox train` makes them, augmentation and all; every photo is opened anew."""
     prepared = our_detector(bench).preprocessing
-    loader = training_loader(photos, prepared, Augmentation(), bench.batch, default_workers(), seed=0, cache="none")
+    loader = training_loader(
+        photos, prepared, Augmentation(), bench.batch, default_workers(), seed=0, cache="none",
+        pinned=bench.device.type == "cuda",
+    )  # fmt: skip
     return itertools.chain.from_iterable(itertools.repeat(loader))
 
 

@@ -95,8 +95,9 @@ def main(
 def run(words: list[str]) -> dict[str, Any]:
     """`foodbox train` from the start of the process to the written model and its scores."""
     start = time.perf_counter()
-    program = Path(sys.executable).with_name("foodbox")
-    done = subprocess.run([program, "train", *words, "--json"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "foodbox.cli", "train", *words, "--json"], capture_output=True, text=True
+    )
     if done.returncode:
         raise SystemExit(f"foodbox train {' '.join(words)} failed: {done.stderr.strip().splitlines()[-1]}")
     row: dict[str, Any] = json.loads(done.stdout) | {"seconds": time.perf_counter() - start}

@@ -109,10 +109,7 @@ def foodbox_run(train: Path, valid: Path, *flags: str) -> Row:
         words += ["--epochs", str(EPOCHS), "--runs", folder, "--json", *flags]
         start = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-c", "from foodbox.cli import main; main()", "train", *words],
-            check=True,
-            capture_output=True,
-            text=True,
+            [sys.executable, "-m", "foodbox.cli", "train", *words], check=True, capture_output=True, text=True
         )
         seconds = time.perf_counter() - start
         scores = json.loads(done.stdout)

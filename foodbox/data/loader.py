@@ -152,6 +152,7 @@ def training_loader(
     masks: bool = False,
     search: SelectiveSearch | None = None,
     whole: bool = False,
+    pinned: bool = False,
 ) -> DataLoader[Item]:
     """One epoch's batches each time it is iterated over; say which by `loader.batch_sampler.epoch`.
 
@@ -160,6 +161,7 @@ def training_loader(
         masks: targets have masks, from the photos' outlines.
         search: batches have proposals that are found so.
         whole: all batches have as many photos, some of them twice.
+        pinned: batches lie where a CUDA GPU fetches them from without the CPU waiting for it.
 
     Raises:
         FoodboxError: the disk has not enough room for them.
@@ -169,7 +171,7 @@ def training_loader(
         items.cache = DiskCache([photo.path for photo in photos], items.sizes, items.antialias)
     else:
         items.cache = MemoryCache(KEPT_BYTES // max(1, workers) if cache == "memory" else 0)
-    return _loader(items, Shuffled(photos, batch_size, seed, part, whole), workers)
+    return _loader(items, Shuffled(photos, batch_size, seed, part, whole), workers, pinned)
 
 
 def photo_loader(
@@ -178,26 +180,30 @@ def photo_loader(
     batch_size: int,
     workers: int,
     search: SelectiveSearch | None = None,
+    pinned: bool = False,
 ) -> DataLoader[Item]:
-    """The photos unchanged and in their order; `search` as `training_loader` has it."""
+    """The photos unchanged and in their order; `search` and `pinned` as `training_loader` has them."""
     order = [
         [(0, i) for i in range(start, min(start + batch_size, len(photos)))]
         for start in range(0, len(photos), batch_size)
     ]
     items = PreparedPhotos(photos, preprocessing, None, search=search)
     items.cache = MemoryCache(KEPT_BYTES // max(1, workers))
-    return _loader(items, order, workers)
+    return _loader(items, order, workers, pinned)
 
 
 def _loader(
-    items: PreparedPhotos, batches: Sampler[list[tuple[int, int]]] | list[list[tuple[int, int]]], workers: int
+    items: PreparedPhotos,
+    batches: Sampler[list[tuple[int, int]]] | list[list[tuple[int, int]]],
+    workers: int,
+    pinned: bool,
 ) -> DataLoader[Item]:
     return DataLoader(
         items,
         batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=workers,
         persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pinned,
         collate_fn=Collate(items.preprocessing),
     )
 

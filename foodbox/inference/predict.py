@@ -115,5 +115,6 @@ def predict_photos(
     workers = default_workers() if workers is None else workers
     if len(photos) <= batch_size:
         workers = 0  # starting a process costs more than it saves
-    loader = photo_loader(photos, detector.preprocessing, batch_size, workers, detector.search)
+    pinned = device.type == "cuda"
+    loader = photo_loader(photos, detector.preprocessing, batch_size, workers, detector.search, pinned)
     yield from predict(detector, loader, device, half, min_score, progress)  # type: ignore[arg-type]

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foodbox.ops.boxes import area
+
 
 def sigmoid_focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """Focal loss, RetinaNet (Lin et al. 2017) equation 5: FL(p_t) = -alpha_t (1 - p_t)^gamma log(p_t).
@@ -37,17 +39,17 @@ def giou_loss(predicted: Tensor, targets: Tensor) -> Tensor:
     """1 - GIoU of box pairs, Rezatofighi et al. 2019, algorithm 1: x1 y1 x2 y2 [..., 4] twice → [...], 0 to 2."""
     overlap, union = _overlap_and_union(predicted, targets)
     hull_corner = torch.minimum(predicted[..., :2], targets[..., :2])
-    hull = _area(torch.maximum(predicted[..., 2:], targets[..., 2:]) - hull_corner)
+    hull = _product(torch.maximum(predicted[..., 2:], targets[..., 2:]) - hull_corner)
     # 1e-7 keeps two empty boxes from dividing by zero, the figure of torchvision's loss.
     return 1 - overlap / (union + 1e-7) + (hull - union) / (hull + 1e-7)
 
 
 def _overlap_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     sides = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
-    overlap = _area(sides.clamp(min=0))
-    return overlap, _area(a[..., 2:] - a[..., :2]) + _area(b[..., 2:] - b[..., :2]) - overlap
+    overlap = _product(sides.clamp(min=0))
+    return overlap, area(a) + area(b) - overlap
 
 
-def _area(sides: Tensor) -> Tensor:
+def _product(sides: Tensor) -> Tensor:
     """Width times height, [..., 2] → [...]. The gradient of `prod` would wait for the device."""
     return sides[..., 0] * sides[..., 1]

@@ -82,11 +82,13 @@ def fit(
     batches = training_loader(
         train.photos, detector.preprocessing, Augmentation(settings.mirror, settings.zoom, settings.colour),
         batch_size, workers, settings.seed, (accelerator.process_index, accelerator.num_processes), settings.cache,
-        detector.needs_masks, detector.search, way != "plain",
+        detector.needs_masks, detector.search, way != "plain", device.type == "cuda",
     )  # fmt: skip
     order = batches.batch_sampler
     assert isinstance(order, Shuffled)  # which training_loader put there
-    checks = photo_loader(valid.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, detector.search)
+    checks = photo_loader(
+        valid.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, detector.search, device.type == "cuda"
+    )
 
     detector.to(device).to(memory_format=torch.channels_last)
     if settings.freeze is not None:
@@ -163,8 +165,8 @@ def fit(
                     bar.advance(note=f"loss {before.expect_finite(folder.last_model):.3f}" if before else None)
                     if settings.budget is not None and done(steps) >= 1:
                         break
-            if told:
-                told.expect_finite(folder.last_model)
+            assert told is not None  # an epoch has a step
+            told.expect_finite(folder.last_model)
             ended = done(steps) >= 1
             if settings.budget is not None and not ended and agreed(seconds() - scored < SCORING * scoring):
                 continue  # short epochs of few photos: the time is for training
@@ -182,7 +184,7 @@ def fit(
                     "epoch": epoch + 1,
                     "seconds": round(seconds(), 1),
                     "learning_rate": max(group["lr"] for group in optimiser.param_groups),
-                    "losses": dict(zip(told.parts, (sums / (steps - first)).tolist(), strict=True)) if told else {},
+                    "losses": dict(zip(told.parts, (sums / (steps - first)).tolist(), strict=True)),
                     "scores": scores.to_dict(),
                 }
                 log.append(entry)

@@ -38,8 +38,12 @@ class TrainStep(nn.Module):
         """Pixels [B, 3, H, W] and B targets → the losses by part."""
         if self._compiled is None:
             return self.detector.losses(images, targets, *proposals)
-        stacked = zip(*stack_targets(targets, multiple=BOXES), strict=True)
-        return self._compiled(images, [Target(*pair) for pair in stacked], *proposals)
+        return self._compiled(images, _apart(*stack_targets(targets, multiple=BOXES)), *proposals)
+
+
+def _apart(boxes: Tensor, labels: Tensor) -> list[Target]:
+    """What `stack_targets` gave, boxes [B, M, 4] and labels [B, M], photo by photo again."""
+    return [Target(*pair) for pair in zip(boxes, labels, strict=True)]
 
 
 def way_of(settings: TrainSettings, detector: Detector, device: torch.device, processes: int) -> Way:
@@ -78,8 +82,7 @@ def replayed(
     """
 
     def slopes(images: Tensor, boxes: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], list[Tensor | None]]:
-        pairs = zip(boxes, labels, strict=True)
-        losses = learn(images.contiguous(memory_format=torch.channels_last), [Target(*pair) for pair in pairs])
+        losses = learn(images.contiguous(memory_format=torch.channels_last), _apart(boxes, labels))
         return losses, [parameter.grad for parameter in learning]
 
     replay = Replayed(slopes, device)
