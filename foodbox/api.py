@@ -36,7 +36,7 @@ from foodbox.inference import runtime
 from foodbox.inference.output import DetectionWriter, find_all
 from foodbox.inference.predict import half_precision_pays, pick_device, predict, predict_photos
 from foodbox.inference.replay import Replayed
-from foodbox.records import Batch, Dataset, Detections, Finding, Photo, Target
+from foodbox.records import Batch, Dataset, Detections, Finding, Photo, Target, counted
 from foodbox.training.fit import fit
 from foodbox.training.run_folder import RunFolder
 from foodbox.training.step import expect_way
@@ -94,7 +94,7 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
         proposals.expect_extra()
 
     train_part, valid_part = read_parts(Path(photos), chosen, kind.needs_masks)
-    say(f"Training on {train_part}; validating on {len(valid_part)} photos.")
+    say(f"Training on {train_part}; validating on {counted(len(valid_part), 'photo')}.")
     if chosen.fit_anchors:
         reach = _reach(kind, config.apply(preset, changes), train_part, chosen.detector)
         if reach is None:
@@ -484,7 +484,7 @@ def export(
     graph = exporting.graph_of(detector, header)
     if int8 is not None:
         photos = _calibration_photos(Path(int8))
-        say(f"Taking the ranges for int8 from {len(photos)} photos.")
+        say(f"Taking the ranges for int8 from {counted(len(photos), 'photo')}.")
         graph = exporting.quantise(graph, photos, detector)
     exporting.write(graph, file)
     result = Export(file, time.monotonic() - start)

@@ -396,7 +396,9 @@ SCORE_ROWS = {
 
 
 def _print_scores(scores: dict[str, Any]) -> None:
-    print(f"{scores['photos']} photos, {scores['boxes']} boxes")
+    from foodbox.records import counted
+
+    print(f"{counted(scores['photos'], 'photo')}, {counted(scores['boxes'], 'box', 'boxes')}")
     for key, title in SCORE_ROWS.items():
         if key.startswith("mask_") and scores[key] is None:
             continue  # of a detector that finds boxes only

@@ -149,12 +149,13 @@ class Dataset:
 
     def __str__(self) -> str:
         return (
-            f"{_count(len(self), 'photo')}, {_count(self.box_count, 'box', 'boxes')}, "
-            f"{_count(len(self.names), 'class', 'classes')}"
+            f"{counted(len(self), 'photo')}, {counted(self.box_count, 'box', 'boxes')}, "
+            f"{counted(len(self.names), 'class', 'classes')}"
         )
 
 
-def _count(number: int, one: str, many: str = "") -> str:
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun: "1 photo", "1,200 photos", "2 boxes" where `many` says so."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 

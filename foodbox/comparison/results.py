@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from foodbox.errors import FoodboxError
 from foodbox.files import write_whole
+from foodbox.records import counted
 
 
 @dataclass
@@ -170,7 +171,7 @@ class Comparison:
     @property
     def budget(self) -> str:
         """What each had to train: "10 minutes", "5 epochs"."""
-        return duration(self.time) if self.time is not None else _number(self.epochs, "epoch")
+        return duration(self.time) if self.time is not None else counted(self.epochs, "epoch")
 
     def best_of(self, column: Column) -> float | None:
         """The best figure of a column, where more or less is better."""
@@ -180,8 +181,8 @@ class Comparison:
     def verdict(self) -> list[str]:
         """Which is the best, which the fastest, and what each was given, in sentences."""
         fair = (
-            f"Each had {self.budget} on the same {_number(self.train, 'photo')}, and was scored on the same "
-            f"{self.valid:,} others with {_number(self.boxes, 'box', 'boxes')}"
+            f"Each had {self.budget} on the same {counted(self.train, 'photo')}, and was scored on the same "
+            f"{self.valid:,} others with {counted(self.boxes, 'box', 'boxes')}"
         )
         best, fastest = self.best, self.fastest
         if best is None:
@@ -247,10 +248,6 @@ def duration(seconds: float) -> str:
 def refusal(fault: FoodboxError) -> str:
     """The sentence of a fault, on one line."""
     return " ".join(str(fault).split())
-
-
-def _number(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def _shown(value: float | None) -> str:

@@ -12,7 +12,7 @@ from foodbox.console import say
 from foodbox.data import formats, splits
 from foodbox.data.check import ACROSS, healthy, look_alikes, look_whole
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.records import Dataset, Finding, Photo
+from foodbox.records import Dataset, Finding, Photo, counted
 
 PARTS = ("train", "valid", "test")
 
@@ -41,7 +41,7 @@ def part_of(dataset: Dataset, part: str | None) -> Dataset:
         known = ", ".join(sorted(there - {""})) or "none"
         raise UsageError(f"The photos have no part {chosen!r}: expected one of those that their labels name ({known}).")
     inside = dataset.with_photos([photo for photo in dataset if photo.part == chosen])
-    say(f"Of them the part {chosen!r}, which the labels name: {len(inside):,} photos.")
+    say(f"Of them the part {chosen!r}, which the labels name: {counted(len(inside), 'photo')}.")
     return inside
 
 

@@ -26,7 +26,7 @@ from foodbox.drawing.curves import curves
 from foodbox.errors import UsageError
 from foodbox.evaluation.scores import SURE, Scores
 from foodbox.files import make_folder, write_whole
-from foodbox.records import Dataset, Detections
+from foodbox.records import Dataset, Detections, counted
 from foodbox.training.words import outlook
 
 SAMPLES = 9
@@ -204,7 +204,7 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor])
 
 
 def _report(folder: Path, config: dict[str, Any], log: Sequence[dict[str, Any]], scores: Scores | None) -> str:
-    parts = [f"<h1>{html.text(folder.name)}</h1><p>{len(log)} epochs.</p>"]
+    parts = [f"<h1>{html.text(folder.name)}</h1><p>{counted(len(log), 'epoch')}.</p>"]
     if scores is not None:
         named = {k: v for k, v in scores.to_dict().items() if isinstance(v, int | float)}
         parts.append("<h2>Scores on the validation photos</h2>" + html.table(list(named.items())))

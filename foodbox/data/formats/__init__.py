@@ -18,7 +18,7 @@ from foodbox.data.formats.remembered import recall, remember
 from foodbox.data.listing import Listing, scan, without_collecting
 from foodbox.errors import UsageError
 from foodbox.ops.boxes import area
-from foodbox.records import Dataset, Finding, Photo
+from foodbox.records import Dataset, Finding, Photo, counted
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ def read(place: Path, format: str | None = None, whole: bool = False) -> tuple[D
         raise UsageError(f"{place} could be read as {' or as '.join(fitting)}: say which with --format.")
     if not fitting:
         known = "; ".join(f"{kind.title} ({kind.looks})" for kind in FORMATS.values())
-        count = len(listing.photos)
-        raise UsageError(f"{place} holds {count} photos and no labels of a known format: expected one of {known}.")
+        photos = counted(len(listing.photos), "photo")
+        raise UsageError(f"{place} holds {photos} and no labels of a known format: expected one of {known}.")
     name = fitting[0]
     with without_collecting():
         if (kept := recall(listing, name, whole)) is not None:
