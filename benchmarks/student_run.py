@@ -26,6 +26,7 @@ from typing import Any, Literal
 import torch
 import tyro
 import yaml
+from starts import run
 from torch import Tensor
 from torchvision.models.detection import retinanet_resnet50_fpn
 from torchvision.models.detection.retinanet import RetinaNet
@@ -106,14 +107,8 @@ def foodbox_run(train: Path, valid: Path, *flags: str) -> Row:
     """`foodbox train` as a process, its imports and its scores included."""
     with tempfile.TemporaryDirectory() as folder:
         words = [str(train), "--valid", str(valid), "--one-class", "food", "--sample", str(PHOTOS)]
-        words += ["--epochs", str(EPOCHS), "--runs", folder, "--json", *flags]
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "foodbox.cli", "train", *words], check=True, capture_output=True, text=True
-        )
-        seconds = time.perf_counter() - start
-        scores = json.loads(done.stdout)
-    return {"seconds": seconds, "how": "whole run"} | {key: scores[key] for key in ("ap", "ap50", "mean_iou")}
+        row = run([*words, "--epochs", str(EPOCHS), "--runs", folder, *flags])
+    return {"how": "whole run"} | {key: row[key] for key in ("seconds", "ap", "ap50", "mean_iou")}
 
 
 def ultralytics_run(program: Path, train: Dataset, valid: Dataset) -> Row:

@@ -65,9 +65,10 @@ def main(steps: int = 40, size: tuple[int, int] = (320, 256)) -> None:
     for name, changes, batch, half in VARIANTS:
         if not half and not pays:
             continue  # the first row is in float32 then
-        kind = torch.bfloat16 if half and pays else torch.float32
-        step = Step(changes, batch, half and pays, size)
-        ceilings, timed = zip(*((ceiling(kind), step()) for _ in range(steps)), strict=True)
+        half = half and pays
+        kind = torch.bfloat16 if half else torch.float32
+        step, square = Step(changes, batch, half, size), torch.randn(2048, 2048).to(kind)
+        ceilings, timed = zip(*((ceiling(square), step()) for _ in range(steps)), strict=True)
         parts = [statistics.median(column) * 1e3 / batch for column in zip(*timed, strict=True)]
         work = step.operations()
         share = statistics.median(work / sum(own) / top for own, top in zip(timed, ceilings, strict=True))
@@ -80,11 +81,9 @@ def main(steps: int = 40, size: tuple[int, int] = (320, 256)) -> None:
         print(f"| {kind} | {seconds * 1e3 / 2:.1f} | {seconds / spent.total():.0%} |")
 
 
-def ceiling(kind: torch.dtype, side: int = 2048) -> float:
-    """Operations a second of matrix products: the better of two."""
-    a, b = (torch.randn(side, side).to(kind) for _ in range(2))
-    best = min(_seconds(lambda: a @ b) for _ in range(2))
-    return 2 * side**3 / best
+def ceiling(square: Tensor) -> float:
+    """Operations a second of a matrix times itself: the better of two."""
+    return 2 * len(square) ** 3 / min(_seconds(lambda: square @ square) for _ in range(2))
 
 
 def _seconds(call: Any) -> float:

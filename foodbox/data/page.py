@@ -24,7 +24,7 @@ from foodbox.data.report import REACHED, AnchorReach, Report
 from foodbox.drawing import html
 from foodbox.drawing.boxes import COLOURS, draw_truth
 from foodbox.drawing.charts import charts
-from foodbox.records import Dataset, Finding, Photo
+from foodbox.records import Dataset, Finding, Photo, counted
 
 LINES = 20
 """Findings of a kind that are written out."""
@@ -100,14 +100,14 @@ def _head(report: Report, title: str) -> str:
     form = FORMATS[dataset.format].title if dataset.format in FORMATS else dataset.format
     there = {photo.path for photo in dataset}
     broken = len({finding.photo for finding in report.errors if finding.photo} - there)
-    lines = [f"<b>{html.text(dataset)}</b>" + (f", {_number(broken, 'photo')} that cannot be opened" if broken else "")]
+    lines = [f"<b>{html.text(dataset)}</b>" + (f", {counted(broken, 'photo')} that cannot be opened" if broken else "")]
     parts = Counter(photo.part or "in no part" for photo in dataset)
     if set(parts) != {"in no part"}:
         lines.append(
             "Photos by part: " + ", ".join(f"{html.text(part)} {count:,}" for part, count in sorted(parts.items()))
         )
     harms: Counter[str] = Counter(finding.harm for finding in report.findings)
-    lines.append(", ".join(_badge(harm, _number(harms[harm], harm)) for harm in HARMS))
+    lines.append(", ".join(_badge(harm, counted(harms[harm], harm)) for harm in HARMS))
     lines = [f"<p>{line}</p>" for line in lines]
     read_as = f"<p class=grey>{html.text(title)}{', read as ' + html.text(form) if form else ''}</p>"
     return f"<h1>{html.text(Path(title).name or title)}: photos and labels</h1>{read_as}{''.join(lines)}"
@@ -163,11 +163,11 @@ def _kind(number: int, found: Sequence[Finding], cards: dict[int, _View], folder
 def _class_bars(report: Report) -> str:
     classes = sorted(enumerate(report.classes().items()), key=lambda item: -item[1][1][0])
     rows = [
-        html.Bar(name, boxes, f"{_number(boxes, 'box', 'boxes')} on {_number(photos, 'photo')}", _colour(label))
+        html.Bar(name, boxes, f"{counted(boxes, 'box', 'boxes')} on {counted(photos, 'photo')}", _colour(label))
         for label, (name, (boxes, photos)) in classes[:BARS]
     ]
     rest = sum(boxes for _, (_, (boxes, _)) in classes[BARS:])
-    more = f"<p class=grey>… and {len(classes) - BARS:,} more classes, with {_number(rest, 'box', 'boxes')}.</p>"
+    more = f"<p class=grey>… and {len(classes) - BARS:,} more classes, with {counted(rest, 'box', 'boxes')}.</p>"
     return html.bars(rows) + (more if len(classes) > BARS else "")
 
 
@@ -179,7 +179,7 @@ def _sheet(report: Report, samples: dict[int, list[_View]]) -> str:
             html.figure(v.image, f"<span class=grey>{html.text(v.photo.path.name)}</span>") for v in views if v.image
         ]
         name = html.text(report.dataset.names[label], 80)
-        parts.append(f"<h3>{name}: {_number(counts[label][0], 'box', 'boxes')}</h3>" + html.tiles(figures, "7.5em"))
+        parts.append(f"<h3>{name}: {counted(counts[label][0], 'box', 'boxes')}</h3>" + html.tiles(figures, "7.5em"))
     some = f"The {len(samples)} most frequent classes. " if len(samples) < len(counts) else ""
     words = (
         f"{some}Some boxes of each class in its colour, others white. Have they the right class, do they fit tightly?"
@@ -201,10 +201,6 @@ def _anchors(anchors: AnchorReach) -> str:
 
 def _badge(harm: str, words: str) -> str:
     return f'<span class="harm" style="--harm:{HARMS[harm]}">{words}</span>'
-
-
-def _number(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def _below(folder: str, words: str) -> str:

@@ -73,6 +73,7 @@ def fit(
     torch.manual_seed(settings.seed)
     accelerator = _accelerator(settings)
     device, main = accelerator.device, accelerator.is_main_process
+    on_gpu = device.type == "cuda"
     half = accelerator.mixed_precision == "bf16"
     workers = default_workers(device) if settings.workers is None else settings.workers
 
@@ -82,13 +83,11 @@ def fit(
     batches = training_loader(
         train.photos, detector.preprocessing, Augmentation(settings.mirror, settings.zoom, settings.colour),
         batch_size, workers, settings.seed, (accelerator.process_index, accelerator.num_processes), settings.cache,
-        detector.needs_masks, detector.search, way != "plain", device.type == "cuda",
+        detector.needs_masks, detector.search, way != "plain", on_gpu,
     )  # fmt: skip
     order = batches.batch_sampler
     assert isinstance(order, Shuffled)  # which training_loader put there
-    checks = photo_loader(
-        valid.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, detector.search, device.type == "cuda"
-    )
+    checks = photo_loader(valid.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, detector.search, on_gpu)
 
     detector.to(device).to(memory_format=torch.channels_last)
     if settings.freeze is not None:
@@ -234,7 +233,8 @@ def _finish(detector: Detector, train: Dataset, device: torch.device, workers: i
 
     An epoch whose model was better without it remains the best one.
     """
-    loader = photo_loader(train.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, detector.search)
+    pinned = device.type == "cuda"
+    loader = photo_loader(train.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, detector.search, pinned)
     with progress_bar("last fit", len(loader)) as bar:
 
         def batches() -> Iterator[Batch]:
