@@ -16,12 +16,17 @@ from foodbox.errors import UsageError
 Stamp = tuple[int, int]
 """A file's size in bytes and its time in nanoseconds; a changed file has another."""
 
+WRITTEN = {"config.yaml", "split.json"}, {"compare.json", "split.json"}, {"detections.json", "detections.csv"}
+"""What lies together in a folder that a run, a comparison or a detection wrote. Its pictures are no photos."""
+
 HERE = os.path.join(os.curdir, "")  # noqa: PTH118
 """What the system's names below "." begin with, and a Path's do not."""
 
 
 class Listing:
-    """What a folder holds, its subfolders included, in the order of the paths; hidden files and folders left out.
+    """What a folder holds, its subfolders included, in the order of the paths.
+
+    Hidden files and folders are left out, and folders that foodbox wrote runs or detections into.
 
     Attributes:
         root: the folder.
@@ -139,6 +144,9 @@ def _files(root: Path) -> dict[str, os.DirEntry[str]]:
             raise UsageError(
                 f"The folder {folder} cannot be read ({fault.strerror}): give yourself the right to."
             ) from fault
+        names = {entry.name for entry in inside}
+        if folder != str(root) and any(marks <= names for marks in WRITTEN):
+            return
         for entry, kind in zip(inside, kinds, strict=True):
             path = entry.path.removeprefix(HERE)
             if kind == "folder":

@@ -44,6 +44,23 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
     assert list(scan(tmp_path).files) == [str(tmp_path / "a.jpg")]
 
 
+def test_what_foodbox_wrote_is_left_out(tmp_path: Path) -> None:
+    """Where it is called in the folder of the photos, its runs and pictures come to lie among them."""
+    run, found = ("config.yaml", "split.json", "samples.jpg", "last/a.jpg"), ("detections.json", "detections.csv")
+    make(tmp_path, "a.jpg", "split.json", *(f"runs/retinanet-1/{name}" for name in run))
+    make(
+        tmp_path,
+        *(f"found/{name}" for name in (*found, "a.jpg")),
+        "b/split.json",
+        "b/b.jpg",
+        "c/detections.csv",
+        "c/c.jpg",
+    )
+    make(tmp_path, *(f"runs/compare-1/{name}" for name in ("compare.json", "split.json", "photos/a.jpg")))
+    assert below(tmp_path, find_photos(tmp_path)) == ["a.jpg", "b/b.jpg", "c/c.jpg"]
+    assert below(tmp_path, find_photos(tmp_path / "found")) == ["found/a.jpg"]  # as the person says
+
+
 def test_a_folder_that_is_itself_below_a_hidden_one_is_read(tmp_path: Path) -> None:
     make(tmp_path / ".data" / "photos", "a.jpg")
     assert below(tmp_path, find_photos(tmp_path / ".data" / "photos")) == [".data/photos/a.jpg"]
