@@ -19,12 +19,13 @@ from foodbox.console import is_speaker, progress_bar, say
 from foodbox.data import formats, proposals, splits, tables
 from foodbox.data.check import examine, healthy, look_whole, sound
 from foodbox.data.images import open_photo, photo_size, prepare
+from foodbox.data.inputs import boxes_in_input, size_for, small_boxes
 from foodbox.data.loader import Collate, Item
 from foodbox.data.mend import changes as list_of_changes
 from foodbox.data.mend import mend
 from foodbox.data.page import page
 from foodbox.data.parts import part_of, read_labels, read_parts, saved_parts
-from foodbox.data.report import AnchorReach, Report, anchor_reach, boxes_in_input
+from foodbox.data.report import AnchorReach, Report, anchor_reach
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector, DetectorSettings, Outputs
 from foodbox.errors import UsageError
@@ -42,7 +43,7 @@ from foodbox.training.run_folder import RunFolder
 from foodbox.training.step import expect_way
 from foodbox.weights import pretrained
 from foodbox.weights.model_file import build, header_of, save_model, understand
-from foodbox.weights.transfer import put
+from foodbox.weights.transfer import Weights, put
 
 PathLike = str | Path
 
@@ -95,6 +96,9 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
 
     train_part, valid_part = read_parts(Path(photos), chosen, kind.needs_masks)
     say(f"Training on {train_part}; validating on {counted(len(valid_part), 'photo')}.")
+    weights = pretrained.find(chosen.weights, config.apply(preset, changes).model_dump(), chosen.detector)
+    if "size" not in changes and not (weights and weights.detector):  # a whole detector brings its input's size
+        preset = _large_enough(kind, preset, train_part)
     if chosen.fit_anchors:
         reach = _reach(kind, config.apply(preset, changes), train_part, chosen.detector)
         if reach is None:
@@ -102,7 +106,7 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
         say(f"{reach}: {', '.join(reach.settings) or 'none'} changed.")
         changes = reach.settings | changes
     torch.manual_seed(chosen.seed)
-    detector = _start(kind, preset, changes, chosen, train_part.names)
+    detector = _start(kind, preset, changes, weights, train_part.names)
     folder = RunFolder.new(Path(runs), name, chosen.detector)
     about = {
         "photos": str(photos),
@@ -167,16 +171,15 @@ def detector_and_settings(detector: str, preset: str | None) -> tuple[type[Detec
 
 
 def _start(
-    kind: type[Detector], preset: DetectorSettings, changes: dict[str, Any], chosen: TrainSettings, names: list[str]
+    kind: type[Detector], preset: DetectorSettings, changes: dict[str, Any], weights: Weights | None, names: list[str]
 ) -> Detector:
     """A detector with its starting weights: the person's settings go before the weights', these before the preset's."""
-    weights = pretrained.find(chosen.weights, config.apply(preset, changes).model_dump(), chosen.detector)
     if weights is None:
         say("Starting from nothing: no weights are carried over.")
         return kind(names, config.apply(preset, changes))
     if weights.detector and DETECTORS[weights.detector] is not kind:
         raise UsageError(
-            f"{weights.origin} is a {weights.detector}, and {chosen.detector} was asked for: "
+            f"{weights.origin} is a {weights.detector} and not the detector that was asked for: "
             f"take --detector {weights.detector}."
         )
     dictated = weights.settings
@@ -221,6 +224,7 @@ def check(
         expect_new(Path(fix))
     dataset, findings = read_labels(Path(photos), format, whole=True)
     others = read_labels(Path(valid), format, whole=True)[0] if valid is not None else None
+    settings = _large_enough(kind, settings, dataset)
     findings += examine(dataset, findings, others)
     report = Report(
         dataset, findings, _reach(kind, settings, dataset, f"{detector} ({preset or next(iter(kind.presets))})")
@@ -233,6 +237,21 @@ def check(
         write_whole(Path(fix) / "changes.md", list_of_changes(report.findings, lost))
         say(f"Wrote {fix}: {mended}. What was changed stands in {Path(fix) / 'changes.md'}.")
     return report
+
+
+def _large_enough(kind: type[Detector], preset: DetectorSettings, dataset: Dataset) -> DetectorSettings:
+    """The light preset with a larger input where boxes are small in its own; the others are as their papers say."""
+    usual = preset.preprocessing
+    boxes = boxes_in_input(dataset, usual)[0]
+    size = size_for(boxes, usual)
+    if size == usual.size or preset != config.build(kind.Settings, kind.presets["light"]):
+        return preset
+    times = (size / usual.size) ** 2
+    say(
+        f"A quarter of the boxes are under {small_boxes(boxes):.0f} px in an input of {usual.size} px: training takes "
+        f"{size} px and up to {times:.1f} times the time (--size {usual.size} keeps it)."
+    )
+    return config.apply(preset, {"size": size})
 
 
 def _reach(kind: type[Detector], settings: DetectorSettings, dataset: Dataset, name: str) -> AnchorReach | None:

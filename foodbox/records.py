@@ -172,7 +172,12 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: int = Field(320, ge=32, le=4096)
+    size: int = Field(
+        320,
+        ge=32,
+        le=4096,
+        description="Side of the input in pixels; light presets take up to twice it for small boxes.",
+    )
     fit: Literal["longest", "shortest", "stretch", "letterbox"] = "longest"
     max_size: int = Field(1333, ge=32, le=8192)
     multiple: int = Field(32, ge=1)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import random
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from foodbox.data.check import by_harm, class_counts
 from foodbox.ops.anchor_fitting import best_overlap
-from foodbox.records import Dataset, Finding, Preprocessing, Source
+from foodbox.records import Dataset, Finding, Source
 
 REACHED = 0.5
 """IoU from which an anchor takes a box (RetinaNet section 4; the other detectors' papers say the same)."""
-BOXES = 1000
-"""Boxes that anchors are held against; of more, so many are drawn: a share of them is right to two hundredths."""
 TOO_FEW_REACHED = 0.8
 
 
@@ -104,28 +99,6 @@ class Report:
                 for f in self.findings
             ],
         }
-
-
-def boxes_in_input(dataset: Dataset, preprocessing: Preprocessing) -> tuple[Tensor, int, int]:
-    """Boxes as a network sees them.
-
-    Returns:
-        float32 [N, 4] in the input's pixels, those that count, at most `BOXES`, always the same ones; and the height
-        and width of an input that holds all of their photos.
-    """
-    draw = random.Random(0)
-    photos = [photo for photo in dataset if photo.boxes.shape[0]]
-    if len(photos) > BOXES:
-        photos = draw.sample(photos, BOXES)
-    frames = [preprocessing.frame(photo.width, photo.height) for photo in photos]
-    found = [frame.to_input(photo.boxes[~photo.ignore]) for photo, frame in zip(photos, frames, strict=True)]
-    boxes = torch.cat(found) if found else torch.zeros((0, 4))
-    if len(boxes) > BOXES:
-        boxes = boxes[sorted(draw.sample(range(len(boxes)), BOXES))]
-    sizes = [(frame.input_width, frame.input_height) for frame in frames]
-    longest = [max((size[side] for size in sizes), default=1) for side in (0, 1)]
-    width, height = (preprocessing.multiple * math.ceil(side / preprocessing.multiple) for side in longest)
-    return boxes, height, width
 
 
 def anchor_reach(

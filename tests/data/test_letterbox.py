@@ -12,8 +12,8 @@ from torch import Tensor
 
 from foodbox.data.augment import Augmentation, visible
 from foodbox.data.images import lay, prepare
+from foodbox.data.inputs import boxes_in_input
 from foodbox.data.loader import Collate, PreparedPhotos, photo_loader
-from foodbox.data.report import boxes_in_input
 from foodbox.ops.boxes import area
 from foodbox.records import Dataset, Frame, Preprocessing, Target
 

@@ -1,4 +1,4 @@
-"""What the data doctor reports: boxes as a network sees them, what anchors reach of them, numbers for programs."""
+"""What the data doctor reports: what anchors reach of the boxes, numbers for programs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from foodbox.data.report import BOXES, AnchorReach, Report, anchor_reach, boxes_in_input
-from foodbox.records import Dataset, Finding, Photo, Preprocessing, Source
+from foodbox.data.report import AnchorReach, Report, anchor_reach
+from foodbox.records import Dataset, Finding, Photo, Source
 
 
 def photo(size: tuple[int, int], *boxes: tuple[float, ...], name: str = "photos/a.jpg") -> Photo:
@@ -17,61 +17,6 @@ def photo(size: tuple[int, int], *boxes: tuple[float, ...], name: str = "photos/
         Path(name), *size, torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
         torch.zeros(len(boxes), dtype=torch.int64),
     )  # fmt: skip
-
-
-# -- Boxes as a network sees them -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("preprocessing", "box", "height", "width"),
-    [
-        # Twice as small, to 320 x 240, which is padded to 320 x 256.
-        (Preprocessing(size=320), [50, 100, 150, 200], 256, 320),
-        (Preprocessing(size=320, multiple=1), [50, 100, 150, 200], 240, 320),
-        (Preprocessing(size=240, fit="shortest", max_size=999), [50, 100, 150, 200], 256, 320),
-        # Stretched: half as wide, two thirds as high.
-        (Preprocessing(size=320, fit="stretch"), [50, 400 / 3, 150, 800 / 3], 320, 320),
-        (Preprocessing(size=1280), [200, 400, 600, 800], 960, 1280),
-    ],
-)
-def test_boxes_in_the_input_by_hand(preprocessing: Preprocessing, box: list[float], height: int, width: int) -> None:
-    """One box on a photo of 640 x 480."""
-    found = boxes_in_input(Dataset([photo((640, 480), (100, 200, 300, 400))], ["a"]), preprocessing)
-    torch.testing.assert_close(found[0], torch.tensor([box], dtype=torch.float32))
-    assert found[1:] == (height, width)
-
-
-def test_the_input_holds_lying_and_upright_photos() -> None:
-    """Photos without a box ask for no room."""
-    photos = [photo((640, 320), (0, 0, 64, 32)), photo((320, 640), (0, 0, 32, 64)), photo((100, 100))]
-    boxes, height, width = boxes_in_input(Dataset(photos, ["a"]), Preprocessing(size=320))
-    assert boxes.tolist() == [[0, 0, 32, 16], [0, 0, 16, 32]]
-    assert (height, width) == (320, 320)
-    assert boxes_in_input(Dataset(photos[:1], ["a"]), Preprocessing(size=320))[1:] == (160, 320)
-
-
-def test_boxes_that_do_not_count_are_left_out() -> None:
-    one = photo((320, 320), (0, 0, 64, 32), (10, 10, 300, 300))
-    one.ignore = torch.tensor([False, True])
-    assert boxes_in_input(Dataset([one], ["a"]), Preprocessing(size=320))[0].tolist() == [[0, 0, 64, 32]]
-
-
-def test_of_many_boxes_always_the_same_thousand() -> None:
-    dataset = Dataset([photo((320, 320), *((i / 10, 0, i / 10 + 5, 9) for i in range(BOXES + 500)))], ["a"])
-    boxes, *_ = boxes_in_input(dataset, Preprocessing(size=320))
-    assert boxes.shape == (BOXES, 4)
-    assert torch.equal(boxes, boxes_in_input(dataset, Preprocessing(size=320))[0])
-    assert len(boxes[:, 0].unique()) == BOXES  # none twice
-    assert (
-        len(boxes_in_input(Dataset([photo((320, 320), *[(0, 0, 9, 9)] * BOXES)], ["a"]), Preprocessing())[0]) == BOXES
-    )
-
-
-@pytest.mark.parametrize("photos", [[], [photo((640, 480))]])
-def test_without_boxes(photos: list[Photo]) -> None:
-    boxes, height, width = boxes_in_input(Dataset(photos, ["a"]), Preprocessing(size=320))
-    assert boxes.shape == (0, 4)
-    assert min(height, width) > 0
 
 
 # -- What anchors reach -----------------------------------------------------------------------------------------------

@@ -1,0 +1,142 @@
+"""Boxes as a network sees them, and how large its input should be for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import foodbox
+from foodbox.data.inputs import BOXES, boxes_in_input, size_for, small_boxes
+from foodbox.records import Dataset, Photo, Preprocessing
+
+
+def photo(size: tuple[int, int], *boxes: tuple[float, ...]) -> Photo:
+    corners = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    return Photo(Path("photos/a.jpg"), *size, corners, torch.zeros(len(boxes), dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "box", "height", "width"),
+    [
+        # Twice as small, to 320 x 240, which is padded to 320 x 256.
+        (Preprocessing(size=320), [50, 100, 150, 200], 256, 320),
+        (Preprocessing(size=320, multiple=1), [50, 100, 150, 200], 240, 320),
+        (Preprocessing(size=240, fit="shortest", max_size=999), [50, 100, 150, 200], 256, 320),
+        # Stretched: half as wide, two thirds as high.
+        (Preprocessing(size=320, fit="stretch"), [50, 400 / 3, 150, 800 / 3], 320, 320),
+        (Preprocessing(size=1280), [200, 400, 600, 800], 960, 1280),
+    ],
+)
+def test_boxes_in_the_input_by_hand(preprocessing: Preprocessing, box: list[float], height: int, width: int) -> None:
+    """One box on a photo of 640 x 480."""
+    found = boxes_in_input(Dataset([photo((640, 480), (100, 200, 300, 400))], ["a"]), preprocessing)
+    torch.testing.assert_close(found[0], torch.tensor([box], dtype=torch.float32))
+    assert found[1:] == (height, width)
+
+
+def test_the_input_holds_lying_and_upright_photos() -> None:
+    """Photos without a box ask for no room."""
+    photos = [photo((640, 320), (0, 0, 64, 32)), photo((320, 640), (0, 0, 32, 64)), photo((100, 100))]
+    boxes, height, width = boxes_in_input(Dataset(photos, ["a"]), Preprocessing(size=320))
+    assert boxes.tolist() == [[0, 0, 32, 16], [0, 0, 16, 32]]
+    assert (height, width) == (320, 320)
+    assert boxes_in_input(Dataset(photos[:1], ["a"]), Preprocessing(size=320))[1:] == (160, 320)
+
+
+def test_boxes_that_do_not_count_are_left_out() -> None:
+    one = photo((320, 320), (0, 0, 64, 32), (10, 10, 300, 300))
+    one.ignore = torch.tensor([False, True])
+    assert boxes_in_input(Dataset([one], ["a"]), Preprocessing(size=320))[0].tolist() == [[0, 0, 64, 32]]
+
+
+def test_of_many_boxes_always_the_same_thousand() -> None:
+    dataset = Dataset([photo((320, 320), *((i / 10, 0, i / 10 + 5, 9) for i in range(BOXES + 500)))], ["a"])
+    boxes, *_ = boxes_in_input(dataset, Preprocessing(size=320))
+    assert boxes.shape == (BOXES, 4)
+    assert torch.equal(boxes, boxes_in_input(dataset, Preprocessing(size=320))[0])
+    assert len(boxes[:, 0].unique()) == BOXES  # none twice
+    assert (
+        len(boxes_in_input(Dataset([photo((320, 320), *[(0, 0, 9, 9)] * BOXES)], ["a"]), Preprocessing())[0]) == BOXES
+    )
+
+
+@pytest.mark.parametrize("photos", [[], [photo((640, 480))]])
+def test_without_boxes(photos: list[Photo]) -> None:
+    boxes, height, width = boxes_in_input(Dataset(photos, ["a"]), Preprocessing(size=320))
+    assert boxes.shape == (0, 4)
+    assert min(height, width) > 0
+
+
+# -- How large the input should be ------------------------------------------------------------------------------------
+
+
+def squares(*sides: float) -> torch.Tensor:
+    return torch.tensor([[5.0, 5.0, 5.0 + side, 5.0 + side] for side in sides])
+
+
+def test_small_is_the_lower_quartile_of_the_roots_of_areas() -> None:
+    assert small_boxes(squares(10, 20, 30, 40, 50)) == pytest.approx(20)
+    assert small_boxes(torch.tensor([[0.0, 0.0, 16.0, 4.0]])) == pytest.approx(8)
+    assert small_boxes(torch.zeros(0, 4)) == 0
+
+
+@pytest.mark.parametrize(
+    ("sides", "size", "multiple", "expected"),
+    [
+        ((46, 60, 90), 320, 32, 320),  # large enough
+        ((100, 200), 320, 32, 320),  # never smaller
+        ((36,) * 4, 320, 32, 416),  # 320 x 46 / 36 = 408.9, to a multiple of 32
+        ((36,) * 4, 320, 1, 409),
+        ((44,) * 4, 320, 32, 320),  # 334.5
+        ((10,) * 4, 320, 32, 640),  # twice as large and no more
+        ((23, 23, 23, 23, 200), 448, 32, 896),
+        ((), 320, 32, 320),
+    ],
+)
+def test_the_size_by_hand(sides: tuple[float, ...], size: int, multiple: int, expected: int) -> None:
+    boxes = squares(*sides) if sides else torch.zeros(0, 4)
+    assert size_for(boxes, Preprocessing(size=size, multiple=multiple)) == expected
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Path:
+    """Two photos of 100 x 80 px with boxes that are 10 px wide and high: 32 px in an input of 320."""
+    for name in "ab":
+        Image.new("RGB", (100, 80), "grey").save(tmp_path / f"{name}.jpg")
+        (tmp_path / f"{name}.txt").write_text("30,20,10,10\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, 448),  # 320 x 46 / 32 = 460
+        ({"detector": "ssd"}, 416),  # in its square they are 40 px high: 320 x 46 / 35.8 = 411
+        ({"size": 64}, 64),  # as the person says
+    ],
+)
+def test_training_takes_it_unless_the_person_says_otherwise(
+    drawn: Path, settings: dict[str, Any], expected: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = foodbox.train(drawn, epochs=1, valid=drawn, runs=drawn / "runs", weights="none", workers=0, **settings)
+    assert foodbox.load(run.model).detector.preprocessing.size == expected
+    said = f"training takes {expected} px and up to {(expected / 320) ** 2:.1f} times the time (--size 320 keeps it)."
+    assert (said in capsys.readouterr().err) == (expected > 320)
+
+
+def test_the_papers_sizes_stay(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for preset in ("light", "resnet50"):
+        foodbox.check(drawn, preset=preset)
+        assert ("training takes 448 px" in capsys.readouterr().err) == (preset == "light")
+
+
+def test_a_model_brings_its_own(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common: dict[str, Any] = {"epochs": 1, "valid": drawn, "runs": drawn / "runs", "workers": 0}
+    first = foodbox.train(drawn, weights="none", size=64, **common)
+    second = foodbox.train(drawn, weights=str(first.model), **common)
+    assert foodbox.load(second.model).detector.preprocessing.size == 64
+    assert "training takes" not in capsys.readouterr().err
