@@ -7,11 +7,10 @@ looked up again by path, size and time.
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 
 from foodbox.data.images import HEIF_EXTRA, PhotoError, decode, open_header, seen_size
 from foodbox.data.listing import Stamp
+from foodbox.data.processes import processes
 from foodbox.errors import FoodboxError
 from foodbox.files import cache_folder, make_folder
 
@@ -89,22 +89,9 @@ def look(
     return {path: found[path] for path in paths}
 
 
-@contextmanager
-def _pool(count: int) -> Iterator[Executor]:
+def _pool(count: int) -> AbstractContextManager[Executor]:
     """All cores: threads for few photos; processes, which start slowly, for many: half the work is Python's own."""
-    if count < MANY:
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            yield threads
-        return
-    processes = ProcessPoolExecutor(initializer=_leave_interrupts_to_the_parent)
-    try:
-        yield processes
-    finally:
-        processes.shutdown(cancel_futures=True)
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return ThreadPoolExecutor(os.cpu_count()) if count < MANY else processes()
 
 
 def _look(path: Path, whole: bool) -> Facts:

@@ -14,7 +14,7 @@ BOXES = 1000
 """Boxes that are looked at; of more, so many are drawn: a share of them is right to two hundredths."""
 SMALL = 46
 """Pixels. Where a quarter of the boxes is smaller, as the root of their area, a larger input finds more of them;
-where they are larger it costs time and finds no more (docs/benchmarks.md, "The size of the input")."""
+where they are larger it finds few more for its time (docs/benchmarks.md, "The size of the input")."""
 TIMES = 2
 """An input grows to so many times its size at most, for its time grows with the square."""
 
@@ -49,7 +49,6 @@ def small_boxes(boxes: Tensor) -> float:
 
 def size_for(boxes: Tensor, preprocessing: Preprocessing) -> int:
     """The input's size with which few of the boxes that are [N, 4] in it now would be small."""
-    if not (now := small_boxes(boxes)):
-        return preprocessing.size
-    wanted = preprocessing.size * min(TIMES, max(1.0, SMALL / now))
+    now = small_boxes(boxes)
+    wanted = preprocessing.size * min(TIMES, SMALL / now) if now else 0
     return max(preprocessing.size, preprocessing.multiple * round(wanted / preprocessing.multiple))

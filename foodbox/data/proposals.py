@@ -11,9 +11,7 @@ import hashlib
 import importlib.util
 import io
 import os
-import signal
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -26,6 +24,7 @@ from torch import Tensor
 
 from foodbox.console import progress_bar, say
 from foodbox.data.images import open_photo
+from foodbox.data.processes import processes
 from foodbox.errors import FoodboxError
 from foodbox.files import cache_folder, write_whole
 from foodbox.ops.boxes import area, clip
@@ -95,13 +94,9 @@ def prepare_all(photos: Sequence[Photo], search: SelectiveSearch) -> None:
     if not missing:
         return
     say(f"Finding regions of {len(missing):,} photos (selective search), which are kept in {_folder()}.")
-    processes = ProcessPoolExecutor(min(os.cpu_count() or 1, len(missing)), initializer=_as_a_child)
-    try:
-        with progress_bar("regions", len(missing)) as bar:
-            for _ in processes.map(partial(_find_and_keep, search=search), missing, chunksize=4):
-                bar.advance()
-    finally:
-        processes.shutdown(cancel_futures=True)
+    with processes(min(os.cpu_count() or 1, len(missing))) as pool, progress_bar("regions", len(missing)) as bar:
+        for _ in pool.map(partial(_find_and_keep, search=search), missing, chunksize=4):
+            bar.advance()
 
 
 def in_input(regions: Tensor, frame: Frame) -> Tensor:
@@ -204,7 +199,3 @@ def _find_and_keep(photo: tuple[Path, tuple[int, int]], search: SelectiveSearch)
     found = _search(open_photo(path, at_least=search.search_size), size, search)
     _keep(_place(path, search), found)
     return found
-
-
-def _as_a_child() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's

@@ -18,10 +18,8 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from foodbox.data.processes import processes
 from foodbox.masks import trace
 from foodbox.records import Photo, Polygon, Source
 
@@ -113,8 +112,7 @@ def write_tables(folder: Path, count: int, seed: int = 0, workers: int | None = 
     write = partial(_write_table, images, seed)
     if workers <= 1:
         return [_photo(*write(i)) for i in range(count)]
-    # Spawned on Linux too: a fork of a process that has used torch can hang in its thread pools.
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    with processes(workers, fresh=True) as pool:
         return [_photo(*written) for written in pool.map(write, range(count), chunksize=4)]
 
 
