@@ -13,9 +13,7 @@ import torch
 
 from foodbox.errors import FoodboxError, UsageError
 
-GUARD = (
-    'In a script, the call belongs under `if __name__ == "__main__":`, for processes that it starts read the script.'
-)
+GUARD = 'in a script the call must stand under `if __name__ == "__main__":`, as Python asks for what starts processes.'
 
 
 @contextmanager
@@ -34,14 +32,14 @@ def processes(count: int | None = None, fresh: bool = False) -> Iterator[Executo
     pool = ProcessPoolExecutor(count, get_context("spawn" if fresh else None), _begin)
     try:
         yield pool
-    except BrokenProcessPool as fault:
+    except BrokenProcessPool:
         raise FoodboxError(
             f"A process that did a part of the work ended by itself: most often memory was short, else {GUARD}"
-        ) from fault
+        ) from None
     except RuntimeError as fault:
         if "bootstrapping" not in str(fault):  # Python's word for reading the script again
             raise
-        raise UsageError(f"This script is read by a process that it started: {GUARD}") from fault
+        raise UsageError(f"This script is read by a process that it started: {GUARD}") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
