@@ -106,7 +106,7 @@ def print_table(rows: dict[str, Row]) -> None:
 def foodbox_run(train: Path, valid: Path, *flags: str) -> Row:
     """`foodbox train` as a process, its imports and its scores included."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [str(train), "--valid", str(valid), "--one-class", "food", "--sample", str(PHOTOS)]
+        words = [str(train), "--valid", str(valid), "--one-class", "food", "--sample", str(PHOTOS), "--size", str(SIDE)]
         row = run([*words, "--epochs", str(EPOCHS), "--runs", folder, *flags])
     return {"how": "whole run"} | {key: row[key] for key in ("seconds", "ap", "ap50", "mean_iou")}
 
