@@ -96,7 +96,7 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
 
     train_part, valid_part = read_parts(Path(photos), chosen, kind.needs_masks)
     say(f"Training on {train_part}; validating on {counted(len(valid_part), 'photo')}.")
-    weights = pretrained.find(chosen.weights, config.apply(preset, changes).model_dump(), chosen.detector)
+    weights = _weights(kind, config.apply(preset, changes), chosen)
     if "size" not in changes and not (weights and weights.detector):  # a whole detector brings its input's size
         preset = _large_enough(kind, preset, train_part)
     if chosen.fit_anchors:
@@ -170,6 +170,17 @@ def detector_and_settings(detector: str, preset: str | None) -> tuple[type[Detec
     return kind, config.build(kind.Settings, kind.presets[preset or next(iter(kind.presets))])
 
 
+def _weights(kind: type[Detector], settings: DetectorSettings, chosen: TrainSettings) -> Weights | None:
+    """What the person starts from; None for nothing."""
+    weights = pretrained.find(chosen.weights, settings.model_dump(), chosen.detector)
+    if weights and weights.detector and DETECTORS[weights.detector] is not kind:
+        raise UsageError(
+            f"{weights.origin} is a {weights.detector}, and {chosen.detector} was asked for: "
+            f"take --detector {weights.detector}."
+        )
+    return weights
+
+
 def _start(
     kind: type[Detector], preset: DetectorSettings, changes: dict[str, Any], weights: Weights | None, names: list[str]
 ) -> Detector:
@@ -177,11 +188,6 @@ def _start(
     if weights is None:
         say("Starting from nothing: no weights are carried over.")
         return kind(names, config.apply(preset, changes))
-    if weights.detector and DETECTORS[weights.detector] is not kind:
-        raise UsageError(
-            f"{weights.origin} is a {weights.detector} and not the detector that was asked for: "
-            f"take --detector {weights.detector}."
-        )
     dictated = weights.settings
     if (
         weights.detector
@@ -241,10 +247,12 @@ def check(
 
 def _large_enough(kind: type[Detector], preset: DetectorSettings, dataset: Dataset) -> DetectorSettings:
     """The light preset with a larger input where boxes are small in its own; the others are as their papers say."""
+    if preset != config.build(kind.Settings, kind.presets["light"]):
+        return preset
     usual = preset.preprocessing
     boxes = boxes_in_input(dataset, usual)[0]
     size = size_for(boxes, usual)
-    if size == usual.size or preset != config.build(kind.Settings, kind.presets["light"]):
+    if size == usual.size:
         return preset
     times = (size / usual.size) ** 2
     say(

@@ -144,8 +144,7 @@ def _files(root: Path) -> dict[str, os.DirEntry[str]]:
             raise UsageError(
                 f"The folder {folder} cannot be read ({fault.strerror}): give yourself the right to."
             ) from fault
-        names = {entry.name for entry in inside}
-        if folder != str(root) and any(marks <= names for marks in WRITTEN):
+        if folder != str(root) and _is_written({entry.name for entry in inside}):
             return
         for entry, kind in zip(inside, kinds, strict=True):
             path = entry.path.removeprefix(HERE)
@@ -156,6 +155,11 @@ def _files(root: Path) -> dict[str, os.DirEntry[str]]:
 
     look_into(str(root))
     return found
+
+
+def _is_written(names: set[str]) -> bool:
+    """Whether a folder with these names in it is what foodbox wrote, see `WRITTEN`."""
+    return any(marks <= names for marks in WRITTEN)
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

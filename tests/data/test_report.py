@@ -9,15 +9,7 @@ import pytest
 import torch
 
 from foodbox.data.report import AnchorReach, Report, anchor_reach
-from foodbox.records import Dataset, Finding, Photo, Source
-
-
-def photo(size: tuple[int, int], *boxes: tuple[float, ...], name: str = "photos/a.jpg") -> Photo:
-    return Photo(
-        Path(name), *size, torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        torch.zeros(len(boxes), dtype=torch.int64),
-    )  # fmt: skip
-
+from foodbox.records import Dataset, Finding, Source
 
 # -- What anchors reach -----------------------------------------------------------------------------------------------
 
