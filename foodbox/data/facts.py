@@ -29,7 +29,7 @@ from foodbox.files import cache_folder, make_folder
 BATCH = 1000
 # Photos from which processes that look at them pay.
 MANY = 2000
-TABLE = """CREATE TABLE IF NOT EXISTS photos1 (
+TABLE = """CREATE TABLE IF NOT EXISTS photos2 (
     path BLOB PRIMARY KEY, bytes INT, time INT, width INT, height INT, turn INT, kind TEXT, fault TEXT, hash INT
 ) WITHOUT ROWID"""
 
@@ -41,7 +41,7 @@ class Facts(NamedTuple):
         width, height: pixels, as a person sees the photo.
         turn: EXIF orientation, 1 to 8.
         kind: what the file is, whatever its name says: Pillow's word, such as "JPEG".
-        fault: why it cannot be opened, or "".
+        fault: why it cannot be opened, said of "the file" by whatever path it is reached, or "".
         hash: 64 bits as a signed number that are nearly the same for photos that look the same (perceptual hash); None
             where only the file's head was looked at.
     """
@@ -103,9 +103,14 @@ def _look(path: Path, whole: bool) -> Facts:
             # A JPEG is read to its end, but decoded at an eighth of its size. 32 pixels are what the hash looks at.
             pixels = decode(image, path, at_least=32)
     except PhotoError as fault:
-        return Facts(0, 0, 1, "", str(fault), None)
+        return Facts(0, 0, 1, "", _without_path(str(fault), path), None)
     bits = np.packbits(imagehash.phash(pixels).hash.flatten())
     return Facts(*size, kind, "", int(bits.view(">i8")[0]))
+
+
+def _without_path(fault: str, path: Path) -> str:
+    said = fault.replace(str(path), "the file").rstrip(".")
+    return said.replace("There is no photo the file", "the photo is missing")
 
 
 def _stamp(path: Path) -> Stamp:
@@ -159,7 +164,7 @@ def _remembered(database: sqlite3.Connection, now: Mapping[Path, Stamp], whole: 
     if not keys:
         return {}
     found = {}
-    query = "SELECT * FROM photos1 WHERE path BETWEEN ? AND ?"
+    query = "SELECT * FROM photos2 WHERE path BETWEEN ? AND ?"
     try:
         for key, size, time, *rest in database.execute(query, (min(keys), max(keys))):
             path = keys.get(key)
@@ -177,6 +182,6 @@ def _remember(database: sqlite3.Connection, seen: Mapping[Path, Facts], now: Map
     rows = [(_key(path), *now[path], *facts) for path, facts in kept.items() if now[path] != (0, 0)]
     try:
         with database:
-            database.executemany(f"REPLACE INTO photos1 VALUES ({', '.join('?' * 9)})", rows)
+            database.executemany(f"REPLACE INTO photos2 VALUES ({', '.join('?' * 9)})", rows)
     except sqlite3.Error:
         pass  # a full disk, or another process: it is looked at again the next time

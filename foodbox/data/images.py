@@ -175,9 +175,10 @@ def _teach_pillow_heif(path: Path) -> None:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        turn = int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (ValueError, TypeError, SyntaxError, OSError):
-        return 1  # damaged EXIF: the pixels are what there is
+        turn = 1
+    return turn if 1 <= turn <= 8 else 1  # damaged EXIF: the pixels are what there is
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

@@ -176,11 +176,8 @@ def assemble(labels: Labels, facts: Mapping[Path, Facts]) -> tuple[Dataset, list
 
 
 def broken(path: Path, fault: str) -> Finding:
-    """The finding for a photo that cannot be opened, without the path that stands before it anyway."""
-    what = (
-        fault.replace(str(path), "the file").rstrip(".").replace("There is no photo the file", "the photo is missing")
-    )
-    return Finding(Source(path), what, photo=path, kind="broken photo", mend=LEFT_OUT)
+    """The finding for a photo that cannot be opened: what `look` says of it."""
+    return Finding(Source(path), fault, photo=path, kind="broken photo", mend=LEFT_OUT)
 
 
 def copy_photos(dataset: Dataset, folder: Path) -> Iterator[tuple[Photo, Path]]:
