@@ -409,7 +409,7 @@ def evaluate(
     Args:
         one_class: fold all classes of the photos into one of this name; done without asking where the model was
             trained so.
-        part: "train", "valid", "test" or "all" of photos whose labels name parts; "valid" if not said.
+        part: "train", "valid", "test" or "all" of photos whose labels or folders name parts; "valid" if not said.
         starthon_file: write the contest's prediction file here: a line for every photo, labelled or not.
 
     Raises:
@@ -534,7 +534,7 @@ def _export_file(model: Model | PathLike, out: PathLike | None, int8: bool) -> P
 
 
 def _calibration_photos(place: Path) -> list[Photo]:
-    """Photos that int8's ranges are taken from: of the part "train" where the labels name parts."""
+    """Photos that int8's ranges are taken from: of the part "train" where labels or folders name parts."""
     dataset, findings = read_labels(place)
     dataset = part_of(dataset, "train" if any(photo.part == "train" for photo in dataset) else "all")
     some = splits.sample(dataset, CALIBRATION_PHOTOS, seed=0)

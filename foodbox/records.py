@@ -89,7 +89,7 @@ class Photo:
         ignore: bool [N]; such a box (VOC "difficult", COCO "crowd") is neither trained on nor counted in a score.
         sources: N places that the boxes were read from.
         labelled: False for a photo of which nobody said what is on it; a labelled photo without boxes shows none.
-        part: "train", "valid" or "test" where the labels themselves say so, else "".
+        part: "train", "valid" or "test" where the labels say so, or the folders, else "".
         kind: what the file is, whatever its name says, such as "JPEG"; "" where nobody looked.
         hash: 64 bits as a signed number, nearly the same for photos that look the same (perceptual hash); None where
             only the file's head was looked at.

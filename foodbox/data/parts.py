@@ -25,7 +25,7 @@ def read_labels(place: Path, format: str | None = None, whole: bool = False) -> 
 
 
 def part_of(dataset: Dataset, part: str | None) -> Dataset:
-    """The photos of one part, where the labels name parts.
+    """The photos of one part, where labels or folders name parts.
 
     Args:
         part: "train", "valid", "test" or "all"; None for "valid" where there is such a part, else all.
@@ -39,9 +39,11 @@ def part_of(dataset: Dataset, part: str | None) -> Dataset:
         return dataset
     if chosen not in there:
         known = ", ".join(sorted(there - {""})) or "none"
-        raise UsageError(f"The photos have no part {chosen!r}: expected one of those that their labels name ({known}).")
+        raise UsageError(
+            f"The photos have no part {chosen!r}: expected one of those that their labels or folders name ({known})."
+        )
     inside = dataset.with_photos([photo for photo in dataset if photo.part == chosen])
-    say(f"Of them the part {chosen!r}, which the labels name: {counted(len(inside), 'photo')}.")
+    say(f"Of them the part {chosen!r}, which labels or folders name: {counted(len(inside), 'photo')}.")
     return inside
 
 
@@ -49,7 +51,7 @@ def read_parts(photos: Path, settings: TrainSettings, outlined: bool = False) ->
     """The photos to train on and those to validate on, checked, with one list of names.
 
     They are those of another run's `--split`; else the second are those of `--valid`, else the part "valid" that the
-    labels name, else a share of the first. A part "test" is left for testing.
+    labels or the folders name, else a share of the first. A part "test" is left for testing.
 
     Args:
         outlined: only photos of which every box has an outline, for a detector that learns masks.
@@ -139,7 +141,7 @@ def read_split(file: Path) -> dict[str, list[str]]:
 
 
 def _to_train_on(dataset: Dataset) -> Dataset:
-    """The part "train" where the labels name one, else what they name neither "valid" nor "test"."""
+    """The part "train" where labels or folders name one, else what they name neither "valid" nor "test"."""
     there = {photo.part for photo in dataset}
     if len(there) > 1 and "train" in there:
         return part_of(dataset, "train")
@@ -147,7 +149,7 @@ def _to_train_on(dataset: Dataset) -> Dataset:
     unnamed = [photo for photo in dataset if not photo.part]
     if len(unnamed) in (0, len(dataset)):
         return dataset
-    say(f"Training on none of the {len(dataset) - len(unnamed):,} photos that the labels keep for validation or tests.")
+    say(f"Training on none of the {len(dataset) - len(unnamed):,} photos kept for validation or tests.")
     return dataset.with_photos(unnamed)
 
 

@@ -130,8 +130,8 @@ def test_parts_that_the_labels_name_are_used_and_the_test_part_is_left(
     train, valid = read_parts(folder, chosen())
     assert (stems(train), stems(valid)) == (["p0", "p2", "p4"], ["p1", "p3"])
     said = capfd.readouterr().err
-    assert "the part 'train', which the labels name: 3 photos" in said
-    assert "the part 'valid', which the labels name: 2 photos" in said
+    assert "the part 'train', which labels or folders name: 3 photos" in said
+    assert "the part 'valid', which labels or folders name: 2 photos" in said
 
 
 @pytest.mark.parametrize(

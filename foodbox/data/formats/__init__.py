@@ -13,7 +13,7 @@ import torch
 from foodbox.console import progress_bar
 from foodbox.data.facts import look
 from foodbox.data.formats import coco, csv_table, kfood, labelme, starthon, uecfood, voc, yolo
-from foodbox.data.formats.common import Labels, assemble
+from foodbox.data.formats.common import Labels, assemble, part_by_folders
 from foodbox.data.formats.remembered import recall, remember
 from foodbox.data.listing import Listing, scan, without_collecting
 from foodbox.errors import UsageError
@@ -118,6 +118,7 @@ def read(place: Path, format: str | None = None, whole: bool = False) -> tuple[D
             dataset, findings = kept
         else:
             labels = FORMATS[name].read(listing)
+            part_by_folders(labels.photos, listing.root)
             paths = [raw.path for raw in labels.photos]
             with progress_bar("opening photos", len(paths)) as bar:
                 facts = look(paths, whole, listing.stamp, bar.to)

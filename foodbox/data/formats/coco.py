@@ -22,6 +22,7 @@ import numpy as np
 from faster_coco_eval import mask as coco_mask
 
 from foodbox.data.formats.common import (
+    PART_WORDS,
     Labels,
     PhotoFinder,
     RawBox,
@@ -42,9 +43,6 @@ HEAD = 1 << 18
 """Bytes that are looked at where a file begins and where it ends: `categories` come behind 400 MB of annotations."""
 LOOKS = 20
 """Files that are looked into, the largest: labelme has one .json a photo, COCO one large one."""
-PART_WORDS = {
-    "train": "train", "training": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test",
-}  # fmt: skip
 YES = (1, "1", "true", "True")
 MOST_PIXELS = 2 * 89_478_485
 """Pixels of the largest mask that is unpacked; Pillow opens no larger photo."""

@@ -32,6 +32,12 @@ LEFT_OUT = "the photo is left out"
 REMOVED = "the box is removed"
 """What mending does. A photo of which not all is known is left out: an object without a box would be taught as none."""
 
+PART_WORDS = {
+    "train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test",
+    "testing": "test",
+}  # fmt: skip
+"""Words in the names of label files and folders, and the part that photos belong to there."""
+
 Array = np.ndarray[Any, np.dtype[Any]]
 Item = TypeVar("Item")
 
@@ -66,7 +72,7 @@ class RawPhoto:
         stored_size: width and height that the label file gives; where they are the pixels' before their EXIF turn, the
             boxes are turned with them.
         fractions: coordinates are shares of width and height instead of pixels.
-        part: "train", "valid" or "test" where the labels say so.
+        part: "train", "valid" or "test" where the labels say so, or the folders.
     """
 
     path: Path
@@ -90,6 +96,25 @@ class Labels:
     photos: list[RawPhoto] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     names: list[str] | None = None
+
+
+def part_by_folders(photos: Sequence[RawPhoto], root: Path) -> None:
+    """Photos below folders such as train/, valid/ and test/ get these parts, where the labels name none.
+
+    Only where there is a part to train on and another: a folder "test" alone may hold anything.
+    """
+    if any(photo.part for photo in photos):
+        return
+    folders = {photo.path.parent for photo in photos}
+    parts = {folder: _part_of_folder(folder, root) for folder in folders}
+    if "train" in parts.values() and len({*parts.values()} - {""}) > 1:
+        for photo in photos:
+            photo.part = parts[photo.path.parent]
+
+
+def _part_of_folder(folder: Path, root: Path) -> str:
+    inside = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
+    return next((PART_WORDS[name.lower()] for name in inside if name.lower() in PART_WORDS), "")
 
 
 def assemble(labels: Labels, facts: Mapping[Path, Facts]) -> tuple[Dataset, list[Finding]]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from foodbox.data.formats.common import (
+    PART_WORDS,
     Labels,
     RawBox,
     RawPhoto,
@@ -54,11 +55,6 @@ HEADS = {
 }
 """Columns, and what they are called; capitals, blanks, - and _ do not count."""
 COLUMNS = {head: column for column, heads in HEADS.items() for head in heads.split()}
-PARTS = {
-    "train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test",
-    "testing": "test",
-}  # fmt: skip
-"""Words in a table's name, and the part that its photos belong to."""
 CLASS_FILE = re.compile(r"class(es|list|map|mapping|names|ids)?|label(s|map|mapping)|mapping")
 """Names of files that may hold the order of the classes."""
 SEPARATOR = re.compile(r"sep=([,;\t|])\s*", re.I)
@@ -242,9 +238,9 @@ def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 def _part(file: Path, listing: Listing) -> str:
     """The part that a table's name says, or the name of its folder below the root: train/_annotations.csv."""
     words = re.split(r"[^a-z]+", file.stem.lower())
-    found = {PARTS[word] for word in words if word in PARTS}
+    found = {PART_WORDS[word] for word in words if word in PART_WORDS}
     if not found and file.parent != listing.root:
-        found = {PARTS.get(file.parent.name.lower(), "")}
+        found = {PART_WORDS.get(file.parent.name.lower(), "")}
     return found.pop() if len(found) == 1 else ""
 
 

@@ -90,3 +90,39 @@ def test_the_folder_where_one_is(starthon_folder: Path, monkeypatch: pytest.Monk
 def test_an_unknown_format_is_refused_with_those_that_there_are(voc_folder: Path) -> None:
     with pytest.raises(UsageError, match=r"Unknown format 'coco9': expected one of .*starthon.*voc"):
         formats.read(voc_folder, "coco9")
+
+
+# -- Parts by folders -----------------------------------------------------------------------------------------------
+
+
+def starthon_in(root: Path, *folders: str) -> Path:
+    for i, folder in enumerate(folders):
+        photo = draw_photo(root / "drawn" / f"{i}.png", (60, 40), [(0, 5, 5, 30, 30)])
+        starthon.write(Dataset([photo], ["food"]), root / "photos" / folder)
+    return root / "photos"
+
+
+@pytest.mark.parametrize(
+    ("folders", "parts"),
+    [
+        (("train", "valid", "test"), ["train", "valid", "test"]),
+        (("Training/lunch", "VAL/lunch"), ["train", "valid"]),
+        (("images/train", "images/test", "more"), ["train", "test", ""]),
+        # Without photos to train on, or with nothing else, names of folders may mean anything.
+        (("train", "lunch"), ["", ""]),
+        (("valid", "test"), ["", ""]),
+        (("train", "train_2"), ["", ""]),
+    ],
+)
+def test_folders_give_the_part_where_the_labels_name_none(
+    folders: tuple[str, ...], parts: list[str], tmp_path: Path
+) -> None:
+    photos = starthon_in(tmp_path, *folders)
+    dataset, _ = formats.read(photos)
+    found = {str(photo.path.parent.relative_to(photos)): photo.part for photo in dataset}
+    assert found == dict(zip(folders, parts, strict=True))
+
+
+def test_names_of_folders_above_the_photos_are_no_parts(tmp_path: Path) -> None:
+    photos = starthon_in(tmp_path / "train" / "test", "breakfast", "lunch")
+    assert {photo.part for photo in formats.read(photos)[0]} == {""}
