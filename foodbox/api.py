@@ -250,20 +250,21 @@ def _large_enough(kind: type[Detector], preset: DetectorSettings, dataset: Datas
     if preset != config.build(kind.Settings, kind.presets["light"]):
         return preset
     usual = preset.preprocessing
-    boxes = boxes_in_input(dataset, usual)[0]
-    size = size_for(boxes, usual)
+    boxes, labels, *_ = boxes_in_input(dataset, usual)
+    under = small_boxes(boxes, labels)
+    size = size_for(boxes, labels, usual)
     if size == usual.size:
         return preset
     times = (size / usual.size) ** 2
     say(
-        f"A quarter of the boxes are under {small_boxes(boxes):.0f} px in an input of {usual.size} px: training takes "
-        f"{size} px and up to {times:.1f} times the time (--size {usual.size} keeps it)."
+        f"A quarter of the boxes, classes counted alike, are under {under:.0f} px in an input of {usual.size} px: "
+        f"training takes {size} px and up to {times:.1f} times the time (--size {usual.size} keeps it)."
     )
     return config.apply(preset, {"size": size})
 
 
 def _reach(kind: type[Detector], settings: DetectorSettings, dataset: Dataset, name: str) -> AnchorReach | None:
-    boxes, height, width = boxes_in_input(dataset, settings.preprocessing)
+    boxes, _, height, width = boxes_in_input(dataset, settings.preprocessing)
     better = kind.fit_anchors(settings, boxes, height, width) if len(boxes) else {}
     anchors, fitted = (kind.anchors_of(s, height, width) for s in (settings, settings.model_copy(update=better)))
     return anchor_reach(name, boxes, anchors, fitted, better)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,40 +16,62 @@ BOXES = 1000
 SMALL = 46
 """Pixels. Where a quarter of the boxes is smaller, as the root of their area, a larger input finds more of them;
 where they are larger it finds few more for its time (docs/benchmarks.md, "The size of the input")."""
+ALIKE = 20
+"""Boxes as which a class counts at most where small ones are counted: AP is the mean over classes, large or little.
+Of a class of fewer each box counts once: one alone should not decide."""
 TIMES = 2
 """An input grows to so many times its size at most, for its time grows with the square."""
 
 
-def boxes_in_input(dataset: Dataset, preprocessing: Preprocessing) -> tuple[Tensor, int, int]:
+class InputBoxes(NamedTuple):
     """Boxes as a network sees them.
 
-    Returns:
-        float32 [N, 4] in the input's pixels, those that count, at most `BOXES`, always the same ones; and the height
-        and width of an input that holds all of their photos.
+    Attributes:
+        boxes: float32 [N, 4] in the input's pixels.
+        labels: int64 [N].
+        height, width: pixels of an input that holds all of their photos.
     """
+
+    boxes: Tensor
+    labels: Tensor
+    height: int
+    width: int
+
+
+def boxes_in_input(dataset: Dataset, preprocessing: Preprocessing) -> InputBoxes:
+    """The boxes that count, at most `BOXES` of them, always the same ones, as the network sees them."""
     draw = random.Random(0)
     photos = [photo for photo in dataset if photo.boxes.shape[0]]
     if len(photos) > BOXES:
         photos = draw.sample(photos, BOXES)
     frames = [preprocessing.frame(photo.width, photo.height) for photo in photos]
     found = [frame.to_input(photo.boxes[~photo.ignore]) for photo, frame in zip(photos, frames, strict=True)]
-    boxes = torch.cat(found) if found else torch.zeros((0, 4))
+    boxes = torch.cat([torch.zeros((0, 4)), *found])
+    labels = torch.cat([torch.zeros(0, dtype=torch.int64), *(photo.labels[~photo.ignore] for photo in photos)])
     if len(boxes) > BOXES:
-        boxes = boxes[sorted(draw.sample(range(len(boxes)), BOXES))]
+        drawn = sorted(draw.sample(range(len(boxes)), BOXES))
+        boxes, labels = boxes[drawn], labels[drawn]
     sizes = [(frame.input_width, frame.input_height) for frame in frames]
     longest = [max((size[side] for size in sizes), default=1) for side in (0, 1)]
     width, height = (preprocessing.multiple * math.ceil(side / preprocessing.multiple) for side in longest)
-    return boxes, height, width
+    return InputBoxes(boxes, labels, height, width)
 
 
-def small_boxes(boxes: Tensor) -> float:
-    """Pixels that a quarter of boxes [N, 4] stay under, as the root of their area; 0 without boxes."""
-    sides = boxes[:, 2:] - boxes[:, :2]
-    return float(sides.prod(1).sqrt().quantile(0.25)) if len(boxes) else 0.0
+def small_boxes(boxes: Tensor, labels: Tensor) -> float:
+    """Pixels that a quarter of the boxes stay under, as the root of their area, classes of many boxes counting alike.
+
+    Args:
+        boxes: [N, 4] with labels [N]; 0 is returned where there are none.
+    """
+    if not len(boxes):
+        return 0.0
+    sides, order = (boxes[:, 2:] - boxes[:, :2]).prod(1).sqrt().sort()
+    share = (ALIKE / labels.bincount()).clamp(max=1)[labels[order]].double().cumsum(0)
+    return float(sides[share >= share[-1] / 4][0])
 
 
-def size_for(boxes: Tensor, preprocessing: Preprocessing) -> int:
-    """The input's size with which few of the boxes that are [N, 4] in it now would be small."""
-    now = small_boxes(boxes)
+def size_for(boxes: Tensor, labels: Tensor, preprocessing: Preprocessing) -> int:
+    """The input's size with which few of the boxes that are [N, 4] in it now, with labels [N], would be small."""
+    now = small_boxes(boxes, labels)
     wanted = preprocessing.size * min(TIMES, SMALL / now) if now else 0
     return max(preprocessing.size, preprocessing.multiple * round(wanted / preprocessing.multiple))

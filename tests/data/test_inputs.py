@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import foodbox
-from foodbox.data.inputs import BOXES, boxes_in_input, size_for, small_boxes
+from foodbox.data.inputs import ALIKE, BOXES, boxes_in_input, size_for, small_boxes
 from foodbox.records import Dataset, Photo, Preprocessing
 
 
@@ -34,30 +34,35 @@ def photo(size: tuple[int, int], *boxes: tuple[float, ...]) -> Photo:
 def test_boxes_in_the_input_by_hand(preprocessing: Preprocessing, box: list[float], height: int, width: int) -> None:
     """One box on a photo of 640 x 480."""
     found = boxes_in_input(Dataset([photo((640, 480), (100, 200, 300, 400))], ["a"]), preprocessing)
-    torch.testing.assert_close(found[0], torch.tensor([box], dtype=torch.float32))
-    assert found[1:] == (height, width)
+    torch.testing.assert_close(found.boxes, torch.tensor([box], dtype=torch.float32))
+    assert (found.height, found.width) == (height, width)
 
 
 def test_the_input_holds_lying_and_upright_photos() -> None:
     """Photos without a box ask for no room."""
     photos = [photo((640, 320), (0, 0, 64, 32)), photo((320, 640), (0, 0, 32, 64)), photo((100, 100))]
-    boxes, height, width = boxes_in_input(Dataset(photos, ["a"]), Preprocessing(size=320))
+    boxes, _, height, width = boxes_in_input(Dataset(photos, ["a"]), Preprocessing(size=320))
     assert boxes.tolist() == [[0, 0, 32, 16], [0, 0, 16, 32]]
     assert (height, width) == (320, 320)
-    assert boxes_in_input(Dataset(photos[:1], ["a"]), Preprocessing(size=320))[1:] == (160, 320)
+    assert boxes_in_input(Dataset(photos[:1], ["a"]), Preprocessing(size=320))[2:] == (160, 320)
 
 
 def test_boxes_that_do_not_count_are_left_out() -> None:
     one = photo((320, 320), (0, 0, 64, 32), (10, 10, 300, 300))
+    one.labels = torch.tensor([1, 0])
     one.ignore = torch.tensor([False, True])
-    assert boxes_in_input(Dataset([one], ["a"]), Preprocessing(size=320))[0].tolist() == [[0, 0, 64, 32]]
+    found = boxes_in_input(Dataset([one], ["a", "b"]), Preprocessing(size=320))
+    assert (found.boxes.tolist(), found.labels.tolist()) == ([[0, 0, 64, 32]], [1])
 
 
 def test_of_many_boxes_always_the_same_thousand() -> None:
-    dataset = Dataset([photo((320, 320), *((i / 10, 0, i / 10 + 5, 9) for i in range(BOXES + 500)))], ["a"])
-    boxes, *_ = boxes_in_input(dataset, Preprocessing(size=320))
+    one = photo((320, 320), *((i / 10, 0, i / 10 + 5, 9) for i in range(BOXES + 500)))
+    one.labels = (one.boxes[:, 0] > 70).long()
+    dataset = Dataset([one], ["a", "b"])
+    boxes, labels, *_ = boxes_in_input(dataset, Preprocessing(size=320))
     assert boxes.shape == (BOXES, 4)
-    assert torch.equal(boxes, boxes_in_input(dataset, Preprocessing(size=320))[0])
+    assert torch.equal(boxes, boxes_in_input(dataset, Preprocessing(size=320)).boxes)
+    assert torch.equal(labels, (boxes[:, 0] > 70).long())
     assert len(boxes[:, 0].unique()) == BOXES  # none twice
     assert (
         len(boxes_in_input(Dataset([photo((320, 320), *[(0, 0, 9, 9)] * BOXES)], ["a"]), Preprocessing())[0]) == BOXES
@@ -66,8 +71,8 @@ def test_of_many_boxes_always_the_same_thousand() -> None:
 
 @pytest.mark.parametrize("photos", [[], [photo((640, 480))]])
 def test_without_boxes(photos: list[Photo]) -> None:
-    boxes, height, width = boxes_in_input(Dataset(photos, ["a"]), Preprocessing(size=320))
-    assert boxes.shape == (0, 4)
+    boxes, labels, height, width = boxes_in_input(Dataset(photos, ["a"]), Preprocessing(size=320))
+    assert (boxes.shape, labels.shape) == ((0, 4), (0,))
     assert min(height, width) > 0
 
 
@@ -75,13 +80,31 @@ def test_without_boxes(photos: list[Photo]) -> None:
 
 
 def squares(*sides: float) -> torch.Tensor:
-    return torch.tensor([[5.0, 5.0, 5.0 + side, 5.0 + side] for side in sides])
+    return torch.tensor([[5.0, 5.0, 5.0 + side, 5.0 + side] for side in sides]).reshape(-1, 4)
 
 
 def test_small_is_the_lower_quartile_of_the_roots_of_areas() -> None:
-    assert small_boxes(squares(10, 20, 30, 40, 50)) == pytest.approx(20)
-    assert small_boxes(torch.tensor([[0.0, 0.0, 16.0, 4.0]])) == pytest.approx(8)
-    assert small_boxes(torch.zeros(0, 4)) == 0
+    assert small_boxes(squares(30, 10, 40, 20, 50), torch.zeros(5, dtype=torch.int64)) == pytest.approx(20)
+    assert small_boxes(squares(*range(1, 101)), torch.zeros(100, dtype=torch.int64)) == pytest.approx(25)
+    assert small_boxes(torch.tensor([[0.0, 0.0, 16.0, 4.0]]), torch.zeros(1, dtype=torch.int64)) == pytest.approx(8)
+    assert small_boxes(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)) == 0
+
+
+@pytest.mark.parametrize(
+    ("large", "small", "expected"),
+    [
+        (1000, 0, 90),
+        (1000, ALIKE, 9),  # half of what counts, though one box of fifty
+        (1000, 7, 9),  # 7 of 27
+        (1000, 6, 90),  # 6 of 26: of few boxes each counts once
+        (10, 3, 90),
+        (9, 3, 9),
+    ],
+)
+def test_classes_of_many_boxes_count_alike(large: int, small: int, expected: float) -> None:
+    boxes = torch.cat((squares(*[90.0] * large), squares(*[9.0] * small)))
+    labels = torch.tensor([0] * large + [2] * small)
+    assert small_boxes(boxes, labels) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +121,12 @@ def test_small_is_the_lower_quartile_of_the_roots_of_areas() -> None:
     ],
 )
 def test_the_size_by_hand(sides: tuple[float, ...], size: int, multiple: int, expected: int) -> None:
-    boxes = squares(*sides) if sides else torch.zeros(0, 4)
-    assert size_for(boxes, Preprocessing(size=size, multiple=multiple)) == expected
+    assert (
+        size_for(
+            squares(*sides), torch.zeros(len(sides), dtype=torch.int64), Preprocessing(size=size, multiple=multiple)
+        )
+        == expected
+    )
 
 
 @pytest.fixture

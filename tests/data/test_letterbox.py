@@ -178,7 +178,7 @@ def test_zooming_out_shows_more_grey_and_the_photo_whole() -> None:
 
 
 def test_the_data_doctor_sees_boxes_in_the_square(drawn: Dataset) -> None:
-    boxes, height, width = boxes_in_input(drawn, BOXED)
+    boxes, _, height, width = boxes_in_input(drawn, BOXED)
     assert (height, width) == (64, 64)
     # The first photo, 96 x 64, lies at 0 11 with two thirds of its size: 96 * 64 // 96 = 64 and 64 * 64 // 96 = 42.
     expected = [8 * 64 / 96, 11 + 10 * 42 / 64, 40 * 64 / 96, 11 + 50 * 42 / 64]
