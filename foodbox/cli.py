@@ -341,6 +341,8 @@ LINES = 5
 
 def _print_report(report: Any) -> None:
     print(f"{report.dataset}")
+    if parts := report.parts():
+        print("photos by part: " + ", ".join(f"{part} {count:,}" for part, count in parts.items()))
     for (harm, kind), findings in report.kinds().items():
         print(f"{harm}: {kind} ({len(findings):,})")
         for finding in findings[:LINES]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -106,6 +107,7 @@ def test_check_says_where_and_its_code_whether_all_can_be_trained_on(
     assert call("check", photos, "--out", tmp_path / "out") == 0
     words = capfd.readouterr().out
     assert words.startswith("6 photos, ")
+    assert "part" not in words
     assert "warning: rare class" in words
     assert "boxes are reached by an anchor of retinanet (light)" in words
     assert f"report  {tmp_path / 'out' / 'report.html'}" in words
@@ -116,7 +118,7 @@ def test_check_says_where_and_its_code_whether_all_can_be_trained_on(
     assert call("check", faulty, "--out", tmp_path / "out", "--json") == 1
     captured = capfd.readouterr()
     report = json.loads(captured.out)
-    assert set(report) == {"format", "photos", "boxes", "classes", "anchors", "findings"}
+    assert set(report) == {"format", "photos", "boxes", "parts", "classes", "anchors", "findings"}
     assert (report["format"], report["photos"]) == ("voc", 6)
     first = report["findings"][0]
     assert (first["harm"], first["kind"]) == ("error", "box outside the photo")
@@ -124,6 +126,16 @@ def test_check_says_where_and_its_code_whether_all_can_be_trained_on(
     assert first["line"] > 1
     assert {"boxes", "photos"} == set(next(iter(report["classes"].values())))
     assert "read as Pascal VOC" in captured.err
+
+
+def test_check_says_which_parts_there_are(photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for i, label in enumerate(sorted(photos.rglob("*.xml"))):
+        folder = tmp_path / "parted" / ("train" if i else "val")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(label, folder)
+        shutil.copy(next(photo for photo in photos.rglob(f"{label.stem}.*") if photo != label), folder)
+    call("check", tmp_path / "parted", "--out", tmp_path / "out")
+    assert "photos by part: train 5, valid 1\n" in capfd.readouterr().out
 
 
 def test_check_prints_a_few_findings_of_a_kind_and_counts_the_rest(

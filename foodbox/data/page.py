@@ -101,11 +101,8 @@ def _head(report: Report, title: str) -> str:
     there = {photo.path for photo in dataset}
     broken = len({finding.photo for finding in report.errors if finding.photo} - there)
     lines = [f"<b>{html.text(dataset)}</b>" + (f", {counted(broken, 'photo')} that cannot be opened" if broken else "")]
-    parts = Counter(photo.part or "in no part" for photo in dataset)
-    if set(parts) != {"in no part"}:
-        lines.append(
-            "Photos by part: " + ", ".join(f"{html.text(part)} {count:,}" for part, count in sorted(parts.items()))
-        )
+    if parts := report.parts():
+        lines.append("Photos by part: " + ", ".join(f"{html.text(part)} {count:,}" for part, count in parts.items()))
     harms: Counter[str] = Counter(finding.harm for finding in report.findings)
     lines.append(", ".join(_badge(harm, counted(harms[harm], harm)) for harm in HARMS))
     lines = [f"<p>{line}</p>" for line in lines]

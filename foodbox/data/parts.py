@@ -14,8 +14,6 @@ from foodbox.data.check import ACROSS, healthy, look_alikes, look_whole
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.records import Dataset, Finding, Photo, counted
 
-PARTS = ("train", "valid", "test")
-
 
 def read_labels(place: Path, format: str | None = None, whole: bool = False) -> tuple[Dataset, list[Finding]]:
     """`formats.read`, and says what the folder was read as."""

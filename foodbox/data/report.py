@@ -77,12 +77,19 @@ class Report:
         boxes = class_counts(self.dataset)
         return {name: (boxes[i], photos[i]) for i, name in enumerate(self.dataset.names)}
 
+    def parts(self) -> dict[str, int]:
+        """Part → how many photos, those in none last; empty where neither labels nor folders name parts."""
+        found = Counter(photo.part or "in no part" for photo in self.dataset)
+        order = ("train", "valid", "test", "in no part")
+        return {part: found[part] for part in order if found[part]} if found.keys() - {order[-1]} else {}
+
     def to_dict(self) -> dict[str, Any]:
         """What `foodbox check --json` prints."""
         return {
             "format": self.dataset.format,
             "photos": len(self.dataset),
             "boxes": self.dataset.box_count,
+            "parts": self.parts(),
             "classes": {name: {"boxes": boxes, "photos": photos} for name, (boxes, photos) in self.classes().items()},
             "anchors": None if self.anchors is None else asdict(self.anchors),
             "findings": [

@@ -61,7 +61,7 @@ def test_the_head_counts(drawn: Dataset) -> None:
     assert "place: photos and labels" in words
     assert "some/place, read as Pascal VOC" in words
     assert "6 photos, 7 boxes, 3 classes, 1 photo that cannot be opened" in words
-    assert "Photos by part: in no part 1, test 1, train 3, valid 1" in words
+    assert "Photos by part: train 3, valid 1, test 1, in no part 1" in words
     assert "3 errors, 1 warning, 0 notes" in words
     assert not re.search(r"https?:|url\(|<link|<script", written)
 

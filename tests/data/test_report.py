@@ -105,12 +105,21 @@ def test_classes_count_boxes_and_photos(drawn: Dataset) -> None:
     assert Report(Dataset([], []), []).classes() == {}
 
 
+def test_parts_are_counted_where_there_are_some(drawn: Dataset) -> None:
+    assert Report(drawn, []).parts() == {}
+    drawn.photos[2].part = "test"
+    for photo in drawn.photos[3:]:
+        photo.part = "train"
+    assert list(Report(drawn, []).parts().items()) == [("train", 3), ("test", 1), ("in no part", 2)]
+
+
 def test_the_numbers_for_programs(drawn: Dataset) -> None:
     drawn.format = "voc"
     path = drawn.photos[0].path
     told = Report(drawn, some_findings(path), reach_of(0.9, 0.95)).to_dict()
     back = json.loads(json.dumps(told, allow_nan=False))
     assert (back["format"], back["photos"], back["boxes"]) == ("voc", 6, 7)
+    assert back["parts"] == {}
     assert back["classes"]["bowl"] == {"boxes": 3, "photos": 2}
     assert back["anchors"] == {
         "detector": "net", "boxes": 100, "reached": 0.9, "fitted": 0.95, "settings": {"anchor_sizes": [16.0, 32.0]}
