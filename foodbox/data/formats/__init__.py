@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from foodbox.console import progress_bar
+from foodbox.console import progress_bar, say
 from foodbox.data.facts import look
 from foodbox.data.formats import coco, csv_table, kfood, labelme, starthon, uecfood, voc, yolo
+from foodbox.data.formats.agreement import agree
 from foodbox.data.formats.common import Labels, assemble, part_by_folders
 from foodbox.data.formats.remembered import recall, remember
 from foodbox.data.listing import Listing, scan, without_collecting
-from foodbox.errors import UsageError
+from foodbox.errors import FoodboxError, UsageError
 from foodbox.ops.boxes import area
 from foodbox.records import Dataset, Finding, Photo, counted
 
@@ -100,14 +101,14 @@ def read(place: Path, format: str | None = None, whole: bool = False) -> tuple[D
         whole: read each photo to its end instead of its head alone, and find those that are cut short.
 
     Raises:
-        UsageError: the folder is missing or holds no labels that are known, or two formats fit.
+        UsageError: the folder is missing or holds no labels that are known, or two formats fit and disagree.
     """
     if format is not None and format not in FORMATS:
         raise UsageError(f"Unknown format {format!r}: expected one of {', '.join(FORMATS)}.")
     listing = scan(place)
     fitting = [format] if format else [name for name, kind in FORMATS.items() if kind.fits(listing)]
     if len(fitting) > 1:
-        raise UsageError(f"{place} could be read as {' or as '.join(fitting)}: say which with --format.")
+        return _fullest(place, fitting, whole)
     if not fitting:
         known = "; ".join(f"{kind.title} ({kind.looks})" for kind in FORMATS.values())
         photos = counted(len(listing.photos), "photo")
@@ -127,6 +128,26 @@ def read(place: Path, format: str | None = None, whole: bool = False) -> tuple[D
                 remember(listing, name, whole, dataset, findings)
     dataset.format = name
     return dataset, findings
+
+
+def _fullest(place: Path, fitting: Sequence[str], whole: bool) -> tuple[Dataset, list[Finding]]:
+    """Of several formats that say the same of every photo, the reading with the most parts, then labelled photos.
+
+    Tables are often made from the .xml files that still lie beside them, and only one of the two knows the parts.
+    """
+    try:
+        readings = [read(place, name, whole) for name in fitting]
+    except FoodboxError:
+        readings = []
+    if not readings or not all(agree(readings[0][0], dataset) for dataset, _ in readings[1:]):
+        raise UsageError(f"{place} could be read as {' or as '.join(fitting)}: say which with --format.")
+    say(f"{place}: labelled as {' and as '.join(FORMATS[name].title for name in fitting)}, with the same boxes.")
+    return max(readings, key=lambda reading: _known(reading[0]))
+
+
+def _known(dataset: Dataset) -> tuple[int, int]:
+    """How many photos have a part, and how many are labelled."""
+    return sum(bool(photo.part) for photo in dataset), sum(photo.labelled for photo in dataset)
 
 
 def prune(dataset: Dataset, format: str) -> tuple[Dataset, list[str]]:

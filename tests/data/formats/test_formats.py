@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from foodbox.data import formats
-from foodbox.data.formats import starthon
+from foodbox.data.formats import csv_table, starthon, voc
 from foodbox.errors import UsageError
+from foodbox.files import write_whole
 from foodbox.records import Dataset
 from tests.conftest import draw_photo
 
@@ -39,6 +42,49 @@ def test_a_folder_that_could_be_two_is_asked_about(starthon_folder: Path) -> Non
     with pytest.raises(UsageError, match=r"could be read as starthon or as voc: say which with --format"):
         formats.read(starthon_folder)
     assert formats.read(starthon_folder, "starthon")[0].box_count == 1
+
+
+@pytest.fixture
+def two_formats(voc_folder: Path, tmp_path: Path) -> Path:
+    """Photos with .xml files, and beside them a table that says the same."""
+    drawn = formats.read(voc_folder)[0]
+    drawn = drawn.with_photos([photo for photo in drawn if not photo.ignore.any()])  # a table has no mark for these
+    folder = tmp_path / "two"
+    voc.write(drawn, folder)
+    csv_table.write(drawn, tmp_path / "table")
+    shutil.copy(tmp_path / "table" / "annotations.csv", folder)
+    return folder
+
+
+def test_two_formats_that_say_the_same_are_no_question(two_formats: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    dataset, findings = formats.read(two_formats)
+    assert (dataset.format, findings) == ("csv", [])
+    assert dataset.box_count == formats.read(two_formats, "voc")[0].box_count > 3
+    assert "labelled as CSV and as Pascal VOC, with the same boxes" in capfd.readouterr().err
+    # Where only one of them knows the parts, it is the one to read.
+    first, *others = [photo.path.stem for photo in dataset]
+    write_whole(two_formats / "ImageSets" / "Main" / "train.txt", "\n".join(others))
+    write_whole(two_formats / "ImageSets" / "Main" / "val.txt", first)
+    dataset, _ = formats.read(two_formats)
+    assert (dataset.format, [photo.part for photo in dataset]) == ("voc", ["valid", *["train"] * len(others)])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "new"),
+    [
+        (r",(\d+),(\d+),(\w+)\n", r",\1,9\2,\3\n"),  # a box
+        (r",(\w+)\n", r",other\n"),  # a class
+        (r"(.*\n)", r"\1\1"),  # a box more
+        (r".*\n", ""),  # a photo less
+    ],
+)
+def test_two_formats_that_disagree_are_a_question(pattern: str, new: str, two_formats: Path) -> None:
+    table = two_formats / "annotations.csv"
+    rows = table.read_text()
+    table.write_text(re.sub(pattern, new, rows, count=1))
+    assert table.read_text() != rows
+    with pytest.raises(UsageError, match="could be read as csv or as voc: say which with --format"):
+        formats.read(two_formats)
 
 
 def test_one_faulty_text_file_is_no_reason_not_to_know_the_format(starthon_folder: Path) -> None:
