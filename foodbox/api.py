@@ -410,7 +410,8 @@ def evaluate(
     Args:
         one_class: fold all classes of the photos into one of this name; done without asking where the model was
             trained so.
-        part: "train", "valid", "test" or "all" of photos whose labels or folders name parts; "valid" if not said.
+        part: "train", "valid", "test" or "all" of photos whose labels or folders name parts; "valid" if not said, and
+            "test" where there is none.
         starthon_file: write the contest's prediction file here: a line for every photo, labelled or not.
 
     Raises:

@@ -244,7 +244,7 @@ def evaluate(
         photos: Folder with photos and labels.
         one_class: Fold all classes of the photos into one of this name.
         format: The label format, where looking is not enough.
-        part: Which part of the photos, where labels or folders name parts; valid if not said.
+        part: Which part of the photos, where labels or folders name parts; valid if not said, else test.
         skip_bad: Leave faulty photos out instead of stopping.
         starthon_file: Write the contest's prediction file: x,y,w,h as fractions, a line a photo by file name.
         json: Print one JSON object and nothing else on standard output.

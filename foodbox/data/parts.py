@@ -26,13 +26,14 @@ def part_of(dataset: Dataset, part: str | None) -> Dataset:
     """The photos of one part, where labels or folders name parts.
 
     Args:
-        part: "train", "valid", "test" or "all"; None for "valid" where there is such a part, else all.
+        part: "train", "valid", "test" or "all"; None for "valid" where there is such a part, else for "test" beside
+            "train", as photos that were trained on flatter, else for all.
 
     Raises:
         UsageError: there is no such part.
     """
     there = {photo.part for photo in dataset}
-    chosen = part or ("valid" if "valid" in there else "all")
+    chosen = part or ("valid" if "valid" in there else "test" if {"train", "test"} <= there else "all")
     if chosen == "all":
         return dataset
     if chosen not in there:

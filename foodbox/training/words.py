@@ -48,7 +48,7 @@ def outlook(log: Sequence[dict[str, Any]]) -> str | None:
     if after - before < CHANCE:
         return (
             f"The second half of the time brought nothing ({name} {before:.3f} before, {after:.3f} after): more time "
-            "would not help, more or other photos may."
+            "would not help. A larger input (--size) may, or more and other photos."
         )
     return (
         f"{name} rose from {before:.3f} to {after:.3f} in the second half of the time: "

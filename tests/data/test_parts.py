@@ -353,9 +353,13 @@ def test_part_of(part: str | None, expected: list[int]) -> None:
     assert [int(photo.path.stem) for photo in part_of(dataset, part)] == expected
 
 
-@pytest.mark.parametrize("parts", [["", ""], ["train", "test"], ["test"]])
+@pytest.mark.parametrize("parts", [["", ""], ["train", ""], ["test", ""], ["test"]])
 def test_without_a_part_to_validate_on_all_are_taken(parts: list[str]) -> None:
     assert len(part_of(in_parts(*parts), None)) == len(parts)
+
+
+def test_photos_to_train_on_are_not_scored_where_there_are_others_to_test_on() -> None:
+    assert {photo.part for photo in part_of(in_parts("train", "test", "", "train"), None)} == {"test"}
 
 
 @pytest.mark.parametrize(
