@@ -205,4 +205,5 @@ def _paths(dataset: Dataset) -> set[Path]:
 def _warn_of_look_alikes(train: Dataset, valid: Dataset) -> None:
     count = sum(finding.kind == ACROSS for finding in look_alikes(train, valid))
     if count:
-        say(f"{count} photos to train on look like ones to validate on, which flatters the scores: see foodbox check.")
+        who = "1 photo to train on looks like one" if count == 1 else f"{count:,} photos to train on look like ones"
+        say(f"{who} to validate on, which flatters the scores: see foodbox check.")

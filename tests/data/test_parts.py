@@ -120,7 +120,7 @@ def test_photos_like_those_to_validate_on_are_counted(tmp_path: Path, capfd: pyt
     assert "flatters" not in capfd.readouterr().err
     shutil.copy(photos / "p1.png", other / "p1.png")
     read_parts(photos, chosen(valid=other))
-    assert "1 photos to train on look like ones to validate on, which flatters" in capfd.readouterr().err
+    assert "1 photo to train on looks like one to validate on, which flatters" in capfd.readouterr().err
 
 
 def test_parts_that_the_labels_name_are_used_and_the_test_part_is_left(
