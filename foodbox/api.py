@@ -252,7 +252,7 @@ def _large_enough(kind: type[Detector], preset: DetectorSettings, dataset: Datas
     usual = preset.preprocessing
     boxes, labels, *_ = boxes_in_input(dataset, usual)
     under = small_boxes(boxes, labels)
-    size = size_for(boxes, labels, usual)
+    size = size_for(under, usual)
     if size == usual.size:
         return preset
     times = (size / usual.size) ** 2

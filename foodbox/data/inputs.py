@@ -70,8 +70,7 @@ def small_boxes(boxes: Tensor, labels: Tensor) -> float:
     return float(sides[share >= share[-1] / 4][0])
 
 
-def size_for(boxes: Tensor, labels: Tensor, preprocessing: Preprocessing) -> int:
-    """The input's size with which few of the boxes that are [N, 4] in it now, with labels [N], would be small."""
-    now = small_boxes(boxes, labels)
-    wanted = preprocessing.size * min(TIMES, SMALL / now) if now else 0
+def size_for(under: float, preprocessing: Preprocessing) -> int:
+    """The input's size with which few boxes are small, where `small_boxes` has so many pixels in it now."""
+    wanted = preprocessing.size * min(TIMES, SMALL / under) if under else 0
     return max(preprocessing.size, preprocessing.multiple * round(wanted / preprocessing.multiple))

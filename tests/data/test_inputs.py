@@ -121,12 +121,8 @@ def test_classes_of_many_boxes_count_alike(large: int, small: int, expected: flo
     ],
 )
 def test_the_size_by_hand(sides: tuple[float, ...], size: int, multiple: int, expected: int) -> None:
-    assert (
-        size_for(
-            squares(*sides), torch.zeros(len(sides), dtype=torch.int64), Preprocessing(size=size, multiple=multiple)
-        )
-        == expected
-    )
+    under = small_boxes(squares(*sides), torch.zeros(len(sides), dtype=torch.int64))
+    assert size_for(under, Preprocessing(size=size, multiple=multiple)) == expected
 
 
 @pytest.fixture

@@ -108,12 +108,15 @@ def read(place: Path, format: str | None = None, whole: bool = False) -> tuple[D
     listing = scan(place)
     fitting = [format] if format else [name for name, kind in FORMATS.items() if kind.fits(listing)]
     if len(fitting) > 1:
-        return _fullest(place, fitting, whole)
+        return _fullest(place, listing, fitting, whole)
     if not fitting:
         known = "; ".join(f"{kind.title} ({kind.looks})" for kind in FORMATS.values())
         photos = counted(len(listing.photos), "photo")
         raise UsageError(f"{place} holds {photos} and no labels of a known format: expected one of {known}.")
-    name = fitting[0]
+    return _read_as(fitting[0], listing, whole)
+
+
+def _read_as(name: str, listing: Listing, whole: bool) -> tuple[Dataset, list[Finding]]:
     with without_collecting():
         if (kept := recall(listing, name, whole)) is not None:
             dataset, findings = kept
@@ -130,13 +133,13 @@ def read(place: Path, format: str | None = None, whole: bool = False) -> tuple[D
     return dataset, findings
 
 
-def _fullest(place: Path, fitting: Sequence[str], whole: bool) -> tuple[Dataset, list[Finding]]:
+def _fullest(place: Path, listing: Listing, fitting: Sequence[str], whole: bool) -> tuple[Dataset, list[Finding]]:
     """Of several formats that say the same of every photo, the reading with the most parts, then labelled photos.
 
     Tables are often made from the .xml files that still lie beside them, and only one of the two knows the parts.
     """
     try:
-        readings = [read(place, name, whole) for name in fitting]
+        readings = [_read_as(name, listing, whole) for name in fitting]
     except FoodboxError:
         readings = []
     if not readings or not all(agree(readings[0][0], dataset) for dataset, _ in readings[1:]):
