@@ -55,13 +55,13 @@ def _hits(found: Detections, boxes: Tensor, difficult: Tensor) -> Tensor:
     if len(boxes) == 0 or len(found) == 0:
         return result
     best, box = iou(found.boxes, boxes).max(1)
-    taken = torch.zeros(len(boxes), dtype=torch.bool)
-    for i in found.scores.argsort(descending=True, stable=True).tolist():
-        if best[i] < MATCH_IOU:
-            continue
-        if difficult[box[i]]:
+    order = found.scores.argsort(descending=True, stable=True)
+    order = order[best[order] >= MATCH_IOU]
+    taken = set()
+    for i, which, leave in zip(order.tolist(), box[order].tolist(), difficult[box[order]].tolist(), strict=True):
+        if leave:
             result[i] = -1
-        elif not taken[box[i]]:
-            taken[box[i]] = True
+        elif which not in taken:
+            taken.add(which)
             result[i] = 1
     return result
