@@ -117,6 +117,14 @@ class Detector(nn.Module, ABC):
             min_score: instead of the settings' own score threshold.
         """
 
+    def candidates(self, outputs: Outputs) -> Outputs:
+        """What `decode` chooses from, of what `forward` gave: all, unless a detector says otherwise.
+
+        As many a photo, whatever is on it, so that a GPU can record the way there (inference/replay.py). `decode` takes
+        what either gave.
+        """
+        return outputs
+
     def finish(self, batches: Iterable[Batch]) -> None:
         """What is fitted once, after the last step of gradient descent: nothing, unless a detector says otherwise.
 

@@ -25,7 +25,7 @@ from foodbox.ops.coding import decode_ssd, encode_ssd
 from foodbox.ops.default_boxes import default_box_shapes, hard_negative_loss, match_default_boxes
 from foodbox.ops.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
 from foodbox.ops.matching import overlaps
-from foodbox.ops.nms import soft_nms
+from foodbox.ops.nms import best_pairs, soft_nms
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
 Maps = Literal["C3+C4", "C3+C5", "C4+C5"]
@@ -275,10 +275,8 @@ class M2Det(Detector):
         """At most `candidates` best scores over the threshold; then soft-NMS class by class."""
         s = self.settings
         threshold = s.score_threshold if min_score is None else min_score
-        flat = self._scores(outputs["logits"]).flatten(1)  # [B, A x K]
-        scores, index = flat.topk(min(s.candidates, flat.shape[1]))  # [B, C]
+        scores, label, anchor = best_pairs(self._scores(outputs["logits"]), s.candidates)  # [B, C]
         scores = scores.masked_fill(scores <= threshold, -1.0) if threshold > 0 else scores
-        anchor, label = index // len(self.names), index % len(self.names)
         deltas = outputs["deltas"].gather(1, anchor[..., None].expand(-1, -1, 4))
         boxes = decode_ssd(deltas, outputs["anchors"][anchor])  # [B, C, 4]
         if s.nms == "hard":

@@ -23,6 +23,7 @@ from foodbox.ops.anchors import pyramid_anchors
 from foodbox.ops.coding import decode_centre, decode_corner, encode_centre, encode_corner
 from foodbox.ops.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
 from foodbox.ops.matching import BACKGROUND, match, only, overlaps
+from foodbox.ops.nms import best_pairs
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
 Side = Annotated[float, Field(gt=0)]
@@ -264,30 +265,25 @@ class RetinaNet(Detector):
         """At most `candidates` best scores a level, over the threshold; then NMS class by class."""
         s = self.settings
         threshold = s.score_threshold if min_score is None else min_score
-        return self.select(*self._candidates(outputs, threshold), frames, s.nms_iou, s.max_detections)
+        found = outputs if "boxes" in outputs else self.candidates(outputs)
+        scores = found["scores"]
+        scores = scores.masked_fill(scores <= threshold, -1.0) if threshold > 0 else scores
+        return self.select(scores, found["labels"], found["boxes"], frames, s.nms_iou, s.max_detections)
 
-    def _candidates(self, outputs: Outputs, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
-        """The best scores of each level, over all levels: scores [B, C] (-1: none), labels [B, C], boxes [B, C, 4]."""
-        decode = CODINGS[self.settings.box_coding][1]
-        classes = len(self.names)
-        start, best = 0, []
+    def candidates(self, outputs: Outputs) -> Outputs:
+        """The best of each level, over all levels: scores [B, C], labels int64 [B, C], boxes [B, C, 4] in the input."""
+        s, logits = self.settings, outputs["logits"]
+        alone = s.scores == "sigmoid"  # which keeps the order, so that only what is chosen goes through it
+        values = logits if alone else logits[..., :1].sigmoid() * logits[..., 1:].softmax(-1)  # [B, A, K]
+        start, chosen = 0, []
         for count in outputs["levels"].tolist():
-            part = slice(start, start + count)
+            score, label, anchor = best_pairs(values[:, start : start + count], s.candidates)
+            chosen.append((score, label, start + anchor))
             start += count
-            flat = self._scores(outputs["logits"][:, part]).flatten(1)  # [B, A x K]
-            score, index = flat.topk(min(self.settings.candidates, flat.shape[1]))
-            anchor = index // classes
-            delta = outputs["deltas"][:, part].gather(1, anchor[..., None].expand(-1, -1, 4))
-            score = score.masked_fill(score <= threshold, -1.0) if threshold > 0 else score
-            best.append((score, index % classes, decode(delta, outputs["anchors"][part][anchor])))
-        scores, labels, boxes = zip(*best, strict=True)
-        return torch.cat(scores, 1), torch.cat(labels, 1), torch.cat(boxes, 1)
-
-    def _scores(self, logits: Tensor) -> Tensor:
-        """Logits [B, A, values] → scores [B, A, K], 0 to 1."""
-        if self.settings.scores == "sigmoid":
-            return logits.sigmoid()
-        return logits[..., :1].sigmoid() * logits[..., 1:].softmax(-1)
+        scores, labels, anchors = (torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True))  # [B, C]
+        deltas = outputs["deltas"].gather(1, anchors[..., None].expand(-1, -1, 4))
+        boxes = CODINGS[s.box_coding][1](deltas, outputs["anchors"][anchors])
+        return {"scores": scores.sigmoid() if alone else scores, "labels": labels, "boxes": boxes}
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:

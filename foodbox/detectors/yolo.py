@@ -23,6 +23,7 @@ from foodbox.ops.anchor_fitting import kmeans_shapes, shape_iou
 from foodbox.ops.anchors import grid_anchors
 from foodbox.ops.coding import MAX_LOG_RATIO
 from foodbox.ops.losses import giou_loss
+from foodbox.ops.nms import best_pairs
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
 STRIDES = (32, 16, 8)
@@ -281,12 +282,10 @@ class YOLO(Detector):
         s = self.settings
         threshold = s.score_threshold if min_score is None else min_score
         chances = outputs["values"][..., 4:].sigmoid()
-        scores = (chances[..., :1] * chances[..., 1:]).flatten(1)  # [B, A x K]
-        score, index = scores.topk(min(s.candidates, scores.shape[1]))  # [B, C]
+        score, label, anchor = best_pairs(chances[..., :1] * chances[..., 1:], s.candidates)  # [B, C]
         score = score.masked_fill(score <= threshold, -1.0) if threshold > 0 else score
-        anchor = (index // len(self.names))[..., None].expand(-1, -1, 4)
-        boxes = self.boxes(outputs).gather(1, anchor)  # [B, C, 4]
-        return self.select(score, index % len(self.names), boxes, frames, s.nms_iou, s.max_detections)
+        boxes = self.boxes(outputs).gather(1, anchor[..., None].expand(-1, -1, 4))  # [B, C, 4]
+        return self.select(score, label, boxes, frames, s.nms_iou, s.max_detections)
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:

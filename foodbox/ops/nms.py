@@ -1,4 +1,4 @@
-"""Non-maximum suppression over a whole batch at once."""
+"""Which of many boxes stay: those with the best scores, and non-maximum suppression over a whole batch at once."""
 
 from typing import Literal
 
@@ -7,6 +7,25 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from foodbox.ops import boxes as box_ops
+
+
+def best_pairs(scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best scores of one box for one class, of all boxes and classes.
+
+    They are boxes' whose best scores are among the best of all boxes, so that few are sorted.
+
+    Args:
+        scores: [B, A, K], or values in the same order.
+        most: pairs that a photo keeps.
+
+    Returns:
+        Of C pairs, C at most `most`, the best first: scores [B, C], classes int64 [B, C], boxes int64 [B, C].
+    """
+    classes = scores.shape[2]
+    box = scores.amax(-1).topk(min(most, scores.shape[1])).indices  # [B, N]
+    pairs = scores.gather(1, box[..., None].expand(-1, -1, classes)).flatten(1)  # [B, N x K]
+    score, place = pairs.topk(min(most, pairs.shape[1]))
+    return score, place % classes, box.gather(1, place // classes)
 
 
 def nms_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
-from foodbox.ops.nms import best_by_group, nms_by_group, soft_nms
+from foodbox.ops.nms import best_by_group, best_pairs, nms_by_group, soft_nms
 
 
 def crowded(count: int, groups: int, side: float, place: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,6 +46,16 @@ def test_a_batch_of_many_classes_is_kept_as_the_loop_does() -> None:
     """Sixteen large photos with COCO's 80 classes and small boxes: groups must not cost precision."""
     boxes, scores, groups = crowded(900, 16 * 80, side=12, place=1300)
     assert nms_by_group(boxes, scores, groups, 0.5).tolist() == by_loop(boxes, scores, groups, 0.5)
+
+
+@pytest.mark.parametrize(("boxes", "classes", "most"), [(50, 7, 12), (5, 7, 12), (5, 2, 12), (40, 1, 12)])
+def test_the_best_pairs_are_those_of_all_sorted(boxes: int, classes: int, most: int) -> None:
+    scores = torch.randperm(3 * boxes * classes).view(3, boxes, classes) / 1000  # no two are equal
+    score, label, box = best_pairs(scores, most)
+    expected, place = scores.flatten(1).sort(descending=True)
+    count = min(most, boxes * classes)
+    assert torch.equal(score, expected[:, :count])
+    assert torch.equal(box * classes + label, place[:, :count])
 
 
 def test_no_boxes() -> None:
