@@ -1,15 +1,16 @@
 """What a GPU gives: RetinaNet ResNet-50 in training and detection, torchvision's beside it, the share of the ceiling.
 
-    python benchmarks/gpu.py [TRAIN VALID] [--steps 30] [--size 800] [--batch 16] [--runs 3]
+    python benchmarks/gpu.py [TRAIN VALID] [--steps 30] [--size 800] [--batch 16] [--runs 3] [--only run ...]
 
 After a warm-up, by the GPU's own clock: the fastest square matrix product; detection of one photo, as `Model.detect`
-makes it of prepared pixels, NMS at its worst, for no candidate is under the threshold; foodbox's training step (preset
-torchvision, the same network) as training/fit.py makes it, in bfloat16, channels last, without and with torch.compile;
-torchvision's under its reference recipe (SGD, AMP in float16, three stages trained, resting norms). Both get random
-square photos on the GPU (medians), then JPEGs of 1024 px from a folder, opened by as many processes (means, for they
-come in bursts). Then the student's run on TRAIN and VALID. Operations are those of products and convolutions, forwards
-and backwards (foodbox/evaluation/speed.py); the share is of bfloat16's ceiling, float16's too. `--device cpu --steps 1
---size 128 --batch 2` tries it without a GPU.
+makes it of prepared pixels, a hundred boxes found, with torch's kernels and cuDNN's (inference/replay.py), and with NMS
+at its worst, no candidate under the threshold; foodbox's training step (preset torchvision, the same network) as
+training/fit.py makes it, in bfloat16, channels last, without and with torch.compile; torchvision's under its reference
+recipe (SGD, AMP in float16, three stages trained, resting norms). Both get random square photos on the GPU (medians),
+then JPEGs of 1024 px from a folder, opened by as many processes (means, for they come in bursts). Then the student's
+run on TRAIN and VALID. Operations are those of products and convolutions, forwards and backwards
+(foodbox/evaluation/speed.py); the share is of bfloat16's ceiling, float16's too. `--device cpu --steps 1 --size 128
+--batch 2` tries it without a GPU.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from foodbox.data.augment import Augmentation
 from foodbox.data.loader import training_loader
 from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
 from foodbox.evaluation.speed import multiply_adds
+from foodbox.inference import replay
 from foodbox.inference.predict import default_workers
 from foodbox.records import Batch, Frame, Photo, Target
 from foodbox.training.optimiser import make_optimiser
@@ -79,6 +81,7 @@ class Bench:
 def main(
     train: tyro.conf.Positional[Path | None] = None, valid: tyro.conf.Positional[Path | None] = None, /,
     device: Literal["cuda", "cpu"] = "cuda", steps: int = 30, size: int = 800, batch: int = 16, runs: int = 3,
+    only: tuple[Literal["detection", "training", "run"], ...] = ("detection", "training", "run"),
 ) -> None:  # fmt: skip
     """Measures, and prints tables.
 
@@ -88,6 +91,7 @@ def main(
         size: Side of the photos in the network, px.
         batch: Photos of a training step.
         runs: How often the student's run is made.
+        only: What is measured.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch finds no CUDA GPU here: run this on one, or try --device cpu --steps 1 --size 128.")
@@ -96,14 +100,42 @@ def main(
     print(f"torch {torch.__version__}, {size} px, batches of {batch}\n\n| matrix product | TFLOP/s |\n|---|---|")
     best = ceilings(bench)
     print("".join(f"| {kind} | {rate / 1e12:.1f} |\n" for kind, rate in best.items()), flush=True)
+    if "detection" in only:
+        detection(bench)
+    if "training" in only:
+        training(bench, best["bfloat16"])
+    if train and valid and "run" in only:
+        rows = [foodbox_run(train, valid) for _ in range(runs)]
+        row = {key: statistics.median(row[key] for row in rows) for key in ("seconds", "ap", "ap50")}
+        print(
+            f"\nStudent's run: {row['seconds']:.1f} s, AP {row['ap']:.3f}, AP50 {row['ap50']:.3f} (medians of {runs})."
+        )
 
-    print("| detection of one photo | ms |\n|---|---|")
-    for preset, side in {"torchvision": size, "light": min(320, size)}.items():
-        one = Bench(bench.device, steps, side, batch=1)
-        model, photo = Model(our_detector(one, preset), {}, device), random_batch(one, ours=True)
-        taken = one.seconds(lambda m=model, p=photo: m.detect_prepared(p, min_score=0.0))
-        print(f"| {preset}, {side} px | {1e3 * taken:.1f} |", flush=True)
 
+def detection(bench: Bench) -> None:
+    """A table of the time that one photo takes: the first of its shape, those soon after it, and those much later."""
+    print(
+        "| detection of one photo | the first, s | soon, ms | later, ms | NMS at its worst, ms |\n|---|---|---|---|---|"
+    )
+    for preset, side in {"torchvision": bench.size, "light": min(320, bench.size)}.items():
+        one = Bench(bench.device, bench.steps, side, batch=1)
+        model, photo = Model(our_detector(one, preset), {}, str(bench.device)), random_batch(one, ours=True)
+        start = time.perf_counter()
+        (found,) = model.detect_prepared(photo, min_score=0.0)
+        cells = [f"{time.perf_counter() - start:.2f}"]
+        hundredth = float(found.scores[99])
+        worth = replay.WORTH
+        for shown, numbers in ((hundredth, worth), (hundredth, 0), (0.0, 0)):
+            replay.WORTH = numbers  # 0: cuDNN's kernels, which else come after some hundred or thousand photos
+            taken = one.seconds(partial(model.detect_prepared, photo, shown))
+            cells.append(f"{1e3 * taken:.1f}")
+        replay.WORTH = worth
+        print(f"| {preset}, {side} px | {' | '.join(cells)} |", flush=True)
+
+
+def training(bench: Bench, ceiling: float) -> None:
+    """A table of training steps, ours and torchvision's; the ceiling is in FLOP/s."""
+    steps, batch = bench.steps, bench.batch
     print("\n| training | ms a step | photos/s | GFLOP a step | share of the ceiling |\n|---|---|---|---|---|")
     ahead = 5 + 2 * default_workers()  # steps until what was opened before the clock ran is used up
     with tempfile.TemporaryDirectory() as folder:
@@ -122,14 +154,7 @@ def main(
             from_folder = bench.seconds(lambda step=step, batches=batches: step(next(batches)), ahead, mean=True)
             for source, taken in (("on the device", in_memory), ("from a folder", from_folder)):
                 cells = f"{1e3 * taken:.1f} | {batch / taken:.1f} | {work / 1e9:.0f}"
-                print(f"| {title}, {source} | {cells} | {work / taken / best['bfloat16']:.0%} |", flush=True)
-
-    if train and valid:
-        rows = [foodbox_run(train, valid) for _ in range(runs)]
-        row = {key: statistics.median(row[key] for row in rows) for key in ("seconds", "ap", "ap50")}
-        print(
-            f"\nStudent's run: {row['seconds']:.1f} s, AP {row['ap']:.3f}, AP50 {row['ap50']:.3f} (medians of {runs})."
-        )
+                print(f"| {title}, {source} | {cells} | {work / taken / ceiling:.0%} |", flush=True)
 
 
 def ceilings(bench: Bench) -> dict[str, float]:

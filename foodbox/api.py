@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from foodbox.data.page import page
 from foodbox.data.parts import part_of, read_labels, read_parts, saved_parts
 from foodbox.data.report import AnchorReach, Report, anchor_reach
 from foodbox.detectors import DETECTORS
-from foodbox.detectors.base import Detector, DetectorSettings, Outputs
+from foodbox.detectors.base import Detector, DetectorSettings
 from foodbox.errors import UsageError
 from foodbox.evaluation.scores import SURE, Scores, score
 from foodbox.evaluation.starthon import prediction_file
@@ -36,7 +35,7 @@ from foodbox.inference import export as exporting
 from foodbox.inference import runtime
 from foodbox.inference.output import DetectionWriter, find_all
 from foodbox.inference.predict import half_precision_pays, pick_device, predict, predict_photos
-from foodbox.inference.replay import Replayed
+from foodbox.inference.replay import network_for
 from foodbox.records import Batch, Dataset, Detections, Finding, Photo, Target, counted
 from foodbox.training.fit import fit
 from foodbox.training.run_folder import RunFolder
@@ -313,10 +312,7 @@ class Model:
         self.device = pick_device(device)
         self._half = half_precision_pays(self.device)
         self.detector = detector.to(self.device).eval().requires_grad_(False)
-        self._one_at_a_time = threading.Lock()
-        self._network: Callable[..., Outputs] = self.detector
-        if self.device.type == "cuda" and detector.replays:  # photos that come one by one are of few sizes
-            self._network = Replayed(self.detector, self.device, (*detector.parameters(), *detector.buffers()))
+        self._network = network_for(self.detector, self.device)
         self.run = run
 
     @property
@@ -347,14 +343,15 @@ class Model:
 
     def detect_prepared(self, batch: Batch, min_score: float = SURE) -> list[Detections]:
         """`detect` over photos that are prepared and put together already (data/loader.py), in their order."""
-        with self._one_at_a_time:  # what a GPU repeats overwrites what it gave
-            return list(predict(self.detector, [batch], self.device, self._half, min_score, network=self._network))
+        return list(predict(self.detector, [batch], self.device, self._half, min_score, network=self._network))
 
     def detect_many(
         self, photos: Sequence[Photo], min_score: float = SURE, progress: Callable[[int], None] = lambda count: None
     ) -> Iterable[Detections]:
         """`detect` over many photos, which are opened in other processes meanwhile; in their order."""
-        return predict_photos(self.detector, photos, self.device, self._half, min_score, progress=progress)
+        return predict_photos(
+            self.detector, photos, self.device, self._half, min_score, progress=progress, network=self._network
+        )
 
     def evaluate(self, photos: PathLike, **options: Any) -> Scores:
         """The scores on a folder of labelled photos; options as for `foodbox.evaluate`."""

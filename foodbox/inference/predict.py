@@ -110,6 +110,7 @@ def predict_photos(
     batch_size: int = PHOTOS_AT_ONCE,
     workers: int | None = None,
     progress: Callable[[int], None] = lambda count: None,
+    network: Callable[..., Outputs] | None = None,
 ) -> Iterator[Detections]:
     """`predict` over photos on the disk."""
     workers = default_workers() if workers is None else workers
@@ -117,4 +118,4 @@ def predict_photos(
         workers = 0  # starting a process costs more than it saves
     pinned = device.type == "cuda"
     loader = photo_loader(photos, detector.preprocessing, batch_size, workers, detector.search, pinned)
-    yield from predict(detector, loader, device, half, min_score, progress)  # type: ignore[arg-type]
+    yield from predict(detector, loader, device, half, min_score, progress, network)  # type: ignore[arg-type]

@@ -1,20 +1,74 @@
-"""A network on a GPU as one launch instead of a thousand: CUDA graphs, by the shapes of the inputs."""
+"""How a GPU is given a network's work: convolutions that start at once, and a thousand launches recorded as one."""
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from foodbox.detectors.base import Detector, Outputs
+
+WORTH = 1_500_000_000
+"""Numbers in inputs of one shape, after which cuDNN is worth its start: docs/benchmarks.md, "On a GPU"."""
 PLAIN = 2
 """Calls with inputs of one shape before they are recorded: libraries choose their kernels in the first."""
 MOST = 8
 """Shapes that are recorded; each holds its own inputs and outputs. What else comes is called as ever."""
 Key = tuple[Any, ...]
+
+
+def network_for(detector: Detector, device: torch.device, recorded: bool | None = None) -> Callable[..., Outputs]:
+    """What gives the outputs of inputs, for a detector to decode: itself, on a CUDA GPU by what is below.
+
+    Args:
+        recorded: repeat the launches; where not given, if the detector allows it.
+    """
+    if device.type != "cuda":
+        return detector
+    if detector.replays if recorded is None else recorded:
+        return Replayed(lambda images: detector.candidates(detector(images)), device, Kernels(detector))
+    return by_shape(detector, Kernels(detector))
+
+
+class Kernels:
+    """Whose convolutions the inputs of a shape get: cuDNN's where the shape comes often, torch's own before.
+
+    cuDNN takes a tenth of a second to choose a kernel for each depthwise convolution and each shape: 4 seconds for a
+    step of a light network. torch's own, matrix products behind im2col and a plain kernel for the depthwise ones, start
+    at once and are two to four times as slow. So a shape gets cuDNN's when about as much time was lost as choosing will
+    take, as one rents skis before buying them. Without depthwise convolutions it gets them at once.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
+        self._start_slowly = any(convolution.groups > 1 for convolution in convolutions)
+        self._numbers: Counter[torch.Size] = Counter()
+
+    def are_tuned(self, shape: torch.Size) -> bool:
+        """Whether inputs of this shape get cuDNN's from now on; it counts these."""
+        self._numbers[shape] += shape.numel()
+        return not self._start_slowly or self._numbers[shape] > WORTH
+
+    @staticmethod
+    def chosen(tuned: bool) -> AbstractContextManager[None]:
+        """Convolutions within it are cuDNN's, or torch's own."""
+        return nullcontext() if tuned else torch.backends.cudnn.flags(enabled=False)  # type: ignore[no-untyped-call]
+
+
+def by_shape(function: Callable[..., Any], kernels: Kernels) -> Callable[..., Any]:
+    """A function of images, with the kernels that their shape is worth; further arguments go through."""
+
+    def call(images: Any, *others: Any) -> Any:
+        with kernels.chosen(kernels.are_tuned(images.shape)):
+            return function(images, *others)
+
+    return call
 
 
 @dataclass
@@ -23,62 +77,63 @@ class Recorded:
 
     graph: torch.cuda.CUDAGraph
     inputs: list[Tensor]
-    outputs: Any
+    outputs: dict[str, Tensor]
 
 
 class Replayed:
     """A function of tensors, whose launches on a GPU are recorded once for each shape and then repeated all at once.
 
     A light network's step is a thousand launches of some microseconds each, and the GPU waits for most of them. What
-    the function gives is overwritten by its next call. It must not wait for the device or choose by what tensors hold.
+    else the function reads, weights among it, is read where it lay when it was recorded. It must not wait for the
+    device or choose by what tensors hold. Threads take turns.
 
     Args:
-        function: takes tensors and gives any structure of tensors; it may write gradients.
+        function: takes tensors, images first, and gives named tensors; it may move weights.
         device: the GPU.
-        watched: tensors that the function reads besides; when one is written to, all is recorded anew.
+        kernels: whose convolutions are recorded.
     """
 
-    def __init__(self, function: Callable[..., Any], device: torch.device, watched: Iterable[Tensor] = ()) -> None:
+    def __init__(self, function: Callable[..., dict[str, Tensor]], device: torch.device, kernels: Kernels) -> None:
         self._function = function
         self._device = device
-        self._watched = tuple(tensor for tensor in watched if not tensor.is_inference())  # these count no writing
-        self._state: tuple[int, ...] = ()
+        self._kernels = kernels
         # Gradients remember the stream that they first came on.
         self._stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._seen: Counter[Key] = Counter()
         self._recorded: dict[Key, Recorded] = {}
+        self._one_at_a_time = threading.Lock()
 
-    def __call__(self, *inputs: Tensor) -> Any:
+    def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
         """The function of the inputs, which may lie on the CPU."""
-        state = tuple(tensor._version for tensor in self._watched)
-        if state != self._state:
-            self._state = state
-            self._seen.clear()
-            self._recorded.clear()
-        key = tuple((x.shape, x.dtype) for x in inputs)
-        if key not in self._recorded:
-            self._seen[key] += 1
-            if self._seen[key] <= PLAIN or len(self._recorded) == MOST:
-                return self._plainly(inputs)
-            self._recorded[key] = self._record(inputs)
-        again = self._recorded[key]
-        for held, x in zip(again.inputs, inputs, strict=True):
-            held.copy_(x, non_blocking=True)
-        again.graph.replay()
-        return again.outputs
+        with self._one_at_a_time:
+            tuned = self._kernels.are_tuned(inputs[0].shape)
+            shapes = tuple((x.shape, x.dtype) for x in inputs)
+            key = (tuned, shapes)
+            if key not in self._recorded:
+                self._recorded.pop((False, shapes), None)
+                self._seen[key] += 1
+                if self._seen[key] <= PLAIN or len(self._recorded) == MOST:
+                    return self._plainly(inputs, tuned)
+                self._recorded[key] = self._record(inputs, tuned)
+            again = self._recorded[key]
+            for held, x in zip(again.inputs, inputs, strict=True):
+                held.copy_(x, non_blocking=True)
+            again.graph.replay()
+            return {name: output.clone() for name, output in again.outputs.items()}  # the next call writes over them
 
-    def _plainly(self, inputs: Iterable[Tensor]) -> Any:
+    def _plainly(self, inputs: Iterable[Tensor], tuned: bool) -> dict[str, Tensor]:
         outer = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(outer)
-        with torch.cuda.stream(self._stream):
+        with torch.cuda.stream(self._stream), self._kernels.chosen(tuned):
             outputs = self._function(*(x.to(self._device, non_blocking=True) for x in inputs))
         outer.wait_stream(self._stream)
         return outputs
 
-    def _record(self, inputs: Iterable[Tensor]) -> Recorded:
+    def _record(self, inputs: Iterable[Tensor], tuned: bool) -> Recorded:
         held = [x.to(self._device, copy=True) for x in inputs]
         graph = torch.cuda.CUDAGraph()
         # Threads that bring photos may ask the driver for memory meanwhile.
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+        recording = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
+        with recording, self._kernels.chosen(tuned):
             outputs = self._function(*held)
         return Recorded(graph, held, outputs)

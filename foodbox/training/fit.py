@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,10 @@ from foodbox.config import TrainSettings, batch_size_for, epochs_for
 from foodbox.console import progress_bar, say
 from foodbox.data.augment import Augmentation
 from foodbox.data.loader import PHOTOS_AT_ONCE, Shuffled, photo_loader, training_loader
-from foodbox.detectors.base import Detector
+from foodbox.detectors.base import Detector, Outputs
 from foodbox.evaluation.scores import Scores, score
 from foodbox.inference.predict import default_workers, half_precision_pays, pick_device, predict
+from foodbox.inference.replay import Kernels, by_shape, network_for
 from foodbox.records import Batch, Dataset, Detections, KeptMaps, Target
 from foodbox.training.feature_cache import freeze, kept_loader
 from foodbox.training.optimiser import make_optimiser, set_rate
@@ -110,14 +111,19 @@ def fit(
     step, optimiser = accelerator.prepare(TrainStep(detector, way == "compiled"), optimiser)
 
     def learn(images: Tensor | KeptMaps, targets: list[Target], *proposals: Tensor) -> dict[str, Tensor]:
-        """The losses by part; the gradients are then where the optimiser looks for them."""
+        """One step: the losses by part, and the weights moved by their gradients."""
         losses: dict[str, Tensor] = step(images, targets, *proposals)
         optimiser.zero_grad()
         accelerator.backward(torch.stack(list(losses.values())).sum())
-        return losses
+        accelerator.clip_grad_norm_(learning, settings.clip)
+        optimiser.step()
+        return {part: loss.detach() for part, loss in losses.items()}
 
     if way == "replayed":
-        learn = replayed(learn, learning, device)
+        learn = replayed(learn, device, Kernels(detector))
+    elif way == "plain" and on_gpu:
+        learn = by_shape(learn, Kernels(detector))
+    network = network_for(detector, device, recorded=way == "replayed")
     best = next((Scores(**entry["scores"]) for entry in log if entry["epoch"] == progress.best_epoch), None)
     scoring = 0.0  # seconds that the last scores took
 
@@ -156,8 +162,6 @@ def fit(
                         batch = batch.to(device)
                     images, *proposals = batch.inputs
                     losses = learn(images, batch.targets, *proposals)
-                    accelerator.clip_grad_norm_(learning, settings.clip)
-                    optimiser.step()
                     steps += 1
                     before, told = told, Told(losses, batch)
                     sums = sums + told.losses
@@ -174,7 +178,7 @@ def fit(
                 began = seconds()
                 if ended and has_last_fit:
                     _finish(detector, train, device, workers)
-                detections = _detect(detector, checks, device, half, len(valid))
+                detections = _detect(detector, checks, device, half, len(valid), network)
                 scores = score(valid, detections)
                 if scores.decisive > progress.best:
                     progress.best, progress.best_epoch, best = scores.decisive, epoch + 1, scores
@@ -182,7 +186,7 @@ def fit(
                 entry = {
                     "epoch": epoch + 1,
                     "seconds": round(seconds(), 1),
-                    "learning_rate": max(group["lr"] for group in optimiser.param_groups),
+                    "learning_rate": max(float(group["lr"]) for group in optimiser.param_groups),
                     "losses": dict(zip(told.parts, (sums / (steps - first)).tolist(), strict=True)),
                     "scores": scores.to_dict(),
                 }
@@ -245,7 +249,9 @@ def _finish(detector: Detector, train: Dataset, device: torch.device, workers: i
         detector.eval().finish(batches())
 
 
-def _detect(detector: Detector, batches: Any, device: torch.device, half: bool, photos: int) -> list[Detections]:
+def _detect(
+    detector: Detector, batches: Any, device: torch.device, half: bool, photos: int, network: Callable[..., Outputs]
+) -> list[Detections]:
     """Detections on the validation photos, unsure ones too: AP counts them, the contest's score needs one each."""
     with progress_bar("validation", photos) as bar:
-        return list(predict(detector, batches, device, half, min_score=0.0, progress=bar.advance))
+        return list(predict(detector, batches, device, half, min_score=0.0, progress=bar.advance, network=network))

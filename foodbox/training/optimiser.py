@@ -23,19 +23,23 @@ def make_optimiser(detector: Detector, settings: TrainSettings) -> Muon:
     """The backbone at a lower rate, no decay for norms and biases; Muon between the backbone and the outputs.
 
     What comes new has the longest way to go, and by Muon goes it in far fewer steps. Depthwise convolutions have no
-    matrix; of the outputs' each row is a value by itself.
+    matrix; of the outputs' each row is a value by itself. On a GPU rates are tensors there, so that a recorded step
+    (inference/replay.py) reads those of its time.
     """
+    device = detector.mean.device
     groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in detector.named_parameters():
         if parameter.requires_grad:
             inside, decays = name.startswith(detector.backbone_prefix), parameter.ndim > 1
             matrix = not inside and decays and min(parameter.shape[:2]) > 1 and not LAST.search(name)
             groups.setdefault((inside, decays, matrix), []).append(parameter)
+    peaks = {inside: settings.peak_rate * (settings.backbone_rate if inside else 1.0) for inside in (True, False)}
     return Muon(
         [
             {
                 "params": parameters,
-                "lr": settings.peak_rate * (settings.backbone_rate if inside else 1.0),
+                "lr": torch.tensor(peaks[inside], device=device) if device.type == "cuda" else peaks[inside],
+                "initial_lr": peaks[inside],
                 "weight_decay": settings.weight_decay if decays else 0.0,
                 "matrices": matrix,
             }
@@ -57,6 +61,8 @@ class Muon(torch.optim.AdamW):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step of all groups."""
         for group in (groups := self.param_groups):
+            if isinstance(group["lr"], Tensor):  # fused, it always is; but where nothing is recorded torch warns of it
+                group["capturable"] = torch.cuda.is_current_stream_capturing()
             if group["matrices"]:
                 self._step_matrices(group)
         self.param_groups = [group for group in groups if not group["matrices"]]
@@ -78,7 +84,7 @@ class Muon(torch.optim.AdamW):
             length = group["lr"] * max(shape) ** 0.5
             ways = orthogonal(torch.stack([ahead for _, ahead in pairs]))
             for (weight, _), way in zip(pairs, ways, strict=True):
-                weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(way.view(weight.shape), alpha=length)
+                weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(way.view(weight.shape) * length)
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -111,4 +117,8 @@ def set_rate(optimiser: torch.optim.Optimizer, settings: TrainSettings, done: fl
     else:
         factor = 0.01 + 0.99 * (1 + math.cos(math.pi * (done - settings.warmup) / max(1e-9, 1 - settings.warmup))) / 2
     for group in optimiser.param_groups:
-        group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
+        rate = factor * group["initial_lr"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from foodbox.config import TrainSettings
 from foodbox.detectors.base import Detector
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.inference.replay import Replayed
+from foodbox.inference.replay import Kernels, Replayed
 from foodbox.records import Batch, Target, stack_targets
 
 BOXES = 16
@@ -73,25 +73,21 @@ def _is_able(settings: TrainSettings, kind: type[Detector], device: torch.device
 
 
 def replayed(
-    learn: Callable[..., dict[str, Tensor]], learning: list[nn.Parameter], device: torch.device
+    learn: Callable[..., dict[str, Tensor]], device: torch.device, kernels: Kernels
 ) -> Callable[..., dict[str, Tensor]]:
     """`learn` as one launch for batches of a shape that came before; batches may lie on the CPU.
 
     Args:
-        learn: images and targets → losses; it leaves its gradients in the parameters that learn.
+        learn: images and targets → losses; it moves the weights.
     """
 
-    def slopes(images: Tensor, boxes: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], list[Tensor | None]]:
-        losses = learn(images.contiguous(memory_format=torch.channels_last), _apart(boxes, labels))
-        return losses, [parameter.grad for parameter in learning]
+    def whole(images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        return learn(images.contiguous(memory_format=torch.channels_last), _apart(boxes, labels))
 
-    replay = Replayed(slopes, device)
+    replay = Replayed(whole, device, kernels)
 
     def call(images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
-        losses: dict[str, Tensor]
-        losses, gradients = replay(images, *stack_targets(targets, multiple=BOXES))
-        for parameter, gradient in zip(learning, gradients, strict=True):
-            parameter.grad = gradient
+        losses: dict[str, Tensor] = replay(images, *stack_targets(targets, multiple=BOXES))
         return losses
 
     return call
