@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -312,6 +313,7 @@ class Model:
         self.device = pick_device(device)
         self._half = half_precision_pays(self.device)
         self.detector = detector.to(self.device).eval().requires_grad_(False)
+        self._one_at_a_time = threading.Lock()
         self._network = network_for(self.detector, self.device)
         self.run = run
 
@@ -343,7 +345,8 @@ class Model:
 
     def detect_prepared(self, batch: Batch, min_score: float = SURE) -> list[Detections]:
         """`detect` over photos that are prepared and put together already (data/loader.py), in their order."""
-        return list(predict(self.detector, [batch], self.device, self._half, min_score, network=self._network))
+        with self._one_at_a_time:  # threads of torch are counted for the whole process, and changed while decoding
+            return list(predict(self.detector, [batch], self.device, self._half, min_score, network=self._network))
 
     def detect_many(
         self, photos: Sequence[Photo], min_score: float = SURE, progress: Callable[[int], None] = lambda count: None

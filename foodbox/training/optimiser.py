@@ -61,7 +61,7 @@ class Muon(torch.optim.AdamW):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step of all groups."""
         for group in (groups := self.param_groups):
-            if isinstance(group["lr"], Tensor):  # fused, it always is; but where nothing is recorded torch warns of it
+            if isinstance(group["lr"], Tensor) and group["lr"].is_cuda:  # fused, it can be; else torch warns of it
                 group["capturable"] = torch.cuda.is_current_stream_capturing()
             if group["matrices"]:
                 self._step_matrices(group)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
 
+from foodbox.api import Model
 from foodbox.data.images import open_photo, prepare
 from foodbox.data.loader import Collate
 from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
@@ -129,3 +134,30 @@ def test_decoding_leaves_the_threads_as_they_were(
         assert (during, torch.get_num_threads()) == ([1], 2)
     finally:
         torch.set_num_threads(1)
+
+
+def test_threads_that_share_a_model_take_turns(
+    detector: RetinaNet, drawn: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one would find torch on the single thread of another's decoding, and leave it so."""
+    inside, most = 0, 0
+    decode = detector.decode
+
+    def slowly(*words: Any) -> list[Detections]:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.05)
+        inside -= 1
+        return decode(*words)
+
+    model = Model(copy.deepcopy(detector), {}, "cpu")
+    monkeypatch.setattr(model.detector, "decode", slowly)
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda photo: model.detect(photo.path, 0.0), drawn.photos[:4]))
+        assert (most, torch.get_num_threads()) == (1, 2)
+    finally:
+        torch.set_num_threads(1)
+    assert all(len(one) for one in found)

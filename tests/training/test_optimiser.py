@@ -122,6 +122,31 @@ def test_rates() -> None:
     assert rates(40, 100) == pytest.approx(whole[40:])
 
 
+def test_a_rate_in_a_tensor_is_that_of_its_time() -> None:
+    """As a GPU has it, whose recorded steps know the tensor and not what it holds."""
+    torch.manual_seed(0)
+    numbers, tensors = (RetinaNet(["a"], RetinaNetSettings(**LIGHT)) for _ in range(2))
+    tensors.load_state_dict(numbers.state_dict())
+    start = numbers.box_tower.output.weight.detach().clone()
+    settings = TrainSettings(warmup=0.5)
+    optimisers = [make_optimiser(detector, settings) for detector in (numbers, tensors)]
+    rates = []
+    for group in optimisers[1].param_groups:
+        group["lr"] = torch.tensor(group["lr"])
+        rates.append(group["lr"])
+    for done in (0.2, 0.5, 0.9):
+        for detector, optimiser in zip((numbers, tensors), optimisers, strict=True):
+            torch.manual_seed(1)
+            for parameter in detector.parameters():
+                parameter.grad = torch.randn_like(parameter) if parameter.requires_grad else None
+            set_rate(optimiser, settings, done)
+            optimiser.step()
+    assert all(group["lr"] is rate for group, rate in zip(optimisers[1].param_groups, rates, strict=True))
+    assert not torch.allclose(start, numbers.box_tower.output.weight)
+    for one, other in zip(numbers.parameters(), tensors.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("settings", "rate"),
     [
