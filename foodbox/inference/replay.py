@@ -32,7 +32,8 @@ def network_for(detector: Detector, device: torch.device, recorded: bool | None 
     if device.type != "cuda":
         return detector
     if detector.replays if recorded is None else recorded:
-        return Replayed(lambda images: detector.candidates(detector(images)), device, Kernels(detector))
+        at_rest = [part for part in (*detector.parameters(), *detector.buffers()) if not part.requires_grad]
+        return Replayed(lambda images: detector.candidates(detector(images)), device, Kernels(detector), at_rest)
     return by_shape(detector, Kernels(detector))
 
 
@@ -84,19 +85,29 @@ class Replayed:
     """A function of tensors, whose launches on a GPU are recorded once for each shape and then repeated all at once.
 
     A light network's step is a thousand launches of some microseconds each, and the GPU waits for most of them. What
-    else the function reads, weights among it, is read where it lay when it was recorded. It must not wait for the
-    device or choose by what tensors hold. Threads take turns.
+    else the function reads, weights that learn among it, is read where it lay when it was recorded. It must not wait
+    for the device or choose by what tensors hold. Threads take turns.
 
     Args:
         function: takes tensors, images first, and gives named tensors; it may move weights.
         device: the GPU.
         kernels: whose convolutions are recorded.
+        watched: tensors of which the function may keep something (layers/convolutions.py): when one is written to, all
+            is recorded anew.
     """
 
-    def __init__(self, function: Callable[..., dict[str, Tensor]], device: torch.device, kernels: Kernels) -> None:
+    def __init__(
+        self,
+        function: Callable[..., dict[str, Tensor]],
+        device: torch.device,
+        kernels: Kernels,
+        watched: Iterable[Tensor] = (),
+    ) -> None:
         self._function = function
         self._device = device
         self._kernels = kernels
+        self._watched = tuple(tensor for tensor in watched if not tensor.is_inference())  # these count no writing
+        self._state: tuple[int, ...] = ()
         # Gradients remember the stream that they first came on.
         self._stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._seen: Counter[Key] = Counter()
@@ -106,6 +117,11 @@ class Replayed:
     def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
         """The function of the inputs, which may lie on the CPU."""
         with self._one_at_a_time:
+            state = tuple(tensor._version for tensor in self._watched)
+            if state != self._state:
+                self._state = state
+                self._seen.clear()
+                self._recorded.clear()
             tuned = self._kernels.are_tuned(inputs[0].shape)
             shapes = tuple((x.shape, x.dtype) for x in inputs)
             key = (tuned, shapes)

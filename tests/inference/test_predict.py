@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from foodbox.api import Model
 from foodbox.data.images import open_photo, prepare
@@ -118,6 +119,26 @@ def test_a_min_score_goes_before_the_settings_threshold(detector: RetinaNet, dra
     some = next(predict_photos(detector, photos, CPU, half=False, min_score=middle))
     assert 0 < len(some) < len(everything)
     assert float(some.scores.min()) > middle
+
+
+def test_what_a_network_chose_already_is_decoded_as_its_outputs(detector: RetinaNet, drawn: Dataset) -> None:
+    """A GPU's recording reaches as far as the candidates."""
+
+    def chosen(images: Tensor) -> dict[str, Tensor]:
+        return detector.candidates(detector(images))
+
+    photos = drawn.photos[:3]
+    middle = float(next(predict_photos(detector, photos, CPU, half=False, min_score=0.0)).scores[10])
+    for score in (0.0, middle):
+        found, again = (
+            list(predict_photos(detector, photos, CPU, half=False, min_score=score, network=network))
+            for network in (None, chosen)
+        )
+        assert any(len(one) for one in found)
+        for one, other in zip(found, again, strict=True):
+            assert torch.equal(one.boxes, other.boxes)
+            assert torch.equal(one.scores, other.scores)
+            assert torch.equal(one.labels, other.labels)
 
 
 def test_decoding_leaves_the_threads_as_they_were(

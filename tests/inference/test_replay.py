@@ -49,13 +49,26 @@ def test_each_shape_has_its_own_numbers(monkeypatch: pytest.MonkeyPatch) -> None
     assert Counter(calls) == dict.fromkeys(itertools.product((3, 5), (False, True)), replay.PLAIN + 1)
 
 
-def test_moved_weights_are_read_where_they_lie() -> None:
+def test_weights_are_read_where_they_lie_and_what_is_kept_of_them_is_made_anew() -> None:
     layer = nn.Linear(4, 4).to(CUDA).requires_grad_(False)
-    again = Replayed(lambda x: {"x": layer(x)}, CUDA, Kernels(layer))
+    kept: list[Tensor] = []
+
+    def through(x: Tensor) -> dict[str, Tensor]:
+        kept[:] = kept or [layer.weight * 2]  # as folded convolutions are
+        return {"x": x @ kept[0] + layer.bias}
+
+    again = Replayed(through, CUDA, Kernels(layer), [layer.weight])
     x = torch.randn(2, 4, device=CUDA)
-    for _ in range(2 * replay.PLAIN):
-        torch.testing.assert_close(again(x)["x"], layer(x))
-        layer.weight.mul_(3)
+
+    def compare() -> None:
+        for _ in range(2 * replay.PLAIN):
+            torch.testing.assert_close(again(x)["x"], x @ layer.weight * 2 + layer.bias)
+            layer.bias.add_(1)
+
+    compare()
+    layer.weight.mul_(3)
+    kept.clear()
+    compare()
 
 
 def weights_of(detector: RetinaNet) -> Tensor:
