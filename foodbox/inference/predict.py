@@ -73,7 +73,7 @@ def predict(
         half: run the network in bfloat16.
         min_score: instead of the detector's own score threshold.
         progress: called after each batch with the number of its photos.
-        network: what runs the detector's `forward`, if not it itself (replay.py).
+        network: what runs the detector's `forward`, and maybe its `candidates`, if not it itself (replay.py).
     """
     detector.eval()
     network = network or detector
