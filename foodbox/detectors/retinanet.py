@@ -273,8 +273,8 @@ class RetinaNet(Detector):
     def candidates(self, outputs: Outputs) -> Outputs:
         """The best of each level, over all levels: scores [B, C], labels int64 [B, C], boxes [B, C, 4] in the input."""
         s, logits = self.settings, outputs["logits"]
-        alone = s.scores == "sigmoid"  # which keeps the order, so that only what is chosen goes through it
-        values = logits if alone else logits[..., :1].sigmoid() * logits[..., 1:].softmax(-1)  # [B, A, K]
+        sigmoid = s.scores == "sigmoid"  # which keeps the order, so that only what is chosen goes through it
+        values = logits if sigmoid else logits[..., :1].sigmoid() * logits[..., 1:].softmax(-1)  # [B, A, K]
         start, chosen = 0, []
         for count in outputs["levels"].tolist():
             score, label, anchor = best_pairs(values[:, start : start + count], s.candidates)
@@ -283,7 +283,7 @@ class RetinaNet(Detector):
         scores, labels, anchors = (torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True))  # [B, C]
         deltas = outputs["deltas"].gather(1, anchors[..., None].expand(-1, -1, 4))
         boxes = CODINGS[s.box_coding][1](deltas, outputs["anchors"][anchors])
-        return {"scores": scores.sigmoid() if alone else scores, "labels": labels, "boxes": boxes}
+        return {"scores": scores.sigmoid() if sigmoid else scores, "labels": labels, "boxes": boxes}
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:
