@@ -148,9 +148,10 @@ def _train_command(words: list[str]) -> Any:
     """The train command, with a flag for each setting of the run and of the detector that the words name."""
     kinds: list[Any] = [TrainSettings()]
     if words[:1] == ["train"]:  # torch is only needed to know the detector's settings
-        from foodbox.api import detector_and_settings
+        import foodbox
 
-        kinds.append(detector_and_settings(_value(words, "detector", "retinanet"), _value(words, "preset", None))[1])
+        named = _value(words, "detector", "retinanet"), _value(words, "preset", None)
+        kinds.append(foodbox.detector_and_settings(*named)[1])
     Flags = dataclasses.make_dataclass("Flags", [flag for settings in kinds for flag in _flags(settings)])
 
     def train(
