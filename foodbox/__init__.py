@@ -8,15 +8,14 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from foodbox.errors import FoodboxError, UsageError
+from foodbox.garbage import without_collecting
 
 if TYPE_CHECKING:
     from foodbox.api import Export, Model, Run, check, convert, demo, detect, evaluate, export, load, resume, train
-    from foodbox.api import detector_and_settings as detector_and_settings
     from foodbox.comparison.compare import compare
     from foodbox.comparison.results import Comparison
     from foodbox.data.report import Report
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
-    **dict.fromkeys(("Export", "Model", "Run", "detector_and_settings"), "foodbox.api"),
+    **dict.fromkeys(("Export", "Model", "Run"), "foodbox.api"),
     **dict.fromkeys(
         ("check", "convert", "demo", "detect", "evaluate", "export", "load", "resume", "train"), "foodbox.api"
     ),
@@ -66,11 +65,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Imports a part when it is first asked for, so that `foodbox --help` need not wait for torch."""
     if name in _WHERE:
-        collects = gc.isenabled()
-        gc.disable()  # what torch's modules are made of all stays: looking for garbage in it takes a fifth of the time
-        try:
+        with without_collecting():
             return getattr(importlib.import_module(_WHERE[name]), name)
-        finally:
-            if collects:
-                gc.enable()
     raise AttributeError(f"module 'foodbox' has no attribute {name!r}")

@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 from foodbox.config import TrainSettings
 from foodbox.console import is_speaker, say
 from foodbox.errors import FoodboxError, UsageError
+from foodbox.garbage import without_collecting
 
 DESCRIPTION = """foodbox finds the food in your own photos: photos and boxes in, a trained detector out.
 
@@ -148,10 +149,10 @@ def _train_command(words: list[str]) -> Any:
     """The train command, with a flag for each setting of the run and of the detector that the words name."""
     kinds: list[Any] = [TrainSettings()]
     if words[:1] == ["train"]:  # torch is only needed to know the detector's settings
-        import foodbox
+        with without_collecting():
+            from foodbox.api import detector_and_settings
 
-        named = _value(words, "detector", "retinanet"), _value(words, "preset", None)
-        kinds.append(foodbox.detector_and_settings(*named)[1])
+        kinds.append(detector_and_settings(_value(words, "detector", "retinanet"), _value(words, "preset", None))[1])
     Flags = dataclasses.make_dataclass("Flags", [flag for settings in kinds for flag in _flags(settings)])
 
     def train(

@@ -17,8 +17,8 @@ from foodbox.console import progress_bar
 from foodbox.data.duplicates import groups
 from foodbox.data.facts import look
 from foodbox.data.formats.common import LEFT_OUT, REMOVED, broken, right_ending
-from foodbox.data.listing import without_collecting
 from foodbox.errors import FoodboxError
+from foodbox.garbage import without_collecting
 from foodbox.ops.boxes import iou
 from foodbox.records import Dataset, Finding, Photo, Polygon, Source
 

@@ -16,8 +16,9 @@ from foodbox.data.formats import coco, csv_table, kfood, labelme, starthon, uecf
 from foodbox.data.formats.agreement import agree
 from foodbox.data.formats.common import Labels, assemble, part_by_folders
 from foodbox.data.formats.remembered import recall, remember
-from foodbox.data.listing import Listing, scan, without_collecting
+from foodbox.data.listing import Listing, scan
 from foodbox.errors import FoodboxError, UsageError
+from foodbox.garbage import without_collecting
 from foodbox.ops.boxes import area
 from foodbox.records import Dataset, Finding, Photo, counted
 
@@ -112,7 +113,10 @@ def read(place: Path, format: str | None = None, whole: bool = False) -> tuple[D
     if not fitting:
         known = "; ".join(f"{kind.title} ({kind.looks})" for kind in FORMATS.values())
         photos = counted(len(listing.photos), "photo")
-        raise UsageError(f"{place} holds {photos} and no labels of a known format: expected one of {known}.")
+        raise UsageError(
+            f"{place} holds {photos} and no labels of a known format: expected one of {known}. Where labels lie in "
+            "another folder, name one that holds both."
+        )
     return _read_as(fitting[0], listing, whole)
 
 

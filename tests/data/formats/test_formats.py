@@ -122,7 +122,7 @@ def test_a_missing_folder_and_a_single_photo_are_refused(starthon_folder: Path) 
 def test_a_label_file_that_no_format_knows_is_refused(tmp_path: Path) -> None:
     draw_photo(tmp_path / "lunch.png", (60, 40), [])
     (tmp_path / "notes.md").write_text("seen at noon")
-    with pytest.raises(UsageError, match=r"notes\.md holds 1 photo and no labels of a known format"):
+    with pytest.raises(UsageError, match=r"notes\.md holds 1 photo and no labels of a known format.* holds both\.$"):
         formats.read(tmp_path / "notes.md")
 
 
