@@ -29,6 +29,8 @@ KEPT_BYTES = 2**30
 # Photos that detection takes at once. Scores during training and later are of the same batches: padding reaches into
 # the outputs a little, so that other batches would give slightly other numbers.
 PHOTOS_AT_ONCE = 8
+# Photos that come after one while it waits for others of its kind.
+PATIENCE = 64
 
 Item = tuple[Tensor, Target, Frame] | tuple[Tensor, Target, Frame, Tensor]
 """Pixels, target and frame of a photo, and its proposals [R, 4] for detectors that get them from outside."""
@@ -111,7 +113,7 @@ class Shuffled(Sampler[list[tuple[int, int]]]):
     def __init__(
         self, photos: Sequence[Photo], batch_size: int, seed: int, part: tuple[int, int] = (0, 1), whole: bool = False
     ) -> None:
-        self.upright = [photo.height > photo.width for photo in photos]
+        self.upright = [_is_upright(photo) for photo in photos]
         self.whole = whole
         self.batch_size = batch_size
         self.seed = seed
@@ -182,14 +184,34 @@ def photo_loader(
     search: SelectiveSearch | None = None,
     pinned: bool = False,
 ) -> DataLoader[Item]:
-    """The photos unchanged and in their order; `search` and `pinned` as `training_loader` has them."""
-    order = [
-        [(0, i) for i in range(start, min(start + batch_size, len(photos)))]
-        for start in range(0, len(photos), batch_size)
-    ]
+    """The photos unchanged and nearly in their order: in that of `loader.batch_sampler`, see `apart`.
+
+    `search` and `pinned` are as `training_loader` has them.
+    """
+    order = [[(0, i) for i in batch] for batch in apart(photos, batch_size)]
     items = PreparedPhotos(photos, preprocessing, None, search=search)
     items.cache = MemoryCache(KEPT_BYTES // max(1, workers))
     return _loader(items, order, workers, pinned)
+
+
+def apart(photos: Sequence[Photo], batch_size: int) -> list[list[int]]:
+    """Batches of photos by their numbers, for the reason that `Shuffled` has: upright and lying ones go apart.
+
+    One whose batch has not filled up after PATIENCE more photos waits no longer.
+    """
+    batches: list[list[int]] = []
+    waiting: dict[bool, list[int]] = {True: [], False: []}
+    for i, photo in enumerate(photos):
+        waiting[_is_upright(photo)].append(i)
+        for kind, alike in waiting.items():
+            if len(alike) == batch_size or (alike and i - alike[0] >= PATIENCE):
+                batches.append(alike)
+                waiting[kind] = []
+    return batches + sorted(alike for alike in waiting.values() if alike)
+
+
+def _is_upright(photo: Photo) -> bool:
+    return photo.height > photo.width
 
 
 def _loader(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from foodbox.data.loader import PHOTOS_AT_ONCE, photo_loader
 from foodbox.detectors.base import Detector, Outputs
@@ -86,6 +88,18 @@ def predict(
         progress(len(batch))
 
 
+def in_order(found: Iterable[Detections], loader: DataLoader[Any]) -> Iterator[Detections]:
+    """What `predict` found in a `photo_loader`'s batches, in the order of the photos; each as soon as it can be."""
+    numbers = [number for batch in loader.batch_sampler for _, number in batch]  # type: ignore[union-attr, misc]
+    early: dict[int, Detections] = {}
+    following = 0
+    for number, detections in zip(numbers, found, strict=True):
+        early[number] = detections
+        while following in early:
+            yield early.pop(following)
+            following += 1
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Has torch calculate on one thread within the block.
@@ -118,4 +132,4 @@ def predict_photos(
         workers = 0  # starting a process costs more than it saves
     pinned = device.type == "cuda"
     loader = photo_loader(photos, detector.preprocessing, batch_size, workers, detector.search, pinned)
-    yield from predict(detector, loader, device, half, min_score, progress, network)  # type: ignore[arg-type]
+    yield from in_order(predict(detector, loader, device, half, min_score, progress, network), loader)  # type: ignore[arg-type]

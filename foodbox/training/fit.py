@@ -21,7 +21,7 @@ from foodbox.data.augment import Augmentation
 from foodbox.data.loader import PHOTOS_AT_ONCE, Shuffled, photo_loader, training_loader
 from foodbox.detectors.base import Detector, Outputs
 from foodbox.evaluation.scores import Scores, score
-from foodbox.inference.predict import default_workers, half_precision_pays, pick_device, predict
+from foodbox.inference.predict import default_workers, half_precision_pays, in_order, pick_device, predict
 from foodbox.inference.replay import Kernels, by_shape, network_for
 from foodbox.records import Batch, Dataset, Detections, KeptMaps, Target
 from foodbox.training.feature_cache import freeze, kept_loader
@@ -254,4 +254,5 @@ def _detect(
 ) -> list[Detections]:
     """Detections on the validation photos, unsure ones too: AP counts them, the contest's score needs one each."""
     with progress_bar("validation", photos) as bar:
-        return list(predict(detector, batches, device, half, min_score=0.0, progress=bar.advance, network=network))
+        found = predict(detector, batches, device, half, min_score=0.0, progress=bar.advance, network=network)
+        return list(in_order(found, batches))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from foodbox.data.augment import Augmentation
 from foodbox.data.images import open_photo, prepare
-from foodbox.data.loader import Collate, PreparedPhotos, Shuffled, photo_loader, training_loader
+from foodbox.data.loader import PATIENCE, Collate, PreparedPhotos, Shuffled, apart, photo_loader, training_loader
 from foodbox.records import Batch, Dataset, Frame, Photo, Preprocessing, Target
 
 SMALL = Preprocessing(size=64)
@@ -200,10 +200,24 @@ def test_the_number_of_processes_changes_nothing(drawn: Dataset, workers: int) -
         assert paths == paths2
 
 
-def test_photos_come_unchanged_and_in_their_order(drawn: Dataset) -> None:
+@given(st.lists(st.booleans(), max_size=200), st.integers(1, 9))
+def test_upright_and_lying_photos_go_apart_and_none_waits_long(upright: list[bool], size: int) -> None:
+    photos = [Photo(Path(f"{i}.jpg"), *((10, 20) if is_upright else (20, 10))) for i, is_upright in enumerate(upright)]
+    batches = apart(photos, size)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(photos)))
+    assert all(len({upright[i] for i in batch}) == 1 and len(batch) <= size for batch in batches)
+    latest = -1
+    for batch in batches:
+        assert batch == sorted(batch)
+        assert batch[0] >= latest - PATIENCE
+        latest = max(latest, batch[-1])
+    assert sum(len(batch) < size for batch in batches) <= 2 + len(photos) // PATIENCE
+
+
+def test_photos_come_unchanged_and_lying_ones_first_where_these_fill_a_batch_first(drawn: Dataset) -> None:
     batches = list(photo_loader(drawn.photos, SMALL, batch_size=4, workers=0))
-    assert [len(b) for b in batches] == [4, 2]
-    assert [f.path for b in batches for f in b.frames] == [p.path for p in drawn]
+    order = [[0, 2, 3, 5], [1, 4]]
+    assert [[f.path for f in b.frames] for b in batches] == [[drawn.photos[i].path for i in batch] for batch in order]
     assert list(photo_loader([], SMALL, batch_size=4, workers=0)) == []
 
 

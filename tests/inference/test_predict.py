@@ -14,11 +14,11 @@ from torch import Tensor
 
 from foodbox.api import Model
 from foodbox.data.images import open_photo, prepare
-from foodbox.data.loader import Collate
+from foodbox.data.loader import Collate, photo_loader
 from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
 from foodbox.inference import predict as predict_file
-from foodbox.inference.predict import default_workers, predict, predict_photos
-from foodbox.records import Batch, Dataset, Detections, Preprocessing, Target
+from foodbox.inference.predict import default_workers, in_order, predict, predict_photos
+from foodbox.records import Batch, Dataset, Detections, Preprocessing, Target, no_boxes, no_labels
 from tests.conftest import NAMES
 
 CPU = torch.device("cpu")
@@ -83,6 +83,24 @@ def test_progress_is_told_batch_by_batch_and_photos_are_taken_as_they_are_needed
     assert len(taken) == 1
     assert len(list(found)) == 2
     assert done == [1, 1, 1]
+
+
+def test_detections_come_as_soon_as_those_of_the_photos_before_them_are_there(drawn: Dataset) -> None:
+    photos = [drawn.photos[i] for i in (0, 1, 2, 4, 3, 5)]  # lying, upright, lying, upright, lying, lying
+    loader = photo_loader(photos, Preprocessing(size=64), batch_size=2, workers=0)
+    assert loader.batch_sampler == [[(0, 0), (0, 2)], [(0, 1), (0, 3)], [(0, 4), (0, 5)]]
+    made = []
+
+    def found() -> Iterator[Detections]:
+        for batch in loader:
+            for frame in batch.frames:
+                made.append(frame.path)
+                yield Detections(no_boxes(), torch.zeros(0), no_labels(), NAMES, frame.width, frame.height, frame.path)
+
+    known = []
+    for detections in in_order(found(), loader):
+        known.append((detections.path, len(made)))
+    assert known == [(photo.path, after) for photo, after in zip(photos, (1, 3, 3, 4, 5, 6), strict=True)]
 
 
 def test_predicting_puts_the_detector_in_evaluation_and_needs_no_gradient(detector: RetinaNet, drawn: Dataset) -> None:
