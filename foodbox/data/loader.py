@@ -44,6 +44,7 @@ class PreparedPhotos(TorchDataset[Item]):
             augmentation will cut.
         masks: whether targets have masks, from the photos' outlines.
         search: how proposals are found; None for a detector that needs none.
+        upright: whether each photo's input is higher than wide.
         cache: where they are kept.
     """
 
@@ -58,6 +59,8 @@ class PreparedPhotos(TorchDataset[Item]):
         self.masks = masks
         self.search = search
         self.sizes = [self._held(photo) for photo in photos]
+        frames = (preprocessing.frame(photo.width, photo.height) for photo in photos)
+        self.upright = [frame.input_height > frame.input_width for frame in frames]
         self.antialias = preprocessing.antialias or augmentation is not None
         self.cache: PixelCache = MemoryCache(KEPT_BYTES)
 
@@ -100,7 +103,7 @@ class PreparedPhotos(TorchDataset[Item]):
 
 
 class Shuffled(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) in an order that seed and epoch decide; upright and lying photos go apart.
+    """Batches of (epoch, index) in an order that seed and epoch decide; upright and lying inputs go apart.
 
     A batch is as large as its largest sides: a mixed one would be a square with a quarter of it empty. What is left
     over of both kinds shares a batch.
@@ -111,9 +114,9 @@ class Shuffled(Sampler[list[tuple[int, int]]]):
     """
 
     def __init__(
-        self, photos: Sequence[Photo], batch_size: int, seed: int, part: tuple[int, int] = (0, 1), whole: bool = False
+        self, upright: Sequence[bool], batch_size: int, seed: int, part: tuple[int, int] = (0, 1), whole: bool = False
     ) -> None:
-        self.upright = [_is_upright(photo) for photo in photos]
+        self.upright = upright
         self.whole = whole
         self.batch_size = batch_size
         self.seed = seed
@@ -173,7 +176,7 @@ def training_loader(
         items.cache = DiskCache([photo.path for photo in photos], items.sizes, items.antialias)
     else:
         items.cache = MemoryCache(KEPT_BYTES // max(1, workers) if cache == "memory" else 0)
-    return _loader(items, Shuffled(photos, batch_size, seed, part, whole), workers, pinned)
+    return _loader(items, Shuffled(items.upright, batch_size, seed, part, whole), workers, pinned)
 
 
 def photo_loader(
@@ -188,30 +191,26 @@ def photo_loader(
 
     `search` and `pinned` are as `training_loader` has them.
     """
-    order = [[(0, i) for i in batch] for batch in apart(photos, batch_size)]
     items = PreparedPhotos(photos, preprocessing, None, search=search)
+    order = [[(0, i) for i in batch] for batch in apart(items.upright, batch_size)]
     items.cache = MemoryCache(KEPT_BYTES // max(1, workers))
     return _loader(items, order, workers, pinned)
 
 
-def apart(photos: Sequence[Photo], batch_size: int) -> list[list[int]]:
-    """Batches of photos by their numbers, for the reason that `Shuffled` has: upright and lying ones go apart.
+def apart(upright: Sequence[bool], batch_size: int) -> list[list[int]]:
+    """Batches of photos by their numbers, for the reason that `Shuffled` has: upright and lying inputs go apart.
 
     One whose batch has not filled up after PATIENCE more photos waits no longer.
     """
     batches: list[list[int]] = []
     waiting: dict[bool, list[int]] = {True: [], False: []}
-    for i, photo in enumerate(photos):
-        waiting[_is_upright(photo)].append(i)
+    for i, is_upright in enumerate(upright):
+        waiting[is_upright].append(i)
         for kind, alike in waiting.items():
             if len(alike) == batch_size or (alike and i - alike[0] >= PATIENCE):
                 batches.append(alike)
                 waiting[kind] = []
     return batches + sorted(alike for alike in waiting.values() if alike)
-
-
-def _is_upright(photo: Photo) -> bool:
-    return photo.height > photo.width
 
 
 def _loader(

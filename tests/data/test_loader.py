@@ -14,14 +14,14 @@ from torch import Tensor
 from foodbox.data.augment import Augmentation
 from foodbox.data.images import open_photo, prepare
 from foodbox.data.loader import PATIENCE, Collate, PreparedPhotos, Shuffled, apart, photo_loader, training_loader
-from foodbox.records import Batch, Dataset, Frame, Photo, Preprocessing, Target
+from foodbox.records import Batch, Dataset, Frame, Preprocessing, Target
 
 SMALL = Preprocessing(size=64)
 
 
-def some_photos(lying: int, upright: int) -> list[Photo]:
-    sizes = [(20, 10)] * lying + [(10, 20)] * upright
-    return [Photo(Path(f"{i}.jpg"), *size) for i, size in enumerate(sizes)]
+def some_photos(lying: int, upright: int) -> list[bool]:
+    """Whether each is upright."""
+    return [False] * lying + [True] * upright
 
 
 # -- Order ----------------------------------------------------------------------------------------------------------
@@ -202,16 +202,15 @@ def test_the_number_of_processes_changes_nothing(drawn: Dataset, workers: int) -
 
 @given(st.lists(st.booleans(), max_size=200), st.integers(1, 9))
 def test_upright_and_lying_photos_go_apart_and_none_waits_long(upright: list[bool], size: int) -> None:
-    photos = [Photo(Path(f"{i}.jpg"), *((10, 20) if is_upright else (20, 10))) for i, is_upright in enumerate(upright)]
-    batches = apart(photos, size)
-    assert sorted(i for batch in batches for i in batch) == list(range(len(photos)))
+    batches = apart(upright, size)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(upright)))
     assert all(len({upright[i] for i in batch}) == 1 and len(batch) <= size for batch in batches)
     latest = -1
     for batch in batches:
         assert batch == sorted(batch)
         assert batch[0] >= latest - PATIENCE
         latest = max(latest, batch[-1])
-    assert sum(len(batch) < size for batch in batches) <= 2 + len(photos) // PATIENCE
+    assert sum(len(batch) < size for batch in batches) <= 2 + len(upright) // PATIENCE
 
 
 def test_photos_come_unchanged_and_lying_ones_first_where_these_fill_a_batch_first(drawn: Dataset) -> None:

@@ -22,7 +22,6 @@ import numpy as np
 from faster_coco_eval import mask as coco_mask
 
 from foodbox.data.formats.common import (
-    PART_WORDS,
     Labels,
     PhotoFinder,
     RawBox,
@@ -30,6 +29,8 @@ from foodbox.data.formats.common import (
     bad_label,
     box_around,
     copy_photos,
+    part_of_file,
+    part_of_name,
     read_text,
     without_photo,
 )
@@ -239,7 +240,7 @@ class _File:
 
     def read_images(self, taken: dict[Path, _File]) -> None:
         """Fills `by_id` and `photos`; `taken` says which file read a photo, and learns of these."""
-        part = _part(self.path, self.root)
+        part = part_of_file(self.path, self.root)
         here: dict[Path, RawPhoto] = {}
         missing: list[str] = []
         others: Counter[Path] = Counter()
@@ -356,8 +357,10 @@ class _File:
         """
         stem = self.path.stem
         words = [stem, *re.split(r"[_\-. ]+", stem)]
-        part = _part(self.path, self.root)
-        named = [word for word in words if part and _part_of(word) == part] + ([FOLDERS[part], part] if part else [])
+        part = part_of_file(self.path, self.root)
+        named = [word for word in words if part and part_of_name(word) == part] + (
+            [FOLDERS[part], part] if part else []
+        )
         near = (self.path.parent, self.path.parent.parent)
         for base in near:
             for name in dict.fromkeys([*named, stem, stem.partition("_")[2]]):
@@ -394,17 +397,6 @@ def _file_name(entry: dict[str, Any]) -> str:
 def _size(entry: dict[str, Any]) -> tuple[int, int] | None:
     sides = _numbers([entry.get("width"), entry.get("height")])
     return (int(sides[0]), int(sides[1])) if sides and min(sides) >= 1 else None
-
-
-def _part_of(text: str) -> str:
-    """The part that a name tells: val2017 is "valid"."""
-    return next((PART_WORDS[word] for word in re.findall("[a-z]+", text.lower()) if word in PART_WORDS), "")
-
-
-def _part(file: Path, root: Path) -> str:
-    """The part that a file's name tells, else its folder's."""
-    inside = file.relative_to(root).parts[:-1] if file.is_relative_to(root) else ()
-    return next(filter(None, map(_part_of, (file.stem, *reversed(inside)))), "")
 
 
 # ---- Boxes and outlines ----

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import unicodedata
 from collections import defaultdict
@@ -96,6 +97,21 @@ class Labels:
     photos: list[RawPhoto] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     names: list[str] | None = None
+
+
+def part_of_file(file: Path, root: Path) -> str:
+    """The part that a label file's name tells, else one of its folders', the innermost first: val2017 is "valid".
+
+    "" where none tells one, or a name tells two.
+    """
+    inside = file.relative_to(root).parts[:-1] if file.is_relative_to(root) else ()
+    return next(filter(None, map(part_of_name, (file.stem, *reversed(inside)))), "")
+
+
+def part_of_name(name: str) -> str:
+    """The part that the words of a name tell."""
+    told = {PART_WORDS[word] for word in re.findall("[a-z]+", name.lower()) if word in PART_WORDS}
+    return told.pop() if len(told) == 1 else ""
 
 
 def part_by_folders(photos: Sequence[RawPhoto], root: Path) -> None:

@@ -23,13 +23,13 @@ from pathlib import Path
 from unicodedata import normalize
 
 from foodbox.data.formats.common import (
-    PART_WORDS,
     Labels,
     RawBox,
     RawPhoto,
     bad_label,
     copy_photos,
     numbers,
+    part_of_file,
     plain,
     read_text,
     without_photo,
@@ -123,7 +123,7 @@ def read(listing: Listing) -> Labels:
             labels.findings.append(bad_label(Source(file, 1), what, None, "Correct the header or the first row"))
     labels.names, class_file = _classes(listing, labels.findings)
     # Tables that name a part come first: a table of all photos beside them repeats their rows.
-    files = sorted(layouts, key=lambda file: not _part(file, listing))
+    files = sorted(layouts, key=lambda file: not part_of_file(file, listing.root))
     texts = {file: read_text(file, labels.findings) or "" for file in files}
     named = {
         (folder, layouts[file].get(row, "path")): None
@@ -135,7 +135,7 @@ def read(listing: Listing) -> Labels:
     origin: dict[Path, Path] = {}
     for file in files:
         reader = _Reader(file, layouts[file], places, labels.names, class_file, labels.findings)
-        table = reader.read(texts[file], _part(file, listing))
+        table = reader.read(texts[file], part_of_file(file, listing.root))
         _merge(table, file, found, origin, labels.findings)
     rest = [RawPhoto(path, labelled=False) for path in listing.photos if path not in found]
     labels.photos = [*found.values(), *rest]
@@ -233,15 +233,6 @@ def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             row = []
         if any(cell and not cell.isspace() for cell in row) or not row:
             yield number, row
-
-
-def _part(file: Path, listing: Listing) -> str:
-    """The part that a table's name says, or the name of its folder below the root: train/_annotations.csv."""
-    words = re.split(r"[^a-z]+", file.stem.lower())
-    found = {PART_WORDS[word] for word in words if word in PART_WORDS}
-    if not found and file.parent != listing.root:
-        found = {PART_WORDS.get(file.parent.name.lower(), "")}
-    return found.pop() if len(found) == 1 else ""
 
 
 # -- Classes --------------------------------------------------------------------------------------------------------
