@@ -420,10 +420,12 @@ def test_two_files_of_classes_that_differ(tmp_path: Path) -> None:
         (["Training.csv", "val.csv", "testing.csv"], ["train", "valid", "test"]),
         (["train_annotations.csv", "annotations-validation.csv", "coco_test2017.csv"], ["train", "valid", "test"]),
         (["one.csv", "latest.csv", "trainval.csv"], ["", "", ""]),
+        (["train_and_val.csv", "Test/2024/labels.csv", "train/2024/valid.csv"], ["", "test", "valid"]),
     ],
 )
 def test_tables_names_give_the_part(names: list[str], parts: list[str], tmp_path: Path) -> None:
     for i, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         folder_with(tmp_path, f"{i}.jpg,10,20,40,60,rice\n", f"{i}.jpg", name=name)
     dataset, findings = formats.read(tmp_path)
     assert findings == []
