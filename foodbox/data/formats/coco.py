@@ -358,9 +358,7 @@ class _File:
         stem = self.path.stem
         words = [stem, *re.split(r"[_\-. ]+", stem)]
         part = part_of_file(self.path, self.root)
-        named = [word for word in words if part and part_of_name(word) == part] + (
-            [FOLDERS[part], part] if part else []
-        )
+        named = [*(word for word in words if part_of_name(word) == part), FOLDERS[part], part] if part else []
         near = (self.path.parent, self.path.parent.parent)
         for base in near:
             for name in dict.fromkeys([*named, stem, stem.partition("_")[2]]):
