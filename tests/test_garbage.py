@@ -1,3 +1,5 @@
+"""Garbage collection rests where it is told to, and only there."""
+
 import gc
 
 import pytest

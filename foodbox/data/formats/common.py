@@ -104,8 +104,7 @@ def part_of_file(file: Path, root: Path) -> str:
 
     "" where none tells one, or a name tells two.
     """
-    inside = file.relative_to(root).parts[:-1] if file.is_relative_to(root) else ()
-    return next(filter(None, map(part_of_name, (file.stem, *reversed(inside)))), "")
+    return next(filter(None, map(part_of_name, (file.stem, *reversed(_below(root, file.parent))))), "")
 
 
 def part_of_name(name: str) -> str:
@@ -129,8 +128,13 @@ def part_by_folders(photos: Sequence[RawPhoto], root: Path) -> None:
 
 
 def _part_of_folder(folder: Path, root: Path) -> str:
-    inside = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
-    return next((PART_WORDS[name.lower()] for name in inside if name.lower() in PART_WORDS), "")
+    names = map(str.lower, _below(root, folder))
+    return next((PART_WORDS[name] for name in names if name in PART_WORDS), "")
+
+
+def _below(root: Path, folder: Path) -> tuple[str, ...]:
+    """The names of the folders from the root, which is left out, to this one; none where it lies elsewhere."""
+    return folder.relative_to(root).parts if folder.is_relative_to(root) else ()
 
 
 def assemble(labels: Labels, facts: Mapping[Path, Facts]) -> tuple[Dataset, list[Finding]]:
