@@ -14,10 +14,12 @@ import foodbox
 from foodbox.config import epochs_for
 from foodbox.data import tables
 from foodbox.data.formats import FORMATS
-from foodbox.detectors.retinanet import RetinaNet
+from foodbox.data.loader import photo_loader
+from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.records import Dataset
 from foodbox.training import fit as fit_module
+from foodbox.training.feature_cache import freeze, kept_loader
 from foodbox.weights.model_file import read_model
 
 QUICK: dict[str, Any] = {"batch_size": 4, "workers": 0, "size": 96, "precision": "float32", "valid_share": 0.25}
@@ -60,6 +62,21 @@ def test_where_decoded_photos_are_kept_changes_nothing(
     assert len(list((tmp_path / "cache").glob("*.pixels"))) == 1
     first, *others = (losses(run.folder) for run in runs)
     assert others == [first, first]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_photos_of_both_shapes_are_scored_by_their_own_detections(drawn: Dataset, kept: bool) -> None:
+    detector = RetinaNet(drawn.names, RetinaNetSettings(**RetinaNet.presets["light"]))
+    checks = photo_loader(drawn.photos, detector.preprocessing, batch_size=2, workers=0)
+    numbers = [number for batch in checks.batch_sampler for _, number in batch]
+    assert numbers != sorted(numbers)  # upright and lying ones are mixed
+    device = torch.device("cpu")
+    if kept:
+        freeze(detector, "backbone")
+        checks = kept_loader(detector, checks, 1, device, half=False, disk=False)
+    found = fit_module._detect(detector, checks, device, False, len(drawn), detector)
+    assert [detections.path for detections in found] == [photo.path for photo in drawn]
+    assert [(d.width, d.height) for d in found] == [(p.width, p.height) for p in drawn]
 
 
 def test_resume_goes_on_where_it_was(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
