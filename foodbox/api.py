@@ -23,7 +23,6 @@ from foodbox.data.inputs import boxes_in_input, size_for, small_boxes
 from foodbox.data.loader import Collate, Item
 from foodbox.data.mend import changes as list_of_changes
 from foodbox.data.mend import mend
-from foodbox.data.page import page
 from foodbox.data.parts import part_of, read_labels, read_parts, saved_parts
 from foodbox.data.report import AnchorReach, Report, anchor_reach
 from foodbox.detectors import DETECTORS
@@ -236,6 +235,8 @@ def check(
         dataset, findings, _reach(kind, settings, dataset, f"{detector} ({preset or next(iter(kind.presets))})")
     )
     if out is not None:
+        from foodbox.data.page import page  # and matplotlib, half a second's import, which most verbs do without
+
         write_whole(Path(out) / "report.html", page(report, str(photos)))
     if fix is not None:
         mended, lost = formats.prune(mend(dataset, report.findings), dataset.format)

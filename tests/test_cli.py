@@ -237,11 +237,13 @@ def test_help(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
         assert listed == ["demo", "check", "convert", "train", "compare", "evaluate", "detect", "export"]
 
 
-def test_help_does_not_wait_for_torch() -> None:
-    words = "import sys\nfrom foodbox.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-    result = subprocess.run(
-        [sys.executable, "-c", words + "assert 'torch' not in sys.modules"], capture_output=True, text=True, check=False
-    )
+HELP = "from foodbox.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+
+
+@pytest.mark.parametrize(("start", "later"), [(HELP, "torch"), ("import foodbox.api\n", "matplotlib")])
+def test_slow_imports_wait_until_they_are_needed(start: str, later: str) -> None:
+    words = f"{start}import sys; assert {later!r} not in sys.modules"
+    result = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 
 

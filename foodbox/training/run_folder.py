@@ -22,7 +22,6 @@ from foodbox.data.images import open_photo
 from foodbox.data.parts import read_split
 from foodbox.drawing import html
 from foodbox.drawing.boxes import draw_detections, draw_truth, sheet
-from foodbox.drawing.curves import curves
 from foodbox.errors import UsageError
 from foodbox.evaluation.scores import SURE, Scores
 from foodbox.files import make_folder, write_whole
@@ -125,6 +124,8 @@ class RunFolder:
 
     def write_curves(self) -> None:
         """curves.png, from the log."""
+        from foodbox.drawing.curves import curves  # and matplotlib, half a second's import, when there is a curve
+
         write_whole(self.path / "curves.png", curves(self.log(), self.path.name))
 
     def write_samples(self, valid: Dataset, detections: Sequence[Detections]) -> None:
