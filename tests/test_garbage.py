@@ -1,6 +1,8 @@
 """Garbage collection rests where it is told to, and only there."""
 
 import gc
+import subprocess
+import sys
 
 import pytest
 
@@ -25,3 +27,11 @@ def test_collecting_that_somebody_else_stopped_stays_stopped() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(("call", "left"), [("leave_what_is_left()", ""), ("", "found\n")])
+def test_at_the_end_nothing_is_looked_for(call: str, left: str) -> None:
+    """An object that holds itself is garbage that only a collection finds; Python's last ones are in its end."""
+    ring = "class Ring:\n def __del__(self): print('found')\nring = Ring()\nring.itself = ring\ndel ring\n"
+    words = f"from foodbox.garbage import leave_what_is_left\n{ring}{call}"
+    assert subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout == left
