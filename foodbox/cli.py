@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 from foodbox.config import TrainSettings
 from foodbox.console import is_speaker, say
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.garbage import leave_what_is_left, without_collecting
+from foodbox.garbage import end_without_collecting, without_collecting
 
 DESCRIPTION = """foodbox finds the food in your own photos: photos and boxes in, a trained detector out.
 
@@ -31,7 +31,7 @@ DESCRIPTION = """foodbox finds the food in your own photos: photos and boxes in,
 def main(arguments: Sequence[str] | None = None) -> None:
     """The program: exit code 0 done, 1 failed, 2 wrong call."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    leave_what_is_left()
+    end_without_collecting()
     try:
         code = _commands(words).cli(
             prog="foodbox",

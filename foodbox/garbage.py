@@ -18,7 +18,7 @@ def without_collecting() -> Iterator[None]:
             gc.enable()
 
 
-def leave_what_is_left() -> None:
+def end_without_collecting() -> None:
     """No garbage collection while this process ends.
 
     Python would look through all that was ever imported, several times, and with torch that takes as long as a third of

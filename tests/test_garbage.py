@@ -29,9 +29,13 @@ def test_collecting_that_somebody_else_stopped_stays_stopped() -> None:
         gc.enable()
 
 
-@pytest.mark.parametrize(("call", "left"), [("leave_what_is_left()", ""), ("", "found\n")])
-def test_at_the_end_nothing_is_looked_for(call: str, left: str) -> None:
+PROGRAM = "from foodbox.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+
+
+@pytest.mark.parametrize(("call", "looked"), [("end_without_collecting()", False), (PROGRAM, False), ("", True)])
+def test_at_the_end_nothing_is_looked_for(call: str, looked: bool) -> None:
     """An object that holds itself is garbage that only a collection finds; Python's last ones are in its end."""
-    ring = "class Ring:\n def __del__(self): print('found')\nring = Ring()\nring.itself = ring\ndel ring\n"
-    words = f"from foodbox.garbage import leave_what_is_left\n{ring}{call}"
-    assert subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout == left
+    ring = "class Ring:\n def __del__(self): print('found')\nring = Ring()\nring.itself = ring\n"
+    words = f"from foodbox.garbage import end_without_collecting\n{ring}{call}\ndel ring"
+    said = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout
+    assert said.endswith("found\n") is looked
