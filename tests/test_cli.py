@@ -237,6 +237,7 @@ def test_help(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
         assert listed == ["demo", "check", "convert", "train", "compare", "evaluate", "detect", "export"]
 
 
+# A program that runs `foodbox --help` and goes on.
 HELP = "from foodbox.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
 
 

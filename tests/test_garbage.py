@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from foodbox.garbage import without_collecting
+from tests.test_cli import HELP
 
 
 def test_collecting_rests_within_the_block_and_goes_on_behind_it() -> None:
@@ -29,10 +30,7 @@ def test_collecting_that_somebody_else_stopped_stays_stopped() -> None:
         gc.enable()
 
 
-PROGRAM = "from foodbox.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-
-
-@pytest.mark.parametrize(("call", "looked"), [("end_without_collecting()", False), (PROGRAM, False), ("", True)])
+@pytest.mark.parametrize(("call", "looked"), [("end_without_collecting()", False), (HELP, False), ("", True)])
 def test_at_the_end_nothing_is_looked_for(call: str, looked: bool) -> None:
     """An object that holds itself is garbage that only a collection finds; Python's last ones are in its end."""
     ring = "class Ring:\n def __del__(self): print('found')\nring = Ring()\nring.itself = ring\n"
