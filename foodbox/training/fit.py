@@ -143,7 +143,7 @@ def fit(
     sums = torch.zeros((), device=device)  # of each part of the loss, since the last scores
     told: Told | None = None  # of the last step
     steps = first = progress.epochs * len(batches)
-    scored, drawn = seconds(), -DRAWING
+    scored = drawn = seconds()
     ended = progress.epochs > 0 and done(steps) >= 1
     if main and not folder.last_model.exists():  # something good to name, should the first epoch fail
         save_model(folder.last_model, detector, config | {"epoch": 0})
