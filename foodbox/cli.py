@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 from foodbox.config import TrainSettings
 from foodbox.console import is_speaker, say
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.garbage import end_without_collecting, without_collecting
+from foodbox.garbage import collect_seldom, end_without_collecting, without_collecting
 
 DESCRIPTION = """foodbox finds the food in your own photos: photos and boxes in, a trained detector out.
 
@@ -33,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     end_without_collecting()
     try:
-        code = _commands(words).cli(
+        commands = _commands(words)
+        collect_seldom()  # now that most of what is imported has been
+        code = commands.cli(
             prog="foodbox",
             description=DESCRIPTION,
             args=words,

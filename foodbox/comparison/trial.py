@@ -31,7 +31,7 @@ from foodbox.drawing.boxes import draw_detections
 from foodbox.errors import FoodboxError, UsageError, first_line
 from foodbox.evaluation import speed
 from foodbox.files import write_whole
-from foodbox.garbage import end_without_collecting
+from foodbox.garbage import collect_seldom, end_without_collecting
 from foodbox.inference.output import find_all
 from foodbox.records import Photo, Preprocessing
 from foodbox.training.run_folder import RunFolder
@@ -173,6 +173,7 @@ def main() -> None:
 
     Exit code 0: the result is written, be it a refusal. 1: stopped before the end.
     """
+    collect_seldom()
     end_without_collecting()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would have none
     threading.Thread(target=_listen, daemon=True).start()

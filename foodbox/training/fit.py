@@ -180,9 +180,11 @@ def fit(
                     _finish(detector, train, device, workers)
                 detections = _detect(detector, checks, device, half, len(valid), network)
                 scores = score(valid, detections)
-                if scores.decisive > progress.best:
+                better = scores.decisive > progress.best
+                if better:
                     progress.best, progress.best_epoch, best = scores.decisive, epoch + 1, scores
-                    save_model(folder.best_model, detector, config | {"epoch": epoch + 1})
+                also = [folder.best_model] if better else []
+                save_model(folder.last_model, detector, config | {"epoch": epoch + 1}, *also)
                 entry = {
                     "epoch": epoch + 1,
                     "seconds": round(seconds(), 1),
@@ -192,7 +194,6 @@ def fit(
                 }
                 log.append(entry)
                 progress.epochs = epoch + 1
-                save_model(folder.last_model, detector, config | {"epoch": epoch + 1})
                 folder.write_log(log)
                 state = dataclasses.replace(progress, seconds=seconds())
                 weights = {f"model.{name}": tensor for name, tensor in detector.state_dict().items()}
@@ -209,8 +210,7 @@ def fit(
             accelerator.wait_for_everyone()
     except KeyboardInterrupt:
         if not folder.best_model.exists():  # stopped within the first epoch: a model that works, if not yet a good one
-            save_model(folder.best_model, detector, config | {"epoch": 0})
-            save_model(folder.last_model, detector, config | {"epoch": 0})
+            save_model(folder.best_model, detector, config | {"epoch": 0}, folder.last_model)
         if main and log:
             folder.write_curves()
         say(f"Stopped. The model so far is {folder.best_model}.")

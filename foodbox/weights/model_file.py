@@ -21,14 +21,17 @@ FORMAT_VERSION = "2"
 """2: group norm in groups of at least 8 channels (layers/heads.group_count). Nothing else would tell of it."""
 
 
-def save_model(path: Path, detector: Detector, run: dict[str, Any]) -> None:
+def save_model(path: Path, detector: Detector, run: dict[str, Any], *others: Path) -> None:
     """Writes the detector to `path`, whole or not at all.
 
     Args:
         run: what should be known of the run that it came from; plain values only.
+        others: files that become the same.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
-    write_whole(path, save(tensors, header_of(detector, run)))
+    content = save(tensors, header_of(detector, run))
+    for file in (path, *others):
+        write_whole(file, content)
 
 
 def header_of(detector: Detector, run: dict[str, Any]) -> dict[str, str]:
