@@ -3,8 +3,8 @@
     python benchmarks/gpu.py [TRAIN VALID] [--steps 30] [--size 800] [--batch 16] [--runs 3] [--only run ...]
 
 After a warm-up, by the GPU's own clock: the fastest square matrix product; detection of one photo, as `Model.detect`
-makes it of prepared pixels, a hundred boxes found, with torch's kernels and cuDNN's (inference/replay.py), and with NMS
-at its worst, no candidate under the threshold; foodbox's training step (preset torchvision, the same network) as
+makes it of prepared pixels, a hundred boxes found, with torch's kernels and cuDNN's (inference/kernels.py), and with
+NMS at its worst, no candidate under the threshold; foodbox's training step (preset torchvision, the same network) as
 training/fit.py makes it, in bfloat16, channels last, without and with torch.compile; torchvision's under its reference
 recipe (SGD, AMP in float16, three stages trained, resting norms). Both get random square photos on the GPU (medians),
 then JPEGs of 1024 px from a folder, opened by as many processes (means, for they come in bursts). Then the student's
@@ -45,7 +45,7 @@ from foodbox.data.augment import Augmentation
 from foodbox.data.loader import training_loader
 from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
 from foodbox.evaluation.speed import multiply_adds
-from foodbox.inference import replay
+from foodbox.inference import kernels
 from foodbox.inference.predict import default_workers
 from foodbox.records import Batch, Frame, Photo, Target
 from foodbox.training.optimiser import make_optimiser
@@ -124,12 +124,12 @@ def detection(bench: Bench) -> None:
         (found,) = model.detect_prepared(photo, min_score=0.0)
         cells = [f"{time.perf_counter() - start:.2f}"]
         hundredth = float(found.scores[99])
-        worth = replay.WORTH
-        for shown, numbers in ((hundredth, worth), (hundredth, 0), (0.0, 0)):
-            replay.WORTH = numbers  # 0: cuDNN's kernels, which else come after some hundred or thousand photos
+        worth = kernels.WORTH
+        for shown, numbers in ((hundredth, worth), (hundredth, (0, 0)), (0.0, (0, 0))):
+            kernels.WORTH = numbers  # none: cuDNN's kernels, which else come after some thousand photos
             taken = one.seconds(partial(model.detect_prepared, photo, shown))
             cells.append(f"{1e3 * taken:.1f}")
-        replay.WORTH = worth
+        kernels.WORTH = worth
         print(f"| {preset}, {side} px | {' | '.join(cells)} |", flush=True)
 
 

@@ -1,21 +1,19 @@
-"""How a GPU is given a network's work: convolutions that start at once, and a thousand launches recorded as one."""
+"""A thousand launches on a GPU recorded as one."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from foodbox.detectors.base import Detector, Outputs
+from foodbox.inference.kernels import Kernels, by_shape
 
-WORTH = 1_500_000_000
-"""Numbers in inputs of one shape, after which cuDNN is worth its start: docs/benchmarks.md, "On a GPU"."""
 PLAIN = 2
 """Calls with inputs of one shape before they are recorded: libraries choose their kernels in the first."""
 MOST = 8
@@ -35,41 +33,6 @@ def network_for(detector: Detector, device: torch.device, recorded: bool | None 
         at_rest = [part for part in (*detector.parameters(), *detector.buffers()) if not part.requires_grad]
         return Replayed(lambda images: detector.candidates(detector(images)), device, Kernels(detector), at_rest)
     return by_shape(detector, Kernels(detector))
-
-
-class Kernels:
-    """Whose convolutions the inputs of a shape get: cuDNN's where the shape comes often, torch's own before.
-
-    cuDNN takes a tenth of a second to choose a kernel for each depthwise convolution and each shape: 4 seconds for a
-    step of a light network. torch's own, matrix products behind im2col and a plain kernel for the depthwise ones, start
-    at once and are two to four times as slow. So a shape gets cuDNN's when about as much time was lost as choosing will
-    take, as one rents skis before buying them. Without depthwise convolutions it gets them at once.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
-        self._start_slowly = any(convolution.groups > 1 for convolution in convolutions)
-        self._numbers: Counter[torch.Size] = Counter()
-
-    def are_tuned(self, shape: torch.Size) -> bool:
-        """Whether inputs of this shape get cuDNN's from now on; it counts these."""
-        self._numbers[shape] += shape.numel()
-        return not self._start_slowly or self._numbers[shape] > WORTH
-
-    @staticmethod
-    def chosen(tuned: bool) -> AbstractContextManager[None]:
-        """Convolutions within it are cuDNN's, or torch's own."""
-        return nullcontext() if tuned else torch.backends.cudnn.flags(enabled=False)  # type: ignore[no-untyped-call]
-
-
-def by_shape(function: Callable[..., Any], kernels: Kernels) -> Callable[..., Any]:
-    """A function of images, with the kernels that their shape is worth; further arguments go through."""
-
-    def call(images: Any, *others: Any) -> Any:
-        with kernels.chosen(kernels.are_tuned(images.shape)):
-            return function(images, *others)
-
-    return call
 
 
 @dataclass
@@ -122,34 +85,35 @@ class Replayed:
                 self._state = state
                 self._seen.clear()
                 self._recorded.clear()
-            tuned = self._kernels.are_tuned(inputs[0].shape)
+            level = self._kernels.level(inputs[0].shape)
             shapes = tuple((x.shape, x.dtype) for x in inputs)
-            key = (tuned, shapes)
+            key = (level, shapes)
             if key not in self._recorded:
-                self._recorded.pop((False, shapes), None)  # with torch's own kernels, where cuDNN's come now
+                for lower in range(level):
+                    self._recorded.pop((lower, shapes), None)  # these kernels are better
                 self._seen[key] += 1
                 if self._seen[key] <= PLAIN or len(self._recorded) == MOST:
-                    return self._plainly(inputs, tuned)
-                self._recorded[key] = self._record(inputs, tuned)
+                    return self._plainly(inputs, level)
+                self._recorded[key] = self._record(inputs, level)
             again = self._recorded[key]
             for held, x in zip(again.inputs, inputs, strict=True):
                 held.copy_(x, non_blocking=True)
             again.graph.replay()
             return {name: output.clone() for name, output in again.outputs.items()}  # the next call writes over them
 
-    def _plainly(self, inputs: Iterable[Tensor], tuned: bool) -> dict[str, Tensor]:
+    def _plainly(self, inputs: Iterable[Tensor], level: int) -> dict[str, Tensor]:
         outer = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(outer)
-        with torch.cuda.stream(self._stream), self._kernels.chosen(tuned):
+        with torch.cuda.stream(self._stream), self._kernels.chosen(level):
             outputs = self._function(*(x.to(self._device, non_blocking=True) for x in inputs))
         outer.wait_stream(self._stream)
         return outputs
 
-    def _record(self, inputs: Iterable[Tensor], tuned: bool) -> Recorded:
+    def _record(self, inputs: Iterable[Tensor], level: int) -> Recorded:
         held = [x.to(self._device, copy=True) for x in inputs]
         graph = torch.cuda.CUDAGraph()
         # Threads that bring photos may ask the driver for memory meanwhile.
         recording = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
-        with recording, self._kernels.chosen(tuned):
+        with recording, self._kernels.chosen(level):
             outputs = self._function(*held)
         return Recorded(graph, held, outputs)

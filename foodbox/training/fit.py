@@ -21,8 +21,9 @@ from foodbox.data.augment import Augmentation
 from foodbox.data.loader import PHOTOS_AT_ONCE, Shuffled, photo_loader, training_loader
 from foodbox.detectors.base import Detector, Outputs
 from foodbox.evaluation.scores import Scores, score
+from foodbox.inference.kernels import Kernels, by_shape
 from foodbox.inference.predict import default_workers, half_precision_pays, in_order, pick_device, predict
-from foodbox.inference.replay import Kernels, by_shape, network_for
+from foodbox.inference.replay import network_for
 from foodbox.records import Batch, Dataset, Detections, KeptMaps, Target
 from foodbox.training.feature_cache import freeze, kept_loader
 from foodbox.training.optimiser import make_optimiser, set_rate

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from foodbox.config import TrainSettings
 from foodbox.detectors.base import Detector
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.inference.replay import Kernels, Replayed
+from foodbox.inference.kernels import Kernels
+from foodbox.inference.replay import Replayed
 from foodbox.records import Batch, Target, stack_targets
 
 BOXES = 16

@@ -19,12 +19,14 @@ from foodbox.config import TrainSettings
 from foodbox.data import tables
 from foodbox.data.formats import FORMATS
 from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
-from foodbox.inference import replay
-from foodbox.inference.replay import Kernels, Replayed
+from foodbox.inference import kernels, replay
+from foodbox.inference.kernels import Kernels
+from foodbox.inference.replay import Replayed
 from foodbox.records import Dataset, Target
 from foodbox.training.optimiser import Muon, make_optimiser, set_rate
 from foodbox.training.step import replayed
 from foodbox.weights.model_file import save_model
+from tests.inference.test_kernels import level
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA GPU")
 CUDA = torch.device("cuda")
@@ -32,12 +34,12 @@ DEPTHWISE = nn.Conv2d(4, 4, 3, groups=4)
 
 
 def test_each_shape_has_its_own_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They stay what they are when the next come; a shape that came often is recorded anew, with cuDNN."""
-    monkeypatch.setattr(replay, "WORTH", 30)
+    """They stay what they are when the next come; a shape that came often is recorded anew, with better kernels."""
+    monkeypatch.setattr(kernels, "WORTH", (15, 30))
     calls = []
 
     def twice(x: Tensor) -> dict[str, Tensor]:
-        calls.append((len(x), torch.backends.cudnn.enabled))
+        calls.append((len(x), level()))
         return {"x": 2 * x}
 
     again = Replayed(twice, CUDA, Kernels(DEPTHWISE))
@@ -45,8 +47,9 @@ def test_each_shape_has_its_own_numbers(monkeypatch: pytest.MonkeyPatch) -> None
     found = [again(x)["x"] for x in inputs]
     for x, doubled in zip(inputs, found, strict=True):
         torch.testing.assert_close(doubled.cpu(), 2 * x)
-    # The last of each was recorded; over 30 are the eleventh call of the shorter and the seventh of the longer.
-    assert Counter(calls) == dict.fromkeys(itertools.product((3, 5), (False, True)), replay.PLAIN + 1)
+    # The last of each was recorded; over 15 and 30 are the sixth and eleventh call of the shorter, the fourth and
+    # seventh of the longer.
+    assert Counter(calls) == dict.fromkeys(itertools.product((3, 5), (0, 1, 2)), replay.PLAIN + 1)
 
 
 def test_weights_are_read_where_they_lie_and_what_is_kept_of_them_is_made_anew() -> None:
@@ -104,7 +107,7 @@ def test_gradients_are_those_of_a_plain_step() -> None:
     again, learn = replayed(learning(ours), CUDA, Kernels(ours)), learning(plain)
     for images, targets in batches(5):
         found = {part: float(value) for part, value in again(images, targets).items()}
-        with Kernels.chosen(tuned=False):  # as the recorded ones are
+        with Kernels.chosen(0):  # as the recorded ones are
             expected = learn(images.to(CUDA), [target.to(CUDA) for target in targets])
         assert found == pytest.approx({part: float(value) for part, value in expected.items()}, rel=1e-3)
         for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
