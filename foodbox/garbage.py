@@ -24,8 +24,8 @@ def without_collecting() -> Iterator[None]:
 def collect_seldom() -> None:
     """For a program, not a library: garbage collection leaves what there is now alone, and comes seldom.
 
-    With torch a million objects are there that all stay, and to look through them takes a third of a second. A run of
-    the student's had that done several times, for some thousand objects that its scores had made.
+    With torch a million objects are there that all stay, and to look through them takes a third of a second. That was
+    done every few epochs, because of the thousands of small objects that scores are counted from.
     """
     gc.freeze()
     gc.set_threshold(SELDOM, *gc.get_threshold()[1:])
