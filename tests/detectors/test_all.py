@@ -17,6 +17,7 @@ from foodbox.data.images import prepare
 from foodbox.data.loader import Collate
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector
+from foodbox.inference.kernels import Kernels
 from foodbox.records import Batch, Detections, Frame, KeptMaps, Target
 from foodbox.weights import model_file
 from foodbox.weights.transfer import Weights, put
@@ -183,6 +184,18 @@ def test_losses_do_not_depend_on_the_order_of_photos(detector: Detector) -> None
     first, second = (losses_of(detector, batch) for batch in (one, other))
     for name, value in first.items():
         assert value.item() == pytest.approx(second[name].item(), rel=1e-3, abs=1e-5)
+
+
+def test_torchs_own_depthwise_convolutions_change_nothing(detector: Detector) -> None:
+    """As a GPU gets them for shapes that came some hundred times."""
+    batch = batch_of(detector.eval(), BATCHES["boxes"])
+    found = []
+    for level in (1, 2):
+        with Kernels.chosen(level):
+            losses = losses_of(detector, batch)
+            with torch.no_grad():
+                found.append(losses | detector(*batch.inputs))
+    torch.testing.assert_close(*found)
 
 
 def test_a_saved_model_gives_the_same_outputs_to_the_bit(detector: Detector, tmp_path: Path) -> None:

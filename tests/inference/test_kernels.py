@@ -12,7 +12,6 @@ from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
 from foodbox.inference import kernels
 from foodbox.inference.kernels import Kernels, OwnDepthwise, by_shape
 from foodbox.inference.replay import network_for
-from foodbox.records import Target
 
 
 @pytest.fixture(autouse=True)
@@ -110,16 +109,6 @@ def test_torch_would_choose_its_own_kernel(dtype: torch.dtype) -> None:
         with OwnDepthwise():
             assert convolved(32).is_contiguous()
             assert [convolved(groups).stride() for groups in (1, 4)] == others
-
-
-def test_a_detector_loses_and_finds_the_same() -> None:
-    detector = RetinaNet(["a"], RetinaNetSettings(**LIGHT))
-    images = torch.randint(256, (2, 3, 64, 96), dtype=torch.uint8)
-    targets = [Target(torch.tensor([[8.0, 8.0, 60.0, 50.0]]), torch.zeros(1, dtype=torch.int64)), Target()]
-    expected, outputs = detector.losses(images, targets), detector.eval()(images)
-    with OwnDepthwise():
-        torch.testing.assert_close(detector.train().losses(images, targets), expected)
-        torch.testing.assert_close(detector.eval()(images), outputs)
 
 
 def test_without_a_gpu_a_detector_runs_by_itself() -> None:
