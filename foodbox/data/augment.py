@@ -19,18 +19,22 @@ VISIBLE = 0.4
 
 
 class Augmentation:
-    """Random cut and zoom, mirror image, light and colour, drawn in this order; pixels by torchvision's transforms v2.
+    """Random cut, zoom, stretch, mirror image, light and colour, in this order; pixels by torchvision's transforms v2.
 
     Args:
         mirror: chance of a mirror image, left and right exchanged.
         zoom: the smallest and the largest factor on the photo's scale. Above 1 a part is cut out, below 1 the photo
             lies on a larger plain ground.
         colour: chance of another brightness, contrast and saturation. Another hue as well would take twice the time.
+        stretch: the largest factor on the ratio of width to height, and its inverse the smallest; 1 for none.
     """
 
-    def __init__(self, mirror: float = 0.5, zoom: tuple[float, float] = (0.8, 1.3), colour: float = 0.5) -> None:
+    def __init__(
+        self, mirror: float = 0.5, zoom: tuple[float, float] = (0.8, 1.3), colour: float = 0.5, stretch: float = 1.33
+    ) -> None:
         self.mirror = mirror
         self.zoom = zoom
+        self.stretch = stretch
         self.colour = colour
         self._light = v2.RandomApply([v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3)], p=colour)
 
@@ -52,8 +56,7 @@ class Augmentation:
         # Where a margin is negative, that much is cut off.
         image = transforms.pad(pixels, [-x1, -y1, x2 - width, y2 - height], fill=fill)
         image = transforms.resize(image, [frame.input_height, frame.input_width], antialias=True)
-        mirror = bool(torch.rand(()) < self.mirror)
-        if mirror:
+        if mirror := bool(torch.rand(()) < self.mirror):
             image = transforms.horizontal_flip(image)
         moved = dataclasses.replace(
             frame,
@@ -67,12 +70,16 @@ class Augmentation:
 
     def _window(self, left: float, top: float, right: float, bottom: float) -> tuple[int, int, int, int]:
         """The part that is shown instead of this one, in whole pixels: left, top, right, bottom; may go beyond it."""
-        low, high = (torch.tensor(z).log() for z in self.zoom)
-        scale = float(torch.exp(low + (high - low) * torch.rand(())))
-        h, w = max(1, round((bottom - top) / scale)), max(1, round((right - left) / scale))
+        scale, wider = _factor(*self.zoom), _factor(1 / self.stretch, self.stretch) ** 0.5
+        h, w = max(1, round((bottom - top) / scale * wider)), max(1, round((right - left) / scale / wider))
         y = round(top + (bottom - top - h) * float(torch.rand(())))
         x = round(left + (right - left - w) * float(torch.rand(())))
         return x, y, x + w, y + h
+
+
+def _factor(low: float, high: float) -> float:
+    """A random number between these, as evenly by its logarithm."""
+    return float(low * (high / low) ** torch.rand(()))
 
 
 def visible(frame: Frame, boxes: Tensor, labels: Tensor, outlines: Sequence[Sequence[Polygon]] | None = None) -> Target:

@@ -83,7 +83,8 @@ def fit(
     batch_size = settings.batch_size or batch_size_for(len(train))
     epochs = settings.epochs or epochs_for(len(train))
     batches = training_loader(
-        train.photos, detector.preprocessing, Augmentation(settings.mirror, settings.zoom, settings.colour),
+        train.photos, detector.preprocessing,
+        Augmentation(settings.mirror, settings.zoom, settings.colour, settings.stretch),
         batch_size, workers, settings.seed, (accelerator.process_index, accelerator.num_processes), settings.cache,
         detector.needs_masks, detector.search, way != "plain", on_gpu,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from foodbox.data.augment import VISIBLE, Augmentation, visible
 from foodbox.ops.boxes import area
 from foodbox.records import Frame, Preprocessing
 
-STILL = Augmentation(mirror=0, zoom=(1, 1), colour=0)
+STILL = Augmentation(mirror=0, zoom=(1, 1), colour=0, stretch=1)
 FILL = [10.0, 20.0, 30.0]
 
 
@@ -61,19 +61,22 @@ def test_without_any_change_a_photo_is_only_resized() -> None:
 
 def test_a_mirror_image_turns_pixels_and_boxes_round() -> None:
     pixels, boxes, labels = a_photo()
-    found, moved, kept = change(Augmentation(mirror=1, zoom=(1, 1), colour=0), pixels, boxes, labels, (96, 64))
+    found, moved, kept = change(
+        Augmentation(mirror=1, zoom=(1, 1), colour=0, stretch=1), pixels, boxes, labels, (96, 64)
+    )
     assert torch.equal(found, pixels.flip(-1))
     assert moved.tolist() == [[96 - 40, 8, 96 - 8, 40], [96 - 88, 24, 96 - 56, 56]]
     assert torch.equal(kept, labels)
 
 
 @pytest.mark.parametrize("zoom", [0.5, 1.5])
+@pytest.mark.parametrize("stretch", [1, 2])
 @pytest.mark.parametrize("seed", range(4))
-def test_boxes_stay_on_what_they_are_of(seed: int, zoom: float) -> None:
+def test_boxes_stay_on_what_they_are_of(seed: int, zoom: float, stretch: float) -> None:
     """Whatever is cut out or laid on a larger ground."""
     pixels, boxes, labels = a_photo()
     torch.manual_seed(seed)
-    found, moved, kept = change(Augmentation(mirror=0.5, zoom=(zoom, zoom), colour=0), pixels, boxes, labels, (96, 64))
+    found, moved, kept = change(Augmentation(0.5, (zoom, zoom), 0, stretch), pixels, boxes, labels, (96, 64))
     assert len(moved) > 0
     for box, label in zip(moved.tolist(), kept.tolist(), strict=True):
         assert box == pytest.approx(seen(found, 2 * label), abs=1.5)
@@ -81,10 +84,27 @@ def test_boxes_stay_on_what_they_are_of(seed: int, zoom: float) -> None:
 
 def test_the_ground_around_a_smaller_photo_has_the_colour_that_is_asked_for() -> None:
     pixels, boxes, labels = a_photo()
-    found, moved, _ = change(Augmentation(mirror=0, zoom=(0.5, 0.5), colour=0), pixels, boxes, labels, (96, 64))
+    found, moved, _ = change(
+        Augmentation(mirror=0, zoom=(0.5, 0.5), colour=0, stretch=1), pixels, boxes, labels, (96, 64)
+    )
     corners = found[:, [0, 0, -1, -1], [0, -1, 0, -1]].T.tolist()
     assert [10, 20, 30] in corners
     torch.testing.assert_close(area(moved), area(boxes) / 4, rtol=0.05, atol=0)
+
+
+def test_a_stretch_changes_the_sides_and_not_the_area() -> None:
+    """By factors on their ratio from 1 / 2 to 2, the one as likely as the other."""
+    pixels, boxes, _ = a_photo(960, 640)
+    ratios = []
+    for seed in range(200):
+        torch.manual_seed(seed)
+        _, frame = Augmentation(mirror=0, zoom=(1, 1), colour=0, stretch=2)(pixels, Frame(960, 640, 48, 32), FILL)
+        width, height = (frame.to_input(boxes[0])[2:] - frame.to_input(boxes[0])[:2]).tolist()
+        assert width * height == pytest.approx(1.6 * 1.6, rel=0.01)
+        ratios.append(width / height)
+    assert 0.5 <= min(ratios) < 0.52
+    assert 1.95 < max(ratios) <= 2.01
+    assert sum(ratio > 1 for ratio in ratios) == pytest.approx(100, abs=20)
 
 
 def test_a_box_that_is_mostly_cut_away_goes_with_its_label() -> None:
@@ -159,7 +179,7 @@ def test_the_same_seed_changes_the_same_and_another_seed_else() -> None:
 
 def test_light_and_colour_leave_boxes_alone() -> None:
     pixels, boxes, labels = a_photo()
-    found, moved, _ = change(Augmentation(mirror=0, zoom=(1, 1), colour=1), pixels, boxes, labels, (96, 64))
+    found, moved, _ = change(Augmentation(0, (1, 1), 1, 1), pixels, boxes, labels, (96, 64))
     assert not torch.equal(found, pixels)
     assert torch.equal(moved, boxes)
 

@@ -157,7 +157,7 @@ def test_augmented_boxes_lie_on_what_they_are_of(drawn: Dataset, zoom: float, se
 
 def test_still_augmentation_is_the_plain_letterbox(drawn: Dataset) -> None:
     plain = PreparedPhotos(drawn.photos, BOXED, None)
-    still = PreparedPhotos(drawn.photos, BOXED, Augmentation(0, (1, 1), 0))
+    still = PreparedPhotos(drawn.photos, BOXED, Augmentation(0, (1, 1), 0, 1))
     for i in range(len(drawn)):
         (pixels, one, _), (same, other, _) = plain[0, i], still[0, i]
         torch.testing.assert_close(one.boxes, other.boxes, rtol=0, atol=0.5)  # windows are cut in whole pixels
@@ -168,7 +168,7 @@ def test_zooming_out_shows_more_grey_and_the_photo_whole() -> None:
     frame = BOXED.frame(96, 64)
     photo = torch.full((3, 64, 96), 250, dtype=torch.uint8)
     torch.manual_seed(0)
-    pixels, moved = Augmentation(0, (0.5, 0.5), 0)(photo, frame, BOXED.ground)
+    pixels, moved = Augmentation(0, (0.5, 0.5), 0, 1)(photo, frame, BOXED.ground)
     whole = torch.tensor([[0.0, 0.0, 96.0, 64.0]])
     shown = visible(moved, whole, torch.tensor([0]))
     assert float(area(shown.boxes)) == pytest.approx(

@@ -87,7 +87,7 @@ def test_a_photo_and_its_boxes_in_the_inputs_pixels(drawn: Dataset) -> None:
     assert torch.equal(pixels, theirs)
 
 
-@pytest.mark.parametrize("augmentation", [None, Augmentation(0, (1, 1), 0)])
+@pytest.mark.parametrize("augmentation", [None, Augmentation(0, (1, 1), 0, 1)])
 def test_boxes_to_ignore_are_not_trained_on(drawn: Dataset, augmentation: Augmentation | None) -> None:
     drawn.photos[2].ignore[0] = True
     target = PreparedPhotos(drawn.photos, SMALL, augmentation)[0, 2][1]
@@ -98,7 +98,7 @@ def test_boxes_to_ignore_are_not_trained_on(drawn: Dataset, augmentation: Augmen
     assert target.boxes.shape == (0, 4)
 
 
-@pytest.mark.parametrize("augmentation", [None, Augmentation(0, (1, 1), 0)])
+@pytest.mark.parametrize("augmentation", [None, Augmentation(0, (1, 1), 0, 1)])
 def test_masks_come_where_they_are_asked_for(drawn: Dataset, augmentation: Augmentation | None) -> None:
     """One for each box that counts; a box without outlines has an empty one, and a photo without any has none."""
     photo = drawn.photos[2]
@@ -127,7 +127,7 @@ def test_a_batch_carries_masks(drawn: Dataset) -> None:
 
 def test_without_changes_augmented_boxes_are_the_plain_ones(drawn: Dataset) -> None:
     plain = PreparedPhotos(drawn.photos, SMALL, None)
-    still = PreparedPhotos(drawn.photos, SMALL, Augmentation(0, (1, 1), 0))
+    still = PreparedPhotos(drawn.photos, SMALL, Augmentation(0, (1, 1), 0, 1))
     for i in range(len(drawn)):
         (mine, one, _), (theirs, other, _) = plain[0, i], still[0, i]
         assert mine.shape == theirs.shape

@@ -246,7 +246,7 @@ def test_it_learns(tmp_path: Path) -> None:
     FORMATS["voc"].write(Dataset(drawn, tables.NAMES), tmp_path)
     run = foodbox.train(
         tmp_path, valid=tmp_path, runs=tmp_path / "runs", epochs=40, batch_size=4, workers=0, one_class="dish",
-        mirror=0, zoom=(1.0, 1.0), colour=0,
+        mirror=0, zoom=(1.0, 1.0), colour=0, stretch=1,
     )  # fmt: skip
     sums = [sum(parts.values()) for parts in losses(run.folder)]
     assert sums[-1] < sums[0] / 4
