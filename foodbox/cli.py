@@ -33,8 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     end_without_collecting()
     try:
-        commands = _commands(words)
-        collect_seldom()  # now that most of what is imported has been
+        with without_collecting():
+            commands = _commands(words)
+            collect_seldom()  # now that most of what is imported has been
         code = commands.cli(
             prog="foodbox",
             description=DESCRIPTION,
@@ -152,8 +153,7 @@ def _train_command(words: list[str]) -> Any:
     """The train command, with a flag for each setting of the run and of the detector that the words name."""
     kinds: list[Any] = [TrainSettings()]
     if words[:1] == ["train"]:  # torch is only needed to know the detector's settings
-        with without_collecting():
-            from foodbox.api import detector_and_settings
+        from foodbox.api import detector_and_settings
 
         kinds.append(detector_and_settings(_value(words, "detector", "retinanet"), _value(words, "preset", None))[1])
     Flags = dataclasses.make_dataclass("Flags", [flag for settings in kinds for flag in _flags(settings)])
