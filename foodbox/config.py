@@ -80,7 +80,7 @@ class TrainSettings(BaseModel):
     zoom: Annotated[tuple[float, float], AfterValidator(_rising)] = Field(
         (0.8, 1.3), description="Smallest and largest random zoom; 1 1 for none."
     )
-    stretch: float = Field(1.33, ge=1, description="Largest random stretch, in width or in height; 1 for none.")
+    stretch: float = Field(1.33, ge=1, le=4, description="Largest random stretch, in width or in height; 1 for none.")
     colour: float = Field(0.5, ge=0, le=1, description="Chance of another light and colour.")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Numbers in the network.")
     seed: int = Field(0, ge=0, description="The same seed gives the same run.")

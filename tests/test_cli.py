@@ -387,6 +387,7 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
     "text for a number": (train("--epochs", "many"), 2, "The setting epochs is 'many'"),
     "number out of range": (train("--epochs", "0"), 2, "The setting epochs is '0'"),
     "size out of range": (train("--size", "5"), 2, "The setting size is '5'"),
+    "stretch without an end": (train("--stretch", "inf"), 2, "The setting stretch is 'inf'"),
     "zoom upside down": (train("--zoom", "2", "1"), 2, "the smaller first"),
     "bounds upside down": (train("--match-low", "0.9"), 2, "expected at most match_high"),
     "one number of two": (train("--zoom", "1"), 2, "Missing value for argument '--zoom'"),
