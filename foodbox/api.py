@@ -120,7 +120,9 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
 
 
 def resume(run: PathLike) -> Run:
-    """Goes on with a run that was stopped, from its last whole epoch, with the photos and settings that it began with.
+    """Goes on with a run that was stopped, with the photos and settings that it began with.
+
+    It goes on from the last epoch that was kept: of epochs that take less than ten seconds not all are.
 
     Raises:
         UsageError: the folder is no run, or no epoch of it ended.

@@ -184,7 +184,7 @@ def _train_command(words: list[str]) -> Any:
         photos: Folder with photos and labels; the format is found out by looking.
         runs: The run's folder is made in here.
         name: Name of the run's folder.
-        resume: A run's folder: go on from its last whole epoch. Takes no other settings.
+        resume: A run's folder: go on from the last epoch that was kept. Takes no other settings.
         json: Print one JSON object and nothing else on standard output.
     """
     return train

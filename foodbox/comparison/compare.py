@@ -72,7 +72,7 @@ def compare(
     """Trains each detector on the same photos with the same budget, and sets side by side how good and fast they are.
 
     Each has a process of its own, one after the other. Called again with the same settings, it goes on where it was
-    stopped or killed: what has ended is not repeated, a half-trained detector is trained on from its last whole epoch,
+    stopped or killed: what has ended is not repeated, a half-trained detector is trained on from its last kept epoch,
     and those that refused are asked again. A detector that cannot be trained on these photos is noted with the reason.
 
     Args:

@@ -34,8 +34,9 @@ from foodbox.weights.model_file import save_model
 
 SCORING = 4
 """Where the time is given, epochs go unscored until training has taken this many times as long as scoring."""
-DRAWING = 30.0
-"""Seconds from one drawing of curves and samples to the next: of epochs that take a few seconds, some go undrawn."""
+DRAWING, KEEPING = 30.0, 10.0
+"""Seconds from one drawing of curves and samples to the next, and from one state that a run can go on from to the next:
+of epochs that take a few seconds, some go undrawn and unkept."""
 
 
 @dataclass
@@ -65,7 +66,7 @@ def fit(
 
     Args:
         config: what the report and the model file say of the run.
-        resume: go on from the folder's last whole epoch.
+        resume: go on from the last epoch that the folder kept.
         start: when the run began, by `time.monotonic()`; now if not given. A budget of time counts from there.
 
     Raises:
@@ -146,6 +147,7 @@ def fit(
     told: Told | None = None  # of the last step
     steps = first = progress.epochs * len(batches)
     scored = drawn = seconds()
+    kept = -KEEPING  # the first epoch is
     ended = progress.epochs > 0 and done(steps) >= 1
     if main and not folder.last_model.exists():  # something good to name, should the first epoch fail
         save_model(folder.last_model, detector, config | {"epoch": 0})
@@ -185,8 +187,9 @@ def fit(
                 better = scores.decisive > progress.best
                 if better:
                     progress.best, progress.best_epoch, best = scores.decisive, epoch + 1, scores
-                also = [folder.best_model] if better else []
-                save_model(folder.last_model, detector, config | {"epoch": epoch + 1}, *also)
+                keep = ended or seconds() - kept >= KEEPING
+                if files := [folder.best_model] * better + [folder.last_model] * keep:
+                    save_model(files[0], detector, config | {"epoch": epoch + 1}, *files[1:])
                 entry = {
                     "epoch": epoch + 1,
                     "seconds": round(seconds(), 1),
@@ -197,9 +200,11 @@ def fit(
                 log.append(entry)
                 progress.epochs = epoch + 1
                 folder.write_log(log)
-                state = dataclasses.replace(progress, seconds=seconds())
-                weights = {f"model.{name}": tensor for name, tensor in detector.state_dict().items()}
-                folder.write_state(weights | optimiser_tensors(optimiser), state)
+                if keep:
+                    kept = seconds()
+                    weights = {f"model.{name}": tensor for name, tensor in detector.state_dict().items()}
+                    state = weights | optimiser_tensors(optimiser)
+                    folder.write_state(state, dataclasses.replace(progress, seconds=kept))
                 if ended or seconds() - drawn >= DRAWING:
                     folder.write_samples(valid, detections)
                     if not ended:  # then they come with the report

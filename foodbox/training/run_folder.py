@@ -152,7 +152,7 @@ class RunFolder:
     # -- What going on needs ----------------------------------------------------------------------------------------
 
     def write_state(self, tensors: dict[str, Tensor], progress: Progress) -> None:
-        """last/state.safetensors: weights and the optimiser's memory after the last whole epoch."""
+        """last/state.safetensors: weights and the optimiser's memory after an epoch."""
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         write_whole(self._state, save(plain, {"progress": json.dumps(vars(progress))}))
 

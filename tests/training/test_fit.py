@@ -20,6 +20,7 @@ from foodbox.errors import FoodboxError, UsageError
 from foodbox.records import Dataset
 from foodbox.training import fit as fit_module
 from foodbox.training.feature_cache import freeze, kept_loader
+from foodbox.training.run_folder import RunFolder
 from foodbox.weights.model_file import read_model
 
 QUICK: dict[str, Any] = {"batch_size": 4, "workers": 0, "size": 96, "precision": "float32", "valid_share": 0.25}
@@ -79,22 +80,34 @@ def test_photos_of_both_shapes_are_scored_by_their_own_detections(drawn: Dataset
     assert [(d.width, d.height) for d in found] == [(p.width, p.height) for p in drawn]
 
 
-def test_resume_goes_on_where_it_was(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run stopped by Ctrl-C in its second epoch and gone on with ends as one that was never stopped."""
+@pytest.mark.parametrize(
+    ("epoch", "keeping", "kept"),
+    [
+        (2, 0.0, 1),
+        (3, 0.0, 2),
+        (3, 1e9, 1),  # short epochs: only the first is kept
+    ],
+)
+def test_resume_goes_on_where_it_was(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, keeping: float, kept: int
+) -> None:
+    """A run stopped by Ctrl-C in its second or third epoch and gone on with ends as one that was never stopped."""
     whole = foodbox.train(photos, runs=tmp_path, name="whole", epochs=3, **QUICK)
 
     forward, calls = fit_module.TrainStep.forward, []
 
     def stopping(self: Any, *arguments: Any) -> Any:
         calls.append(1)
-        if len(calls) == 4:  # two steps an epoch: the last step of the second
+        if len(calls) == 2 * epoch:  # two steps an epoch: its last one
             raise KeyboardInterrupt
         return forward(self, *arguments)
 
     monkeypatch.setattr(fit_module.TrainStep, "forward", stopping)
+    monkeypatch.setattr(fit_module, "KEEPING", keeping)
     stopped = foodbox.train(photos, runs=tmp_path, name="stopped", epochs=3, **QUICK)
     assert stopped.interrupted
-    assert len(losses(stopped.folder)) == 1
+    assert len(losses(stopped.folder)) == epoch - 1
+    assert RunFolder(stopped.folder).read_state()[1].epochs == kept
     assert foodbox.load(stopped.model).names == sorted(tables.NAMES)
     monkeypatch.undo()
 
