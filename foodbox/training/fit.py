@@ -97,12 +97,16 @@ def fit(
     if settings.freeze is not None:
         freeze(detector, settings.freeze)
     optimiser = make_optimiser(detector, settings)
-    progress, log = Progress(), []
+    progress, log, best = Progress(), [], None
     if resume:
         tensors, progress = folder.read_state()
         detector.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
         load_optimiser(optimiser, tensors)
-        log = [entry for entry in folder.log() if entry["epoch"] <= progress.epochs]
+        log = folder.log()
+        chosen = max(log, key=lambda entry: Scores(**entry["scores"]).decisive)  # maybe after the last kept epoch
+        best = Scores(**chosen["scores"])
+        progress.best, progress.best_epoch = best.decisive, chosen["epoch"]
+        log = [entry for entry in log if entry["epoch"] <= progress.epochs]
     if settings.freeze is not None and settings.views and detector.has_maps:
         disk = settings.cache == "disk"
         batches, checks = (
@@ -127,7 +131,6 @@ def fit(
     elif way == "plain" and on_gpu:
         learn = by_shape(learn, Kernels(detector))
     network = network_for(detector, device, recorded=way == "replayed")
-    best = next((Scores(**entry["scores"]) for entry in log if entry["epoch"] == progress.best_epoch), None)
     scoring = 0.0  # seconds that the last scores took
 
     def seconds() -> float:

@@ -1,5 +1,6 @@
 """The training loop: it learns, repeats itself, can be stopped and gone on with, and keeps what is good."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -17,6 +18,7 @@ from foodbox.data.formats import FORMATS
 from foodbox.data.loader import photo_loader
 from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
 from foodbox.errors import FoodboxError, UsageError
+from foodbox.evaluation.scores import Scores
 from foodbox.records import Dataset
 from foodbox.training import fit as fit_module
 from foodbox.training.feature_cache import freeze, kept_loader
@@ -117,6 +119,28 @@ def test_resume_goes_on_where_it_was(
     ends = [tensors(run.folder / "last" / "model.safetensors") for run in (whole, resumed)]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     assert resumed.scores == whole.scores
+
+
+def test_the_best_model_may_be_of_an_epoch_that_was_not_kept(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Going on, no worse model takes its place, and its scores are the run's."""
+    monkeypatch.setattr(fit_module, "KEEPING", 1e9)
+    score, given = fit_module.score, iter((0.1, 0.9, None, 0.2, 0.3))
+
+    def scored(*arguments: Any) -> Scores:
+        if (ap := next(given)) is None:  # Ctrl-C in the third epoch
+            raise KeyboardInterrupt
+        return dataclasses.replace(score(*arguments), ap=ap)
+
+    monkeypatch.setattr(fit_module, "score", scored)
+    stopped = foodbox.train(photos, runs=tmp_path, epochs=3, **QUICK)
+    before = stopped.model.read_bytes()
+    resumed = foodbox.resume(stopped.folder)
+    assert (stopped.epoch, resumed.epoch) == (2, 2)
+    assert resumed.scores is not None
+    assert resumed.scores.ap == 0.9
+    assert resumed.model.read_bytes() == before
 
 
 def test_stopped_in_the_first_epoch_leaves_a_model(
