@@ -97,15 +97,14 @@ def fit(
     if settings.freeze is not None:
         freeze(detector, settings.freeze)
     optimiser = make_optimiser(detector, settings)
-    progress, log, best = Progress(), [], None
+    progress, log = Progress(), []
     if resume:
         tensors, progress = folder.read_state()
         detector.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
         load_optimiser(optimiser, tensors)
         log = folder.log()
-        chosen = max(log, key=lambda entry: Scores(**entry["scores"]).decisive)  # maybe after the last kept epoch
-        best = Scores(**chosen["scores"])
-        progress.best, progress.best_epoch = best.decisive, chosen["epoch"]
+        for entry in log:  # the best model may be of an epoch after the last that was kept
+            progress.note_if_better(Scores(**entry["scores"]), entry["epoch"])
         log = [entry for entry in log if entry["epoch"] <= progress.epochs]
     if settings.freeze is not None and settings.views and detector.has_maps:
         disk = settings.cache == "disk"
@@ -187,9 +186,7 @@ def fit(
                     _finish(detector, train, device, workers)
                 detections = _detect(detector, checks, device, half, len(valid), network)
                 scores = score(valid, detections)
-                better = scores.decisive > progress.best
-                if better:
-                    progress.best, progress.best_epoch, best = scores.decisive, epoch + 1, scores
+                better = progress.note_if_better(scores, epoch + 1)
                 keep = ended or seconds() - kept >= KEEPING
                 if files := [folder.best_model] * better + [folder.last_model] * keep:
                     save_model(files[0], detector, config | {"epoch": epoch + 1}, *files[1:])
@@ -224,13 +221,13 @@ def fit(
         if main and log:
             folder.write_curves()
         say(f"Stopped. The model so far is {folder.best_model}.")
-        return Fitted(best, progress.best_epoch, seconds(), interrupted=True)
+        return Fitted(progress.scores, progress.best_epoch, seconds(), interrupted=True)
     if main:
         folder.write_curves()
-        folder.write_report(config, best)
+        folder.write_report(config, progress.scores)
         if (sentence := outlook(log)) is not None:
             say(sentence)
-    return Fitted(best, progress.best_epoch, seconds())
+    return Fitted(progress.scores, progress.best_epoch, seconds())
 
 
 def _accelerator(settings: TrainSettings) -> Accelerator:

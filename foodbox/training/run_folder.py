@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -37,9 +38,17 @@ class Progress:
     """How far a run has come; what resuming needs besides tensors."""
 
     epochs: int = 0
-    best: float = -1.0
+    scores: Scores | None = None
+    """Those of best_epoch."""
     best_epoch: int = 0
     seconds: float = 0.0
+
+    def note_if_better(self, scores: Scores, epoch: int) -> bool:
+        """Notes an epoch that is the best one so far; says whether it is."""
+        better = self.scores is None or scores.decisive > self.scores.decisive
+        if better:
+            self.scores, self.best_epoch = scores, epoch
+        return better
 
 
 class RunFolder:
@@ -154,7 +163,7 @@ class RunFolder:
     def write_state(self, tensors: dict[str, Tensor], progress: Progress) -> None:
         """last/state.safetensors: weights and the optimiser's memory after an epoch."""
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        write_whole(self._state, save(plain, {"progress": json.dumps(vars(progress))}))
+        write_whole(self._state, save(plain, {"progress": json.dumps(dataclasses.asdict(progress))}))
 
     def read_state(self) -> tuple[dict[str, Tensor], Progress]:
         """What `write_state` wrote.
@@ -165,13 +174,14 @@ class RunFolder:
         try:
             with safe_open(self._state, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-                progress = Progress(**json.loads(file.metadata()["progress"]))
+                told = json.loads(file.metadata()["progress"])
         except (OSError, SafetensorError) as fault:
             raise UsageError(
                 f"{self.path} cannot be gone on with: it has no whole {self._state.name}, for no epoch ended. "
                 "Start it anew."
             ) from fault
-        return tensors, progress
+        scores = Scores(**told["scores"]) if told.get("scores") else None  # states of old have none
+        return tensors, Progress(told["epochs"], scores, told["best_epoch"], told["seconds"])
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

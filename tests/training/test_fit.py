@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import foodbox
 from foodbox.config import epochs_for
@@ -124,9 +125,9 @@ def test_resume_goes_on_where_it_was(
 def test_the_best_model_may_be_of_an_epoch_that_was_not_kept(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Going on, no worse model takes its place, and its scores are the run's."""
+    """Going on, even twice, no worse model takes its place, and its scores are the run's."""
     monkeypatch.setattr(fit_module, "KEEPING", 1e9)
-    score, given = fit_module.score, iter((0.1, 0.9, None, 0.2, 0.3))
+    score, given = fit_module.score, iter((0.1, 0.9, None, 0.2, None, 0.3))
 
     def scored(*arguments: Any) -> Scores:
         if (ap := next(given)) is None:  # Ctrl-C in the third epoch
@@ -136,11 +137,23 @@ def test_the_best_model_may_be_of_an_epoch_that_was_not_kept(
     monkeypatch.setattr(fit_module, "score", scored)
     stopped = foodbox.train(photos, runs=tmp_path, epochs=3, **QUICK)
     before = stopped.model.read_bytes()
+    foodbox.resume(stopped.folder)  # and stopped again, when the second epoch was kept
     resumed = foodbox.resume(stopped.folder)
     assert (stopped.epoch, resumed.epoch) == (2, 2)
     assert resumed.scores is not None
     assert resumed.scores.ap == 0.9
     assert resumed.model.read_bytes() == before
+
+
+def test_a_state_without_scores_takes_them_from_the_log(photos: Path, tmp_path: Path) -> None:
+    """As foodbox wrote them once: with the best figure alone."""
+    run = foodbox.train(photos, runs=tmp_path, epochs=1, **QUICK)
+    state = run.folder / "last" / "state.safetensors"
+    values, progress = RunFolder(run.folder).read_state()
+    told = {"epochs": 1, "best": 0.5, "best_epoch": 1, "seconds": progress.seconds}
+    save_file(values, state, {"progress": json.dumps(told)})
+    resumed = foodbox.resume(run.folder)
+    assert (resumed.scores, resumed.epoch) == (run.scores, 1)
 
 
 def test_stopped_in_the_first_epoch_leaves_a_model(
