@@ -143,6 +143,11 @@ class Dataset:
     def box_count(self) -> int:
         return sum(photo.boxes.shape[0] for photo in self.photos)
 
+    def class_counts(self, ignored: bool = True) -> list[int]:
+        """The number of boxes of each class, with or without those that scoring is to ignore."""
+        labels = [photo.labels if ignored else photo.labels[~photo.ignore] for photo in self.photos]
+        return torch.cat([no_labels(), *labels]).bincount(minlength=len(self.names)).tolist()
+
     def with_photos(self, photos: list[Photo]) -> Dataset:
         """The same names and format over other photos."""
         return dataclasses.replace(self, photos=photos)
@@ -173,10 +178,7 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(
-        320,
-        ge=32,
-        le=4096,
-        description="Side of the input in pixels; light presets take up to twice it for small boxes.",
+        320, ge=32, le=4096, description="Input's side in pixels; light presets take up to twice it for small boxes."
     )
     fit: Literal["longest", "shortest", "stretch", "letterbox"] = "longest"
     max_size: int = Field(1333, ge=32, le=8192)
@@ -478,11 +480,7 @@ class Detections:
         small map, so that they are as short for a large photo.
         """
         rows: list[dict[str, Any]] = [
-            {
-                "box": [round(v, 2) for v in box],
-                "score": round(score, 4),
-                "label": self.names[label],
-            }
+            {"box": [round(v, 2) for v in box], "score": round(score, 4), "label": self.names[label]}
             for box, score, label in zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
         ]
         if self.masks is not None:

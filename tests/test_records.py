@@ -168,6 +168,16 @@ def test_boxes_count_unless_said_otherwise() -> None:
     ]
 
 
+def test_the_boxes_of_each_class() -> None:
+    labels = torch.tensor([0, 2, 2])
+    photo = Photo(Path("a.jpg"), 10, 10, torch.ones(3, 4), labels, ignore=torch.tensor([False, True, False]))
+    dataset = Dataset([photo, photo, Photo(Path("b.jpg"), 10, 10)], ["rice", "soup", "tea"])
+    assert dataset.class_counts() == [2, 0, 4]
+    assert dataset.class_counts(ignored=False) == [2, 0, 2]
+    assert dataset.with_photos([]).class_counts() == [0, 0, 0]
+    assert Dataset([], []).class_counts() == []
+
+
 def test_a_dataset_in_words() -> None:
     photo = Photo(Path("a.jpg"), 10, 10, torch.ones(2, 4), torch.zeros(2, dtype=torch.int64))
     assert str(Dataset([photo], ["a", "b"])) == "1 photo, 2 boxes, 2 classes"

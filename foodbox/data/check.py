@@ -136,12 +136,6 @@ def merged_names(names: Sequence[str], counts: Sequence[int]) -> list[str]:
     return [best[_plain_name(name)] for name in names]
 
 
-def class_counts(dataset: Dataset) -> list[int]:
-    """The number of boxes of each class."""
-    labels = torch.cat([photo.labels for photo in dataset] or [torch.zeros(0, dtype=torch.int64)])
-    return torch.bincount(labels, minlength=len(dataset.names)).tolist()
-
-
 def _of_photo(photo: Photo, faulty: bool) -> Iterator[Finding]:
     def found(what: str, kind: str, todo: str = "", harm: str = "warning", mend: str = "") -> Finding:
         return Finding(Source(photo.path), what, todo, harm, photo.path, kind, mend)  # type: ignore[arg-type]
@@ -219,7 +213,7 @@ def _about_box(photo: Photo, box: int, what: str, kind: str, todo: str, mend: st
 
 
 def _of_classes(dataset: Dataset) -> Iterator[Finding]:
-    counts = class_counts(dataset)
+    counts = dataset.class_counts()
     better = merged_names(dataset.names, counts)
     merged: Counter[str] = Counter()
     for name, count in zip(better, counts, strict=True):

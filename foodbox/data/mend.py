@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from foodbox.data.check import class_counts, merged_names
+from foodbox.data.check import merged_names
 from foodbox.data.formats.common import LEFT_OUT
 from foodbox.records import Dataset, Finding
 
@@ -24,7 +24,7 @@ def mend(dataset: Dataset, findings: Sequence[Finding]) -> Dataset:
     for f in findings:
         if f.mend and f.box is not None:
             removed[f.photo].add(f.box)
-    better = merged_names(dataset.names, class_counts(dataset))
+    better = merged_names(dataset.names, dataset.class_counts())
     names = [name for name in dataset.names if name in better]
     place = torch.tensor([names.index(name) for name in better], dtype=torch.int64)
     photos = []

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from foodbox.data.check import by_harm, class_counts
+from foodbox.data.check import by_harm
 from foodbox.ops.anchor_fitting import best_overlap
 from foodbox.records import Dataset, Finding, Source
 
@@ -74,7 +74,7 @@ class Report:
     def classes(self) -> dict[str, tuple[int, int]]:
         """Class → how many boxes and on how many photos."""
         photos = Counter(label for photo in self.dataset for label in set(photo.labels.tolist()))
-        boxes = class_counts(self.dataset)
+        boxes = self.dataset.class_counts()
         return {name: (boxes[i], photos[i]) for i, name in enumerate(self.dataset.names)}
 
     def parts(self) -> dict[str, int]:

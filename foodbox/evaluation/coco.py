@@ -48,7 +48,7 @@ def coco_scores(dataset: Dataset, detections: Sequence[Detections]) -> CocoScore
             d.boxes.double().tolist(), d.labels.tolist(), d.scores.double().tolist(), strict=True
         )
     ]
-    boxes = [sum(int((p.labels[~p.ignore] == k).sum()) for p in dataset) for k in range(len(names))]
+    boxes = dataset.class_counts(ignored=False)
     precision, recall = _counted(dataset, _annotations(dataset), found, "bbox")
     return CocoScores(
         ap=_mean(precision[:, :, :, 0, -1]),

@@ -63,7 +63,7 @@ def score(dataset: Dataset, detections: Sequence[Detections]) -> Scores:
     mask_ap, mask_ap50 = mask_scores(dataset, detections)
     return Scores(
         photos=len(dataset),
-        boxes=sum(int((~photo.ignore).sum()) for photo in dataset),
+        boxes=sum(dataset.class_counts(ignored=False)),
         voc_ap50=voc_ap50(dataset, detections),
         mean_iou=mean_iou(dataset, detections),
         remarks=_remarks(dataset, detections),
@@ -78,14 +78,15 @@ def _remarks(dataset: Dataset, detections: Sequence[Detections]) -> list[str]:
     silent = missed = wrong = confused = boxes = shown = 0
     for photo, found in zip(dataset, detections, strict=True):
         sure = found.over(SURE)
-        truth, labels = photo.boxes[~photo.ignore], photo.labels[~photo.ignore]
-        boxes, shown = boxes + len(truth), shown + len(sure)
-        silent += len(sure) == 0 and len(truth) > 0
-        overlap = iou(sure.boxes, truth) >= 0.5  # [N, M]
+        labels = photo.labels[~photo.ignore]
+        boxes, shown = boxes + len(labels), shown + len(sure)
+        silent += len(sure) == 0 and len(labels) > 0
+        overlap = iou(sure.boxes, photo.boxes) >= 0.5  # [N, M]
+        wrong += int((~overlap.any(1)).sum())
+        overlap = overlap[:, ~photo.ignore]
         same = sure.labels[:, None] == labels[None, :]
-        missed += int((~overlap.any(0)).sum()) if len(sure) else len(truth)
-        wrong += int((~(iou(sure.boxes, photo.boxes) >= 0.5).any(1)).sum()) if len(photo.boxes) else len(sure)
-        confused += int((overlap.any(1) & ~(overlap & same).any(1)).sum()) if len(truth) else 0
+        missed += int((~overlap.any(0)).sum())
+        confused += int((overlap.any(1) & ~(overlap & same).any(1)).sum())
     remarks = [
         (silent, f"{silent} of {len(dataset)} photos have no detection over {SURE}"),
         (missed, f"{missed} of {boxes} boxes are met by no detection over {SURE} (at IoU 0.5)"),

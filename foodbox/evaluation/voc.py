@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from foodbox.ops.boxes import iou
-from foodbox.records import Dataset, Detections
+from foodbox.records import Dataset, Detections, Photo
 
 MATCH_IOU = 0.5
 
@@ -22,46 +22,42 @@ def voc_ap50(dataset: Dataset, detections: Sequence[Detections]) -> float | None
     Args:
         detections: one for each photo of the dataset, in its order, with labels into the dataset's names.
     """
-    areas = [_class_ap(dataset, detections, k) for k in range(len(dataset.names))]
-    counted = [area for area in areas if area is not None]
-    return sum(counted) / len(counted) if counted else None
-
-
-def _class_ap(dataset: Dataset, detections: Sequence[Detections], label: int) -> float | None:
-    """One class: all photos' detections, best first, are hits, misses, or count for nothing (difficult boxes)."""
-    total = sum(int(((p.labels == label) & ~p.ignore).sum()) for p in dataset)
-    if total == 0:
+    if not len(dataset):
         return None
-    scores, hits = [], []
-    for photo, found in zip(dataset, detections, strict=True):
-        mine = found.keep(found.labels == label)
-        of_class = photo.labels == label
-        scores.append(mine.scores)
-        hits.append(_hits(mine, photo.boxes[of_class], photo.ignore[of_class]))
-    order = torch.cat(scores).argsort(descending=True, stable=True)
-    hit = torch.cat(hits)[order]
-    hit = hit[hit >= 0].double()
-    recall = hit.cumsum(0) / total
-    precision = hit.cumsum(0) / torch.arange(1, len(hit) + 1)
-    # The precision at a recall is the best that is reached from there on; steps in recall are the widths.
-    best = precision.flip(0).cummax(0).values.flip(0) if len(hit) else precision
-    widths = torch.diff(recall, prepend=recall.new_zeros(1))
-    return float((best * widths).sum())
+    hits = torch.cat([_hits(photo, found) for photo, found in zip(dataset, detections, strict=True)])
+    scores, labels = torch.cat([d.scores for d in detections]), torch.cat([d.labels for d in detections])
+    order = scores.argsort(descending=True, stable=True)  # all photos' detections, best first
+    hits, labels = hits[order], labels[order]
+    totals = dataset.class_counts(ignored=False)
+    areas = [_area(hits[labels == k], total) for k, total in enumerate(totals) if total]
+    return sum(areas) / len(areas) if areas else None
 
 
-def _hits(found: Detections, boxes: Tensor, difficult: Tensor) -> Tensor:
-    """[N] in the detections' order: 1 a hit, 0 a miss, -1 not counted."""
+def _hits(photo: Photo, found: Detections) -> Tensor:
+    """[N] in the detections' order: 1 a hit, 0 a miss, -1 not counted (it hits a difficult box)."""
     result = torch.zeros(len(found), dtype=torch.int64)
-    if len(boxes) == 0 or len(found) == 0:
+    if len(photo.boxes) == 0 or len(found) == 0:
         return result
-    best, box = iou(found.boxes, boxes).max(1)
+    same = found.labels[:, None] == photo.labels[None, :]
+    best, box = torch.where(same, iou(found.boxes, photo.boxes), -1).max(1)
     order = found.scores.argsort(descending=True, stable=True)
     order = order[best[order] >= MATCH_IOU]
     taken = set()
-    for i, which, leave in zip(order.tolist(), box[order].tolist(), difficult[box[order]].tolist(), strict=True):
+    for i, which, leave in zip(order.tolist(), box[order].tolist(), photo.ignore[box[order]].tolist(), strict=True):
         if leave:
             result[i] = -1
         elif which not in taken:
             taken.add(which)
             result[i] = 1
     return result
+
+
+def _area(hits: Tensor, total: int) -> float:
+    """One class's area under precision and recall, from what its detections hit [N], best first, of total boxes."""
+    hit = hits[hits >= 0].double()
+    recall = hit.cumsum(0) / total
+    precision = hit.cumsum(0) / torch.arange(1, len(hit) + 1)
+    # The precision at a recall is the best that is reached from there on; steps in recall are the widths.
+    best = precision.flip(0).cummax(0).values.flip(0) if len(hit) else precision
+    widths = torch.diff(recall, prepend=recall.new_zeros(1))
+    return float((best * widths).sum())

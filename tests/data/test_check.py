@@ -23,7 +23,6 @@ from foodbox.data.check import (
     TINY,
     WHOLE,
     by_harm,
-    class_counts,
     examine,
     healthy,
     look_alikes,
@@ -390,12 +389,6 @@ def test_a_class_is_found_where_its_first_box_stands() -> None:
     dataset = classes_of({"rice": 4, "soup": 1, "cake": 0})
     found = {f.what.split("'")[1]: f.source for f in examine(dataset, [])}
     assert found == {"soup": Source("a.xml", 5), "cake": Source(Path())}
-
-
-def test_class_counts(drawn: Dataset) -> None:
-    assert class_counts(drawn) == [2, 3, 2]
-    assert class_counts(drawn.with_photos([])) == [0, 0, 0]
-    assert class_counts(Dataset([], [])) == []
 
 
 # -- Photos that look alike -------------------------------------------------------------------------------------------
