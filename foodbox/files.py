@@ -1,6 +1,7 @@
 """Writing files whole or not at all."""
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -68,6 +69,18 @@ def free_name(stem: str, taken: set[str]) -> str:
         name = f"{stem}-{number}"
     taken.add(name.casefold())
     return name
+
+
+def readable(name: str) -> str:
+    """A file's name as text that every list of names can hold.
+
+    On Linux a name may be no UTF-8: it is read as CP949, which old Korean archives have. Line breaks become blanks.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        name = os.fsencode(name).decode("cp949", "replace")
+    return re.sub(r"[\r\n]+", " ", name)
 
 
 def cannot_write(path: Path, fault: OSError) -> FoodboxError:

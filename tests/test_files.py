@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
 from foodbox.errors import FoodboxError
-from foodbox.files import make_folder, write_whole
+from foodbox.files import make_folder, readable, write_whole
 
 
 @pytest.mark.parametrize("content", ["떡볶이\n", b"\x00\xff", "", b""])
@@ -59,6 +60,20 @@ def test_others_may_read_what_the_person_lets_them(mask: int, tmp_path: Path) ->
         found = os.umask(before)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~mask
     assert found == mask
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names are always Unicode there")
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("김치".encode(), "김치"),
+        ("김치".encode("cp949"), "김치"),
+        (b"caf\xe9", "caf\ufffd"),
+        (b"two\r\nlines\n", "two lines "),
+    ],
+)
+def test_names_that_lists_can_hold(name: bytes, text: str) -> None:
+    assert readable(os.fsdecode(name)) == text
 
 
 def test_a_place_that_is_taken(tmp_path: Path) -> None:

@@ -74,6 +74,22 @@ class Listing:
             lines.append(f"{path}\n{about.st_size} {about.st_mtime_ns}\n" if about else f"{path}\n")
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).digest()
 
+    def own(self, path: Path | str) -> Path:
+        """The path under which the listing has a file that is named another way, such as from the disk's root on.
+
+        A file that is not below the folder keeps its path.
+        """
+        real = os.path.realpath(path)
+        if real.startswith(self._real_root):
+            inside = self.root / real.removeprefix(self._real_root)
+            if inside in self:
+                return inside
+        return Path(path)
+
+    @cached_property
+    def _real_root(self) -> str:
+        return os.path.join(os.path.realpath(self.root), "")  # noqa: PTH118
+
     def __contains__(self, path: Path) -> bool:
         return str(path) in self.files
 

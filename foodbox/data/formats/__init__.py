@@ -36,6 +36,7 @@ class Format:
         classes, many, masks, ignore, empty, unlabelled, parts: what it can hold besides one box a photo: the names of
             classes, several boxes a photo, outlines, a mark for boxes that do not count, photos that show nothing,
             photos of which nobody said what they show, and which part (train, valid, test) a photo belongs to.
+        outlined: where it can hold outlines, whether it can hold those of this photo.
         alone: whether all that is read lies in the folder, besides photos that labels name elsewhere.
     """
 
@@ -51,6 +52,7 @@ class Format:
     empty: bool = True
     unlabelled: bool = False
     parts: bool = False
+    outlined: Callable[[Photo], bool] = lambda photo: True
     alone: bool = True
 
 
@@ -80,7 +82,7 @@ FORMATS: dict[str, Format] = {
     ),
     "yolo": Format(
         "YOLO", "data.yaml, or NAME.txt of class cx cy w h", yolo.fits, yolo.read, yolo.write, masks=True,
-        parts=True,
+        parts=True, outlined=yolo.outlined,
     ),
     "labelme": Format(
         "labelme", "NAME.json for NAME.jpg, with shapes in it", labelme.fits, labelme.read, labelme.write,
@@ -138,7 +140,7 @@ def _read_as(name: str, listing: Listing, whole: bool) -> tuple[Dataset, list[Fi
 
 
 def _fullest(place: Path, listing: Listing, fitting: Sequence[str], whole: bool) -> tuple[Dataset, list[Finding]]:
-    """Of several formats that say the same of every photo, the reading with the most parts, then labelled photos.
+    """Of several formats that say the same of every photo, the reading with the most parts, labelled photos, outlines.
 
     Tables are often made from the .xml files that still lie beside them, and only one of the two knows the parts.
     """
@@ -152,9 +154,10 @@ def _fullest(place: Path, listing: Listing, fitting: Sequence[str], whole: bool)
     return max(readings, key=lambda reading: _known(reading[0]))
 
 
-def _known(dataset: Dataset) -> tuple[int, int]:
-    """How many photos have a part, and how many are labelled."""
-    return sum(bool(photo.part) for photo in dataset), sum(photo.labelled for photo in dataset)
+def _known(dataset: Dataset) -> tuple[int, int, int]:
+    """How many photos have a part, how many are labelled, and how many boxes have outlines."""
+    outlines = sum(sum(map(bool, photo.masks or ())) for photo in dataset)
+    return sum(bool(photo.part) for photo in dataset), sum(photo.labelled for photo in dataset), outlines
 
 
 def prune(dataset: Dataset, format: str) -> tuple[Dataset, list[str]]:
@@ -173,7 +176,7 @@ def prune(dataset: Dataset, format: str) -> tuple[Dataset, list[str]]:
         elif photo.labelled and not len(photo.boxes) and not kind.empty:
             lost["photos that show nothing are left out: it holds photos with a box only"] += 1
         else:
-            if photo.masks is not None and not kind.masks:
+            if photo.masks is not None and any(photo.masks) and not (kind.masks and kind.outlined(photo)):
                 lost["outlines are left out, their boxes stay"] += sum(map(bool, photo.masks))
                 photo = dataclasses.replace(photo, masks=None)
             if photo.part and not kind.parts:

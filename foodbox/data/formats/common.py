@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from foodbox.data.facts import Facts, look
-from foodbox.data.images import turn_boxes, turn_points
-from foodbox.files import cannot_write, free_name, make_folder
+from foodbox.data.images import ENDINGS, turn_boxes, turn_points
+from foodbox.files import cannot_write, free_name, make_folder, readable
 from foodbox.records import Dataset, Finding, Photo, Polygon, Source
 
 OVERHANG = 0.01
@@ -172,7 +172,7 @@ def assemble(labels: Labels, facts: Mapping[Path, Facts]) -> tuple[Dataset, list
     for i, raw in enumerate(kept):
         if (turn := facts[raw.path].turn) > 1:
             mine = slice(ends[i] - counts[i], ends[i])
-            if _before_turn(corners[mine], raw.stored_size, sides[i], turn):
+            if _before_turn(corners[mine], raw, sides[i], turn):
                 turned[i] = turn
                 corners[mine] = turn_boxes(torch.from_numpy(corners[mine]), turn, *_stored(sides[i], turn)).numpy()
             how = "boxes are turned with the pixels" if i in turned else "boxes are taken as a person sees the photo"
@@ -238,7 +238,8 @@ def copy_photos(dataset: Dataset, folder: Path) -> Iterator[tuple[Photo, Path]]:
     taken: set[str] = set()
     facts = look([photo.path for photo in dataset])
     for photo in dataset:
-        target = folder / (free_name(photo.path.stem, taken) + right_ending(photo.path, facts[photo.path].kind))
+        name = free_name(readable(photo.path.stem), taken)
+        target = folder / (name + right_ending(photo.path, facts[photo.path].kind))
         copy_file(photo.path, target)
         yield photo, target
 
@@ -264,10 +265,10 @@ class PhotoFinder:
     """
 
     def __init__(self, photos: Sequence[Path]) -> None:
-        self._by_path = {_spelled(path): path for path in photos}
+        self._by_path = {composed(path): path for path in photos}
         self._by_name = defaultdict(list)
         for path in photos:
-            self._by_name[_spelled(path.name).casefold()].append(path)
+            self._by_name[composed(path.name).casefold()].append(path)
         self.folders = {folder for near in {path.parent for path in photos} for folder in (near, *near.parents)}
 
     def find(self, name: str, folders: Sequence[Path]) -> Path | None:
@@ -275,8 +276,8 @@ class PhotoFinder:
 
         Folders at the front of the path, such as /home/somebody/ or ../, are taken off one by one.
         """
-        parts = [part for part in _spelled(name).replace("\\", "/").split("/") if part not in ("", ".", "..")]
-        places = [_spelled(folder / "_")[:-1] for folder in folders]  # with a slash behind, and nothing for "."
+        parts = [part for part in composed(name).replace("\\", "/").split("/") if part not in ("", ".", "..")]
+        places = [composed(folder / "_")[:-1] for folder in folders]  # with a slash behind, and nothing for "."
         for first in range(len(parts)):
             tail = "/".join(parts[first:])
             for place in places:
@@ -286,21 +287,48 @@ class PhotoFinder:
 
     def anywhere(self, name: str) -> list[Path]:
         """All photos of the name at the end of this path, whatever its capitals."""
-        return self._by_name.get(_spelled(name).replace("\\", "/").rsplit("/", 1)[-1].casefold(), [])
+        return self._by_name.get(composed(name).replace("\\", "/").rsplit("/", 1)[-1].casefold(), [])
 
 
-def _spelled(path: Path | str) -> str:
+def composed(path: Path | str) -> str:
     """A path as text: slashes, and letters in one piece, which macOS writes in pieces (Korean ones above all)."""
     return unicodedata.normalize("NFC", path if isinstance(path, str) else path.as_posix())
+
+
+def nearest(paths: Sequence[Path], label: Path) -> list[Path]:
+    """Of photos with a label's name, the nearest to it; several where nothing tells which one is meant.
+
+    That is who has most folders in common with it from the first on, and then from the last on: of two photos 1.jpg,
+    Annotations/cam2/1.xml labels JPEGImages/cam2/1.jpg.
+    """
+
+    def in_common(path: Path) -> tuple[int, int]:
+        mine, other = path.parent.parts, label.parent.parts
+        return _alike(mine, other), _alike(mine[::-1], other[::-1])
+
+    most = max(map(in_common, paths), default=None)
+    return [path for path in paths if in_common(path) == most]
+
+
+def _alike(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many names from the first on are the same."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if composed(a) != composed(b)), min(len(one), len(other)))
+
+
+def could_be(source: Source, name: str, paths: Sequence[Path], todo: str) -> Finding:
+    """The finding for a label that names several photos."""
+    what = f"{name} could be {' or '.join(str(path) for path in paths[:3])}: expected one such photo"
+    return bad_label(source, what, paths[0], todo)
 
 
 def right_ending(path: Path, kind: str) -> str:
     """The ending that a photo's file should have: its own, unless that is another kind's.
 
     Args:
-        kind: what the file is, in Pillow's word.
+        kind: what the file is, in Pillow's word. A kind whose endings are no photo's here keeps the one it has.
     """
-    known = Image.registered_extensions()  # ".jpg" → "JPEG"
+    known = {ending: name for ending, name in Image.registered_extensions().items() if ending in ENDINGS}
     own = known.get(path.suffix.lower())
     # MPO is a JPEG with further pictures behind it, as phones write it.
     if not kind or own == kind or {own, kind} == {"JPEG", "MPO"}:
@@ -366,7 +394,8 @@ def without_photo(source: Source, name: str) -> Finding:
 
 def bad_label(source: Source, what: str, photo: Path | None, todo: str = "Correct the line") -> Finding:
     """The finding for a line or entry that cannot be read as what the format says it is."""
-    return Finding(source, what, todo, photo=photo, kind="unreadable label", mend=LEFT_OUT)
+    mend = LEFT_OUT if photo else "the entry is left out"
+    return Finding(source, what, todo, photo=photo, kind="unreadable label", mend=mend)
 
 
 def _unreadable(path: Path | str, what: str, photo: Path | None) -> Finding:
@@ -391,23 +420,25 @@ def portions(items: list[Item], sizes: Sequence[int]) -> Iterator[list[Item]]:
 
 
 def _area(corners: Array) -> Array:
-    kept = corners.astype(np.float32)  # as photos have them: a side thinner than float32 can tell is none
+    # As photos have them: a side thinner than float32 can tell is none, and one of 1e39 pixels still a number.
+    kept = corners.clip(-1e9, 1e9).astype(np.float32)
     result: Array = (kept[:, 2:] - kept[:, :2]).clip(0).prod(1)
     return result
 
 
-def _before_turn(corners: Array, stored_size: tuple[int, int] | None, sides: Array, turn: int) -> bool:
+def _before_turn(corners: Array, raw: RawPhoto, sides: Array, turn: int) -> bool:
     """Whether boxes [N, 4] were measured on the pixels before their EXIF turn.
 
     The label file's own size tells, where sides change places. Without one, boxes are as a person sees the photo,
-    unless they only fit inside the unturned pixels.
+    unless they only fit inside the unturned pixels. Shares fit either way.
     """
     width, height = sides
-    if turn < 5 or width == height or not len(corners):
+    if turn < 5 or width == height or not len(corners) or raw.fractions:
         return False
-    if stored_size is not None and stored_size != (0, 0):
-        return stored_size == (height, width)
-    return bool((corners[:, 2:] > [width, height]).any() and (corners[:, 2:] <= [height, width]).all())
+    if raw.stored_size is not None and raw.stored_size != (0, 0):
+        return raw.stored_size == (height, width)
+    ends, seen = corners[:, 2:], sides * (1 + OVERHANG)  # what may stick out anyway says nothing
+    return bool((ends > seen).any() and (ends <= seen[::-1]).all())
 
 
 def _stored(sides: Array, turn: int) -> tuple[float, float]:

@@ -28,6 +28,7 @@ from foodbox.data.formats.common import (
     RawPhoto,
     bad_label,
     copy_photos,
+    could_be,
     numbers,
     part_of_file,
     plain,
@@ -148,14 +149,15 @@ def write(dataset: Dataset, folder: Path) -> None:
     Photos that belong to a part get train.csv, valid.csv or test.csv. Photos that nobody labelled are in no table.
     """
     tables: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    names = [" ".join(name.splitlines()) for name in dataset.names]
     for photo, target in copy_photos(dataset, folder / "images"):
         rows = tables[photo.part or "annotations"] if photo.labelled else []
         path = f"images/{target.name}"
         for box, label in zip(photo.boxes.tolist(), photo.labels.tolist(), strict=True):
-            rows.append((path, *map(plain, box), dataset.names[label]))
+            rows.append((path, *map(plain, box), names[label]))
         if not len(photo.boxes):
             rows.append((path, "", "", "", "", ""))
-    tables["classes"] = [(name, str(i)) for i, name in enumerate(dataset.names)]
+    tables["classes"] = [(name, str(i)) for i, name in enumerate(names)]
     for name, rows in tables.items():
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
@@ -180,7 +182,11 @@ def _layout(head: str, has_scores: bool = False) -> Layout | None:
     Args:
         has_scores: take a table of detections too, because the person named it.
     """
-    delimiter = _delimiter(head)
+    found = (_layout_with(delimiter, head, has_scores) for delimiter in _delimiters(head))
+    return next(filter(None, found), None)
+
+
+def _layout_with(delimiter: str, head: str, has_scores: bool) -> Layout | None:
     rows = [row for _, row in islice(_rows(head, delimiter), LOOKED_AT)]
     if not rows:
         return None
@@ -210,12 +216,12 @@ def _is_whole(row: list[str], layout: Layout) -> bool:
     return not any(words) or values == NO_BOX or (values is not None and bool(words[-1]))
 
 
-def _delimiter(text: str) -> str:
-    """What stands between the fields: the sign that is most often in the first line, or the one that Excel notes."""
+def _delimiters(text: str) -> list[str]:
+    """What may stand between the fields: the one that Excel notes, else signs by how often the first line has them."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     if noted := SEPARATOR.fullmatch(first):
-        return noted[1]
-    return max(",;\t|", key=first.count)
+        return [noted[1]]
+    return sorted(",;\t|", key=first.count, reverse=True)
 
 
 def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -246,10 +252,11 @@ def _classes(listing: Listing, findings: list[Finding]) -> tuple[list[str] | Non
         files = [file for file in files if file.parent == listing.label.parent] or files
     names, first = None, None
     for file in files:
-        if file == listing.label or not _has_ids(file):
+        delimiter = None if file == listing.label else _delimiter_of_ids(file)
+        if delimiter is None:
             continue
         mine: list[Finding] = []
-        found = _read_classes(file, mine)
+        found = _read_classes(file, delimiter, mine)
         if first is None:
             names, first = found, file
             findings.extend(mine)
@@ -259,19 +266,22 @@ def _classes(listing: Listing, findings: list[Finding]) -> tuple[list[str] | Non
     return names, first
 
 
-def _has_ids(file: Path) -> bool:
-    """Whether a file has rows of a name and a whole number; all but a header, unless its name is plain."""
+def _delimiter_of_ids(file: Path) -> str | None:
+    """What parts names and whole numbers in a file of these; in all rows but a header, unless its name is plain."""
     head = _head(file)
-    rows = list(islice(_rows(head, _delimiter(head)), LOOKED_AT))
-    good = [len(row) == 2 and row[1].strip().isdecimal() and not _is_photo(row[0]) for _, row in rows]
-    return any(good) if "class" in file.stem.lower() else any(good) and all(good[1:])
+    for delimiter in _delimiters(head):
+        rows = islice(_rows(head, delimiter), LOOKED_AT)
+        good = [len(row) == 2 and row[1].strip().isdecimal() and not _is_photo(row[0]) for _, row in rows]
+        if any(good) if "class" in file.stem.lower() else any(good) and all(good[1:]):
+            return delimiter
+    return None
 
 
-def _read_classes(file: Path, findings: list[Finding]) -> list[str]:
+def _read_classes(file: Path, delimiter: str, findings: list[Finding]) -> list[str]:
     text = read_text(file, findings) or ""
     lines: dict[int, int] = {}  # id → line
     names: dict[int, str] = {}
-    for i, (number, row) in enumerate(_rows(text, _delimiter(text))):
+    for i, (number, row) in enumerate(_rows(text, delimiter)):
         source = Source(file, number)
         name, word = (normalize("NFC", cell.strip()) for cell in row) if len(row) == 2 else ("", "")
         if i == 0 and name and re.fullmatch(r"(class|label)?[\s_-]*(id|index|number)s?", word, re.I):
@@ -382,8 +392,7 @@ class _Reader:
             self.table.lines.setdefault(paths[0], source.line or 0)
             return self.table.photos.setdefault(paths[0], RawPhoto(paths[0], part=part))
         if paths:
-            what = f"{word} could be {' or '.join(str(path) for path in paths[:3])}: expected one such photo"
-            self.findings.append(bad_label(source, what, paths[0], "Write the path from the table's folder on"))
+            self.findings.append(could_be(source, word, paths, "Write the path from the table's folder on"))
         else:
             self.findings.append(without_photo(source, word))
         return None
@@ -437,7 +446,6 @@ def _places(listing: Listing, named: Sequence[tuple[str, str]]) -> Places:
     by_name = defaultdict(list)
     for path in listing.photos:
         by_name[normalize("NFC", path.name).casefold()].append(path)
-    root = os.path.join(os.path.realpath(listing.root), "")  # noqa: PTH118
     result: Places = {}
     for folder, word in named:
         for way in (word, word.replace("\\", "/")):
@@ -447,8 +455,7 @@ def _places(listing: Listing, named: Sequence[tuple[str, str]]) -> Places:
                 break
             if word and os.path.isfile(target):  # noqa: PTH113
                 # Outside the folder, or in it by another way, such as a link.
-                inside = os.path.join(listing.root, os.path.realpath(target).removeprefix(root))  # noqa: PTH118
-                result[folder, word] = [by_path.get(_key(inside), Path(target))]
+                result[folder, word] = [listing.own(target)]
                 break
     taken = {path for paths in result.values() for path in paths}
     for folder, word in named:

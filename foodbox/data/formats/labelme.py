@@ -14,7 +14,6 @@ import json
 import math
 import os
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice
@@ -31,7 +30,10 @@ from foodbox.data.formats.common import (
     RawPhoto,
     bad_label,
     box_around,
+    composed,
     copy_photos,
+    could_be,
+    nearest,
     read_text,
     without_photo,
 )
@@ -88,9 +90,13 @@ def read(listing: Listing) -> Labels:
         content = None if text is None else _parse(text, file, beside, is_ours, labels.findings)
         if text is None or content is None:
             continue
-        path = places.photo(file, content)
+        paths = places.photos(file, content)
+        path = paths[0] if paths else None
         if path is None:
             labels.findings.append(_without_photo(file, content))
+        elif len(paths) > 1:
+            name = _image_path(content) or file.stem
+            labels.findings.append(could_be(Source(file), name, paths, "Correct its imagePath"))
         elif path in found:
             what = f"the photo {path.name} is labelled by {found[path]} already"
             todo = "Keep one of the two, or correct its imagePath"
@@ -167,44 +173,31 @@ class _Places:
         self._finder = PhotoFinder(listing.photos)
         self._by_stem = defaultdict(list)
         for path in listing.photos:
-            self._by_stem[_composed(path.stem)].append(path)
+            self._by_stem[composed(path.stem)].append(path)
 
     def beside(self, file: Path) -> Path | None:
         """The photo in the file's folder that is called like it."""
-        same = self._by_stem.get(_composed(file.stem), [])
+        same = self._by_stem.get(composed(file.stem), [])
         return next((path for path in same if path.parent == file.parent), None)
 
-    def photo(self, file: Path, content: dict[str, Any]) -> Path | None:
-        """The file's photo: at its imagePath, else beside it, else anywhere below the folder under one of its names."""
+    def photos(self, file: Path, content: dict[str, Any]) -> list[Path]:
+        """The file's photo: at its imagePath, else beside it, else anywhere below the folder under one of its names.
+
+        None, or several of which none is nearer to the file.
+        """
         name = _image_path(content)
         if name:
             exact = Path(os.path.normpath(file.parent / name))
             # It may lie outside the folder that is read, as in ../images.
             is_there = exact in self._listing or os.path.isfile(exact)  # noqa: PTH113 - the other raises for long names
             if is_there and exact.suffix.lower() in ENDINGS:
-                return exact
+                return [self._listing.own(exact)]
             if path := self._finder.find(name, [file.parent]):
-                return path
+                return [path]
         if path := self.beside(file):
-            return path
+            return [path]
         same_name = self._finder.anywhere(name) if name else []
-        return _nearest(same_name, file) or _nearest(self._by_stem.get(_composed(file.stem), []), file)
-
-
-def _composed(text: str) -> str:
-    """Letters in one piece, which macOS writes in pieces."""
-    return unicodedata.normalize("NFC", text)
-
-
-def _nearest(paths: Sequence[Path], file: Path) -> Path | None:
-    """Of photos with one name the one that shares most folders with the label file; None where two do."""
-
-    def shared(path: Path) -> int:
-        pairs = zip(path.parts, file.parts, strict=False)
-        return next((i for i, (a, b) in enumerate(pairs) if a != b), 0)
-
-    best = sorted(paths, key=shared, reverse=True)[:2]
-    return None if not best or (len(best) == 2 and shared(best[0]) == shared(best[1])) else best[0]
+        return nearest(same_name or self._by_stem.get(composed(file.stem), []), file)
 
 
 # -- Shapes ---------------------------------------------------------------------------------------------------------

@@ -51,9 +51,10 @@ def recall(listing: Listing, format: str, whole: bool) -> tuple[Dataset, list[Fi
 def remember(listing: Listing, format: str, whole: bool, dataset: Dataset, findings: Sequence[Finding]) -> None:
     """Keeps what was read, where it depends on nothing but the folder's own files.
 
-    With an error it may: on a photo that is looked for elsewhere, or on a package that opens it.
+    With an error it may: on a photo that is looked for elsewhere, or on a package that opens it. And a folder that is
+    missing elsewhere may come back.
     """
-    if len(listing.photos) < WORTH_IT or any(finding.harm == "error" for finding in findings):
+    if len(listing.photos) < WORTH_IT or any(f.harm == "error" or f.kind == "missing folder" for f in findings):
         return
     if not all(photo.path in listing for photo in dataset):
         return

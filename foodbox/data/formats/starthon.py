@@ -7,8 +7,10 @@ labelled (the contest's own test photos); an empty file says that there is nothi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
+from unicodedata import normalize
 
 from foodbox.data.formats.common import (
     Labels,
@@ -36,21 +38,23 @@ def fits(listing: Listing) -> bool:
     """Whether some photo has a text file of its name beside it that begins with four numbers and commas."""
     if listing.label is not None:  # which would be of one photo
         return False
-    beside = (label for photo in listing.photos for label in _labels(photo, listing)[:1])
+    texts = _texts(listing)
+    beside = (label for photo in listing.photos for label in _labels(photo, texts)[:1])
     return any(_numbers(_first_line(read_text(label, []) or "")) is not None for label in islice(beside, LOOKED_AT))
 
 
 def read(listing: Listing) -> Labels:
     """The folder's photos, subfolders included, each with its box."""
     labels = Labels(names=[NAME])
+    texts = _texts(listing)
     found: set[str] = set()
     for path in listing.photos:
-        own = _labels(path, listing)
+        own = _labels(path, texts)
         found.update(own)
         labels.photos.append(_read(own[0], path, labels.findings) if own else RawPhoto(path, labelled=False))
-    for label in sorted(label for label in listing.files if label not in found):
+    for label in sorted(label for label in texts.values() if label not in found):
         # Other text files lie about in such folders; one that begins with a box was some photo's.
-        if label.lower().endswith(ENDINGS) and _numbers(_first_line(read_text(label, []) or "")) is not None:
+        if _numbers(_first_line(read_text(label, []) or "")) is not None:
             labels.findings.append(without_photo(Source(label), f"named {Path(label).stem} beside it"))
     return labels
 
@@ -64,10 +68,15 @@ def write(dataset: Dataset, folder: Path) -> None:
             write_whole(target.with_suffix(ENDINGS[0]), "".join(lines))
 
 
-def _labels(photo: Path, listing: Listing) -> list[str]:
+def _texts(listing: Listing) -> dict[str, str]:
+    """All files that may be labels by their paths, letters in one piece (macOS writes Korean ones in several)."""
+    return {normalize("NFC", file): file for file in listing.files if file[-4:] in ENDINGS}
+
+
+def _labels(photo: Path, texts: Mapping[str, str]) -> list[str]:
     """The label files beside a photo, of which the first counts."""
-    stem = str(photo).rpartition(".")[0]
-    return [stem + ending for ending in ENDINGS if stem + ending in listing.files]
+    stem = normalize("NFC", str(photo).rpartition(".")[0])
+    return [texts[stem + ending] for ending in ENDINGS if stem + ending in texts]
 
 
 def _read(label: str, path: Path, findings: list[Finding]) -> RawPhoto:

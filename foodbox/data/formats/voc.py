@@ -6,6 +6,7 @@ count from 0; the difference is at most a pixel.
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from pathlib import Path
@@ -16,7 +17,10 @@ from foodbox.data.formats.common import (
     RawBox,
     RawPhoto,
     bad_label,
+    composed,
     copy_photos,
+    could_be,
+    nearest,
     numbers,
     plain,
     read_text,
@@ -29,11 +33,15 @@ from foodbox.records import Dataset, Finding, Photo, Source
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 PARTS = {"train": "train", "val": "valid", "test": "test"}
 """Files in ImageSets/Main, and the part that each lists."""
+LISTS = ("Main", "ImageSets")
+"""Folders that they may lie in; ImageSets/Segmentation, Layout and Action are about other tasks."""
+Called = dict[str, list[Path]]
+"""Photos by their names, with their endings and without."""
 
 
 def fits(listing: Listing) -> bool:
     """Whether some .xml file below the folder is a VOC annotation."""
-    return any(b"<annotation" in path.read_bytes()[:1000] for path in listing.ending(".xml"))
+    return any(re.search(rb"<annotation[\s>]", path.read_bytes()[:1000]) for path in listing.ending(".xml"))
 
 
 def read(listing: Listing) -> Labels:
@@ -43,25 +51,33 @@ def read(listing: Listing) -> Labels:
     val.txt and test.txt, where they are, say which part a photo belongs to.
     """
     labels = Labels()
-    by_stem = defaultdict(list)
+    called: Called = defaultdict(list)
     for photo_path in listing.photos:
-        by_stem[photo_path.stem].append(photo_path)
-    parts = _parts(listing)
+        called[composed(photo_path.stem)].append(photo_path)
+        called[composed(photo_path.name)].append(photo_path)  # a.jpg.xml
+    parts = _parts(listing, called)
     found: dict[Path, Path] = {}
     for label in listing.ending(".xml"):
-        path = _nearest(by_stem[label.stem], label)
+        paths = nearest(called[composed(label.stem)], label)
+        if len(paths) > 1:  # a.jpg and a.png
+            filename = _filename(label)
+            paths = [path for path in paths if composed(path.name) == filename] or paths
+        path = paths[0] if paths else None
         if path is None:
             labels.findings.append(without_photo(Source(label), f"named {label.stem}"))
+        elif len(paths) > 1:
+            todo = "Put the file into a folder of the photo's, or correct its filename"
+            labels.findings.append(could_be(Source(label), label.stem, paths, todo))
         elif path in found:
             what = f"the photo {path.name} is labelled by {found[path].name} already"
             labels.findings.append(bad_label(Source(label), what, path, "Keep one of the two"))
         else:
             found[path] = label
             photo = _read_file(label, path, labels.findings)
-            photo.part = parts.get(path.stem, "")
+            photo.part = parts.get(path, "")
             labels.photos.append(photo)
     rest = [photo for photo in listing.photos if photo not in found]
-    labels.photos += [RawPhoto(photo, labelled=False, part=parts.get(photo.stem, "")) for photo in rest]
+    labels.photos += [RawPhoto(photo, labelled=False, part=parts.get(photo, "")) for photo in rest]
     return labels
 
 
@@ -79,16 +95,23 @@ def write(dataset: Dataset, folder: Path) -> None:
             write_whole(folder / "ImageSets" / "Main" / f"{name}.txt", "\n".join(parts[part]) + "\n")
 
 
-def _parts(listing: Listing) -> dict[str, str]:
-    """Photo's name without ending → its part. A line of an image set may have a class's 1 or -1 behind the name."""
-    found: dict[str, str] = {}
-    stems = {path.stem for path in listing.photos}
+def _parts(listing: Listing, called: Called) -> dict[Path, str]:
+    """Photo → its part. A line of an image set may have folders before the name, and a class's 1 or -1 behind it."""
+    found: dict[Path, str] = {}
     for name, part in PARTS.items():
         for file in listing.named(f"{name}.txt"):
-            if "ImageSets" in file.parts and (text := read_text(file, [])):
-                lines = [line.strip() for line in text.splitlines() if line.strip()]
-                found |= dict.fromkeys((line if line in stems else line.rsplit(maxsplit=1)[0] for line in lines), part)
+            if file.parent.name in LISTS and "ImageSets" in file.parts and (text := read_text(file, [])):
+                for line in filter(None, map(str.strip, text.splitlines())):
+                    paths = _listed(line, called) or _listed(line.rsplit(maxsplit=1)[0], called)
+                    found |= dict.fromkeys(paths, part)
     return found
+
+
+def _listed(line: str, called: Called) -> list[Path]:
+    """The photos whose paths end so, with their endings or without."""
+    end = "/" + composed(line).replace("\\", "/")
+    paths = called.get(end.rsplit("/", 1)[1], [])
+    return [path for path in paths if f"/{composed(path)}".endswith((end, end + path.suffix))]
 
 
 def _xml(photo: Photo, filename: str, names: list[str]) -> str:
@@ -108,14 +131,13 @@ def _xml(photo: Photo, filename: str, names: list[str]) -> str:
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _nearest(paths: list[Path], label: Path) -> Path | None:
-    """Of photos with the label's name, the one whose folder is nearest: train/ and valid/ may repeat names."""
-
-    def shared(path: Path) -> int:
-        pairs = zip(path.parts, label.parts, strict=False)
-        return next((i for i, (a, b) in enumerate(pairs) if a != b), 0)
-
-    return max(paths, key=shared, default=None)
+def _filename(label: Path) -> str:
+    """The photo's name that stands in a label file, or nothing."""
+    try:
+        root, _ = _parse(label.read_bytes())
+    except (expat.ExpatError, ValueError, LookupError):
+        return ""
+    return composed((root.findtext("filename") or "").strip())
 
 
 def _read_file(label: Path, path: Path, findings: list[Finding]) -> RawPhoto:

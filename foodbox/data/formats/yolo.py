@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,6 +31,7 @@ from foodbox.data.formats.common import (
     RawPhoto,
     bad_label,
     box_around,
+    composed,
     copy_photos,
     numbers,
     read_text,
@@ -235,19 +236,46 @@ def _names(listing: Listing, configs: Sequence[_Config], findings: list[Finding]
 
 def _with_others(listing: Listing, configs: Sequence[_Config]) -> Listing:
     """The listing, and the folders elsewhere that a data.yaml says the whole way to, with their labels."""
-    folders = PhotoFinder(listing.photos).folders
+    places = _places(listing, PhotoFinder(listing.photos))
     files = dict(listing.files)
+    folders: set[Path] = set()
     for config in configs:
         for _, text in config.entries():
-            place = Path(os.path.normpath(config.file.parent / config.path / text))
+            place = _place(text, config, listing.root, places)
             # ../train/images alone is Roboflow's, and one level too high.
-            meant = bool(config.path) or Path(text).is_absolute()
-            if meant and not any(near in folders for near in _near(text, config, listing.root)) and place.is_dir():
-                if place.resolve().is_relative_to(listing.root.resolve()):
-                    continue
-                labels = _in_labels(place / "_").parent
-                files |= scan(place).files | (scan(labels).files if labels.is_dir() else {})
+            if place is None and (config.path or Path(text).is_absolute()):
+                place = Path(os.path.normpath(config.file.parent / config.path / text))
+                if place.is_dir():
+                    folders.add(place)
+                elif place.suffix == ".txt" and place.is_file():
+                    files |= {path: entry for path, entry in scan(place).files.items() if path == str(place)}
+            if place is not None and place.is_file():
+                folders |= _folders_of_list(place, config, listing)
+    root = listing.root.resolve()
+    for folder in folders:
+        if not folder.resolve().is_relative_to(root):
+            labels = _in_labels(folder / "_").parent
+            files |= scan(folder).files | (scan(labels).files if labels.is_dir() else {})
     return Listing(listing.root, files, listing.label) if len(files) > len(listing.files) else listing
+
+
+def _folders_of_list(file: Path, config: _Config, listing: Listing) -> set[Path]:
+    """The folders elsewhere of photos that a list names."""
+    bases = (file.parent, config.file.parent / config.path, config.file.parent)
+    lines = {line.strip() for line in (read_text(file, []) or "").splitlines()} - {""}
+    paths = {Path(os.path.normpath(base / line)) for line in lines for base in bases}
+    return {path.parent for path in paths if path not in listing and path.is_file()}
+
+
+def _places(listing: Listing, finder: PhotoFinder) -> dict[str, str]:
+    """Folders with photos, and all files, by their paths with letters in one piece."""
+    return {composed(path): path for path in (*map(str, finder.folders), *listing.files)}
+
+
+def _place(text: str, config: _Config, root: Path, places: Mapping[str, str]) -> Path | None:
+    """The folder or list that a data.yaml names."""
+    found = (places.get(composed(str(near))) for near in _near(text, config, root))
+    return next((Path(place) for place in found if place), None)
 
 
 def _near(text: str, config: _Config, root: Path) -> Iterator[Path]:
@@ -266,19 +294,19 @@ def _near(text: str, config: _Config, root: Path) -> Iterator[Path]:
         yield from (base.joinpath(*parts[first:]) for base in bases)
 
 
-def _parts(listing: Listing, configs: Sequence[_Config], findings: list[Finding]) -> tuple[dict[Path, str], set[str]]:
+def _parts(listing: Listing, configs: Sequence[_Config], findings: list[Finding]) -> tuple[dict[Path, str], Set[str]]:
     """Photo → its part, of those that are named; and the lists of photos that were read.
 
     A photo named for training and for another part has none: there is no split.
     """
     finder = PhotoFinder(listing.photos)
+    places = _places(listing, finder)
     by_folder: dict[Path, set[str]] = defaultdict(set)
     by_photo: dict[Path, set[str]] = defaultdict(set)
-    lists: set[str] = set()
+    lists: dict[str, list[Path]] = {}
     for config in configs:
         for key, text in config.entries():
-            places = list(_near(text, config, listing.root))
-            place = next((near for near in places if near in finder.folders or str(near) in listing.files), None)
+            place = _place(text, config, listing.root, places)
             if place is None:
                 what = f"{key} names {text}, which is not there or holds no photos"
                 todo = "Bring the photos there, or correct the line"
@@ -286,8 +314,9 @@ def _parts(listing: Listing, configs: Sequence[_Config], findings: list[Finding]
             elif place in finder.folders:
                 by_folder[place].add(PARTS[key])
             else:
-                lists.add(str(place))
-                for photo in _listed_photos(place, config, finder, findings):
+                if str(place) not in lists:
+                    lists[str(place)] = list(_listed_photos(place, config, finder, findings))
+                for photo in lists[str(place)]:
                     by_photo[photo].add(PARTS[key])
     found: dict[Path, str] = {}
     for path in listing.photos:
@@ -295,7 +324,7 @@ def _parts(listing: Listing, configs: Sequence[_Config], findings: list[Finding]
         named = by_photo.get(path) or (by_folder[nearest] if nearest else set())
         if named:
             found[path] = "" if "train" in named and len(named) > 1 else min(named, key=list(KEYS).index)
-    return found, lists
+    return found, lists.keys()
 
 
 def _listed_photos(file: Path, config: _Config, finder: PhotoFinder, findings: list[Finding]) -> Iterator[Path]:
@@ -305,7 +334,8 @@ def _listed_photos(file: Path, config: _Config, finder: PhotoFinder, findings: l
     missing = []
     for number, line in enumerate(lines, start=1):
         same = finder.anywhere(line)
-        if path := finder.find(line, folders) or (same[0] if len(same) == 1 else None):
+        whole = [Path(Path(line).anchor)] if Path(line).is_absolute() else []
+        if path := finder.find(line, [*whole, *folders]) or (same[0] if len(same) == 1 else None):
             yield path
         elif line:
             missing.append((number, line))
@@ -447,21 +477,24 @@ class _Reader:
 # ---- Writing ----
 
 
+def outlined(photo: Photo) -> bool:
+    """Whether a photo's outlines can be written: each box has one, and no other size than it.
+
+    Other programs take a file's lines all as boxes or all as outlines.
+    """
+    pairs = zip(photo.masks or (), photo.boxes, strict=False)
+    return photo.masks is not None and all(mask and _is_around(_joined(mask), box) for mask, box in pairs)
+
+
 def _lines(photo: Photo) -> Iterator[str]:
     """A photo's label file. Six decimals are a hundredth of a pixel on a side of 13,000."""
-    masks = photo.masks or []
-    # Other programs take a file's lines all as boxes or all as outlines.
-    outlines = [_joined(mask) if mask else None for mask in masks]
-    as_outlines = len(masks) > 0 and all(
-        outline is not None and _is_around(outline, box) for outline, box in zip(outlines, photo.boxes, strict=True)
-    )
+    masks = photo.masks if photo.masks and outlined(photo) else [None] * len(photo.boxes)
     sides = torch.tensor([photo.width, photo.height], dtype=torch.float64)
-    for i, (box, label) in enumerate(zip(photo.boxes.double(), photo.labels.tolist(), strict=True)):
-        outline = outlines[i] if as_outlines else None
-        if outline is None:
+    for box, label, mask in zip(photo.boxes.double(), photo.labels.tolist(), masks, strict=True):
+        if mask is None:
             shares = torch.cat(((box[:2] + box[2:]) / 2 / sides, (box[2:] - box[:2]) / sides))
         else:
-            shares = (outline / sides).flatten()
+            shares = (_joined(mask) / sides).flatten()
         yield " ".join([str(label), *(f"{value:.6f}" for value in shares.tolist())]) + "\n"
 
 

@@ -601,6 +601,29 @@ def test_written_and_read_again(
     assert [(name, photo.labelled) for name, photo in back.items()] == [("unlabelled", False)]
 
 
+@pytest.mark.parametrize("names", [["a|b|c", "a|b|d", "z"], ["a\nb", "c"], ["a;b;c;d;e;f;g;h", "i"], ["a\tb", "c"]])
+def test_names_with_signs_that_part_fields_come_back(names: list[str], tmp_path: Path) -> None:
+    draw_photo(tmp_path / "a.png", (100, 80), [])
+    boxes = torch.tensor([[10.0, 20, 40, 60]] * len(names))
+    photo = Photo(tmp_path / "a.png", 100, 80, boxes, torch.arange(len(names)))
+    csv_table.write(Dataset([photo], names), tmp_path / "out")
+    dataset, findings = formats.read(tmp_path / "out")
+    assert findings == []
+    assert dataset.names == [name.replace("\n", " ") for name in names]
+    assert dataset.photos[0].labels.tolist() == list(range(len(names)))
+
+
+def test_a_box_that_sticks_out_a_little_turns_none_of_its_photo(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (400, 300)).save(tmp_path / "a.jpg", exif=exif)  # seen as 300 x 400
+    table = tmp_path / "table.csv"
+    table.write_text("a.jpg,10,20,30,60,x\na.jpg,200,80,301,160,x\n")
+    assert formats.read(tmp_path)[0].photos[0].boxes.tolist() == [[10, 20, 30, 60], [200, 80, 300, 160]]
+    table.write_text("a.jpg,10,20,30,60,x\na.jpg,200,80,320,160,x\n")
+    assert formats.read(tmp_path)[0].photos[0].boxes.tolist() == [[240, 10, 280, 30], [140, 200, 220, 320]]
+
+
 def test_no_other_format_fits(drawn: Dataset, tmp_path: Path) -> None:
     csv_table.write(drawn, tmp_path / "out")
     listing = scan(tmp_path / "out")

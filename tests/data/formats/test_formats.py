@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 from foodbox.data import formats
-from foodbox.data.formats import csv_table, starthon, voc
+from foodbox.data.formats import csv_table, labelme, starthon, voc
 from foodbox.errors import UsageError
 from foodbox.files import write_whole
 from foodbox.records import Dataset
@@ -172,3 +178,47 @@ def test_folders_give_the_part_where_the_labels_name_none(
 def test_names_of_folders_above_the_photos_are_no_parts(tmp_path: Path) -> None:
     photos = starthon_in(tmp_path / "train" / "test", "breakfast", "lunch")
     assert {photo.part for photo in formats.read(photos)[0]} == {""}
+
+
+def test_of_two_formats_that_say_the_same_the_one_with_outlines_is_read(tmp_path: Path) -> None:
+    photo = draw_photo(tmp_path / "drawn" / "lunch.png", (60, 40), [(0, 5, 5, 30, 30)])
+    triangle = torch.tensor([[5.0, 5], [30, 5], [30, 30]])
+    labelme.write(Dataset([dataclasses.replace(photo, masks=[[triangle]])], ["rice"]), tmp_path / "two")
+    voc.write(Dataset([photo], ["rice"]), tmp_path / "voc")
+    shutil.copy(tmp_path / "voc" / "annotations" / "lunch.xml", tmp_path / "two")
+    dataset, _ = formats.read(tmp_path / "two")
+    assert dataset.format == "labelme"
+    assert dataset.photos[0].masks is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are Unicode there")
+@pytest.mark.parametrize("name", formats.FORMATS)
+def test_photos_whose_names_are_no_utf_8_are_written(name: str, tmp_path: Path) -> None:
+    """As old Korean archives leave them."""
+    photo = draw_photo(tmp_path / os.fsdecode("김치".encode("cp949") + b".png"), (60, 40), [(0, 5, 5, 30, 30)])
+    formats.FORMATS[name].write(Dataset([photo], ["rice"]), tmp_path / "out")
+    dataset, findings = formats.read(tmp_path / "out", name)
+    assert [p.boxes.round().tolist() for p in dataset] == [[[5, 5, 30, 30]]]
+    assert findings == []
+
+
+def test_a_photo_keeps_its_ending_where_its_own_kinds_is_none_that_is_read(tmp_path: Path) -> None:
+    for kind in ("JPEG2000", "PPM", "TGA", "PNG"):
+        Image.new("RGB", (60, 40)).save(tmp_path / f"{kind}.jpg", format=kind)
+        (tmp_path / f"{kind}.txt").write_text("5,5,25,25")
+    starthon.write(formats.read(tmp_path)[0], tmp_path / "out")
+    assert sorted(p.path.name for p in formats.read(tmp_path / "out")[0]) == [
+        "JPEG2000.jpg", "PNG.png", "PPM.jpg", "TGA.jpg",
+    ]  # fmt: skip
+
+
+def test_mending_leaves_out_an_entry_without_a_photo_and_no_photo(tmp_path: Path) -> None:
+    draw_photo(tmp_path / "a.png", (60, 40), [])
+    entry = {"id": 1, "image_id": 9, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 60, "height": 40}],
+        "annotations": [entry],
+        "categories": [{"id": 1, "name": "x"}],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    assert [f.mend for f in formats.read(tmp_path)[1]] == ["the entry is left out"]

@@ -335,7 +335,21 @@ def test_of_photos_with_one_name_the_nearest_is_taken_and_none_of_two_as_near(tm
     (tmp_path / "train" / "labels" / "lunch.json").rename(tmp_path / "labels" / "lunch.json")
     dataset, findings = read(tmp_path)
     assert [p.labelled for p in dataset] == [False, False]
-    assert [f.what for f in findings] == ["there is no photo lunch.jpg"]
+    assert [str(f) for f in findings] == [
+        f"{tmp_path / 'labels' / 'lunch.json'}: lunch.jpg could be {tmp_path / 'train' / 'images' / 'lunch.jpg'} or "
+        f"{tmp_path / 'valid' / 'images' / 'lunch.jpg'}: expected one such photo. Correct its imagePath."
+    ]
+
+
+def test_a_whole_path_names_the_photo_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_photo(tmp_path / "photos" / "images" / "lunch.jpg", SIZE, [])
+    (tmp_path / "photos" / "json").mkdir()
+    whole = str(tmp_path / "photos" / "images" / "lunch.jpg")
+    (tmp_path / "photos" / "json" / "lunch.json").write_text(a_file(a_shape(), path=whole))
+    monkeypatch.chdir(tmp_path)
+    dataset, findings = read(Path("photos"))
+    assert findings == []
+    assert [(p.path, p.labelled) for p in dataset] == [(Path("photos/images/lunch.jpg"), True)]
 
 
 def test_photos_may_lie_outside_the_folder_that_is_read(tmp_path: Path) -> None:

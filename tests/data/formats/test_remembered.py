@@ -118,6 +118,21 @@ def test_a_folder_with_an_error_is_read_anew(readings: list[int], tmp_path: Path
     assert len(readings) == 2
 
 
+def test_a_folder_that_is_missing_elsewhere_may_come_back(readings: list[int], tmp_path: Path) -> None:
+    for place in ("photos/train", "other"):
+        (tmp_path / place).mkdir(parents=True)
+        Image.new("RGB", (20, 10)).save(tmp_path / place / "a.jpg")
+        (tmp_path / place / "a.txt").write_text("0 .5 .5 .5 .5")
+    yaml = f"train: train\nval: {tmp_path / 'other'}\nnames: [x]\n"
+    (tmp_path / "photos" / "data.yaml").write_text(yaml)
+    (tmp_path / "other").rename(tmp_path / "away")
+    assert [f.kind for f in formats.read(tmp_path / "photos")[1]] == ["missing folder"]
+    (tmp_path / "away").rename(tmp_path / "other")
+    dataset, findings = formats.read(tmp_path / "photos")
+    assert findings == []
+    assert sorted(photo.part for photo in dataset) == ["train", "valid"]
+
+
 def test_a_damaged_file_does_no_harm(kept: Path, readings: list[int], tmp_path: Path) -> None:
     folder = starthon(tmp_path / "photos")
     first, _ = formats.read(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 import torch
@@ -181,6 +182,14 @@ def test_a_photo_without_a_file_is_one_that_nobody_labelled(tmp_path: Path) -> N
     assert findings == []
     assert dataset.photos[0].boxes.shape == (0, 4)
     assert not dataset.photos[0].labelled
+
+
+def test_letters_that_a_mac_wrote_in_pieces(tmp_path: Path) -> None:
+    draw_photo(tmp_path / f"{normalize('NFD', '김치')}.jpg", SIZE, [])
+    (tmp_path / "김치.txt").write_text("10,20,30,40")
+    dataset, findings = formats.read(tmp_path)
+    assert (dataset.format, findings) == ("starthon", [])
+    assert [p.boxes.tolist() for p in dataset] == [[[10, 20, 40, 60]]]
 
 
 def test_subfolders_and_endings_in_capitals(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from PIL import ExifTags, Image
 
 from foodbox.data import formats
 from foodbox.data.formats import voc
-from foodbox.data.listing import find_photos
+from foodbox.data.listing import find_photos, scan
 from foodbox.records import Dataset, Finding, Photo
 from tests.conftest import NAMES, draw_photo
 
@@ -137,6 +138,67 @@ def test_photos_and_annotations_in_folders_of_their_own_and_parts_with_the_same_
     assert findings == []
     assert [p.path.parts[-3] for p in dataset] == ["train", "valid"]
     assert [p.boxes.tolist() for p in dataset] == [[[1, 2, 30, 40]], [[5, 6, 70, 80]]]
+
+
+@pytest.mark.parametrize("labelled", [("cam2",), ("cam1", "cam2")])
+def test_annotations_in_folders_like_those_of_their_photos(labelled: tuple[str, ...], tmp_path: Path) -> None:
+    for camera in ("cam1", "cam2"):
+        draw_photo(tmp_path / "JPEGImages" / camera / "1.jpg", SIZE, [])
+    for camera in labelled:
+        (tmp_path / "Annotations" / camera).mkdir(parents=True)
+        (tmp_path / "Annotations" / camera / "1.xml").write_text(an_annotation(an_object(camera)))
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("cam1/1\n")
+    (tmp_path / "ImageSets" / "Main" / "val.txt").write_text("cam2/1.jpg\n")
+    dataset, findings = read(tmp_path)
+    assert findings == []
+    found = {p.path.parent.name: ([dataset.names[i] for i in p.labels.tolist()], p.part) for p in dataset}
+    assert found == {
+        "cam1": (["cam1"] if "cam1" in labelled else [], "train"),
+        "cam2": (["cam2"], "valid"),
+    }
+
+
+def test_of_photos_as_near_the_one_that_is_named_and_else_none(tmp_path: Path) -> None:
+    for name in ("x.jpg", "x.png"):
+        draw_photo(tmp_path / name, SIZE, [])
+    (tmp_path / "x.xml").write_text(an_annotation(an_object()).replace("elsewhere/x.jpg", "x.png"))
+    dataset, findings = read(tmp_path)
+    assert findings == []
+    assert [(p.path.name, p.labelled) for p in dataset] == [("x.jpg", False), ("x.png", True)]
+    (tmp_path / "x.xml").write_text(an_annotation(an_object()))  # which names elsewhere/x.jpg
+    dataset, findings = read(tmp_path)
+    assert [p.labelled for p in dataset] == [False, False]
+    assert [f.what for f in findings] == [
+        f"x could be {tmp_path / 'x.jpg'} or {tmp_path / 'x.png'}: expected one such photo"
+    ]
+
+
+def test_letters_that_a_mac_wrote_in_pieces_and_a_label_named_after_the_whole_photo(tmp_path: Path) -> None:
+    draw_photo(tmp_path / f"{normalize('NFD', '김치')}.jpg", SIZE, [])
+    draw_photo(tmp_path / "soup.jpg", SIZE, [])
+    (tmp_path / "김치.xml").write_text(an_annotation(an_object()))
+    (tmp_path / "soup.jpg.xml").write_text(an_annotation(an_object()))
+    (tmp_path / "ImageSets").mkdir()
+    (tmp_path / "ImageSets" / "train.txt").write_text("김치\nsoup -1\n", encoding="utf-8")
+    dataset, findings = read(tmp_path)
+    assert findings == []
+    assert [(p.labelled, p.part) for p in dataset] == [(True, "train")] * 2
+
+
+def test_image_sets_of_other_tasks_are_passed_over(tmp_path: Path) -> None:
+    folder_with(tmp_path, an_annotation(an_object()))
+    for task, part in (("Main", "train"), ("Segmentation", "val")):
+        (tmp_path / "ImageSets" / task).mkdir(parents=True)
+        (tmp_path / "ImageSets" / task / f"{part}.txt").write_text("lunch\n")
+    assert [p.part for p in read(tmp_path)[0]] == ["train"]
+
+
+def test_other_xml_with_annotations_is_none_of_its_own(tmp_path: Path) -> None:
+    """CVAT's own format has all photos in one file."""
+    draw_photo(tmp_path / "lunch.jpg", SIZE, [])
+    (tmp_path / "annotations.xml").write_text("<annotations><image name='lunch.jpg'/></annotations>")
+    assert not voc.fits(scan(tmp_path))
 
 
 def test_class_numbers_do_not_depend_on_the_order_of_files(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import supervision
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from foodbox.data import formats
 from foodbox.data.formats import yolo
@@ -61,6 +61,21 @@ def shown(dataset: Dataset, folder: Path) -> dict[str, tuple[int, bool, str]]:
         p.path.relative_to(folder).as_posix(): (len(p.boxes), p.labelled, p.part)
         for p in dataset
     }  # fmt: skip
+
+
+# -- Turned photos ---------------------------------------------------------------------------------------------------
+
+
+def test_a_share_that_is_rounded_over_the_border_turns_no_box(tmp_path: Path) -> None:
+    """Of 300 px: 0.751667 + 0.496667 / 2 is 300.00015, which would fit the 400 px of the photo before its turn."""
+    folder = folder_with(tmp_path, {"labels/lunch.txt": "0 0.751667 0.2125 0.496667 0.225\n", "data.yaml": YAML})
+    (folder / "images").mkdir()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (400, 300)).save(folder / "images" / "lunch.jpg", exif=exif)
+    dataset, findings = formats.read(folder)
+    torch.testing.assert_close(dataset.photos[0].boxes, torch.tensor([[151.0, 40, 300, 130]]), rtol=0, atol=1e-3)
+    assert [f.harm for f in findings] == ["note"]
 
 
 # -- Lines ----------------------------------------------------------------------------------------------------------
@@ -385,6 +400,43 @@ def test_photos_of_train_and_val_have_no_part(tmp_path: Path) -> None:
     assert shown(read(tmp_path), tmp_path)["valid/images/a.jpg"] == (1, True, "valid")
 
 
+def test_folders_and_lists_that_a_mac_wrote_in_pieces(tmp_path: Path) -> None:
+    name = normalize("NFD", "김치")
+    yaml = "train: train/김치\nval: 목록.txt\nnames: [a]\n"
+    folder = folder_with(
+        tmp_path,
+        {
+            "data.yaml": yaml, f"train/{name}/a.jpg": None, f"train/{name}/a.txt": "0 .5 .5 .2 .2", "b.jpg": None,
+            "b.txt": "0 .5 .5 .2 .2", f"{normalize('NFD', '목록')}.txt": "b.jpg\n",
+        },
+    )  # fmt: skip
+    assert sorted((p.path.name, p.part) for p in read(folder)) == [("a.jpg", "train"), ("b.jpg", "valid")]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_lists_and_their_photos_may_lie_elsewhere(whole: bool, tmp_path: Path) -> None:
+    """As in Ultralytics' coco.yaml; and a list here of photos there."""
+    folder_with(tmp_path / "coco", {"images/t/a.jpg": None, "labels/t/a.txt": LINE, "images/v/b.jpg": None})
+    start = tmp_path / "coco" if whole else Path("..", "..", "coco")
+    lists = {"train": f"{start}/images/t/a.jpg\n", "val": f"{start}/images/v/b.jpg\n"}
+    here = {f"{key}.txt": text for key, text in lists.items()}
+    names = "names: [apple, bowl, cake]\n"
+    folder_with(tmp_path / "work" / "here", here | {"data.yaml": f"train: train.txt\nval: val.txt\n{names}"})
+    folder_with(tmp_path / "coco", {"t.txt": "./images/t/a.jpg\n", "v.txt": "./images/v/b.jpg\n"})
+    folder_with(tmp_path / "work" / "there", {"data.yaml": f"path: {start}\ntrain: t.txt\nval: v.txt\n{names}"})
+    for place in ("here", "there"):
+        dataset, findings = formats.read(tmp_path / "work" / place, "yolo")
+        assert findings == []
+        found = {p.path.resolve().relative_to(tmp_path).as_posix(): (len(p.boxes), p.part) for p in dataset}
+        assert found == {"coco/images/t/a.jpg": (1, "train"), "coco/images/v/b.jpg": (0, "valid")}
+
+
+def test_a_list_of_two_parts_is_found_at_fault_once(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, {"a.jpg": None, "a.txt": LINE, "all.txt": "a.jpg\nb.jpg\n"})
+    folder_with(folder, {"data.yaml": "train: all.txt\nval: all.txt\nnames: [a, b]\n"})
+    assert one_finding(folder).what == "there is no photo b.jpg"
+
+
 def test_a_folder_that_is_not_there_is_a_warning(tmp_path: Path) -> None:
     folder_with(tmp_path, {**PARTS, "data.yaml": YAML.replace("images", "nowhere/images") + "val: valid/images\n"})
     finding = one_finding(tmp_path, "warning")
@@ -513,6 +565,18 @@ def test_outlines_come_back_where_all_boxes_of_a_photo_have_one(drawn: Dataset, 
     for i in (1, 2, 5):
         for mine, others in zip(found.photos[i].masks or [], drawn.photos[i].masks or [], strict=True):
             torch.testing.assert_close(mine[0], others[0], rtol=0, atol=1e-3)
+
+
+def test_outlines_are_said_to_be_lost_where_a_box_beside_them_has_none(tmp_path: Path) -> None:
+    folder = one_photo(tmp_path / "photos", f"0 0.1 0.1 0.5 0.1 0.5 0.9\n{LINE}")
+    dataset = read(folder)
+    assert not yolo.outlined(dataset.photos[0])
+    held, lost = formats.prune(dataset, "yolo")
+    assert lost == ["1 outlines are left out, their boxes stay"]
+    yolo.write(held, tmp_path / "written")
+    torch.testing.assert_close(read(tmp_path / "written").photos[0].boxes, dataset.photos[0].boxes)
+    same = [photo.keep(torch.tensor([True, False])) for photo in dataset]
+    assert formats.prune(dataset.with_photos(same), "yolo")[1] == []
 
 
 def test_several_outlines_become_one_of_the_same_box_and_area(drawn: Dataset, tmp_path: Path) -> None:
