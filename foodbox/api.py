@@ -18,7 +18,7 @@ from foodbox.config import TrainSettings
 from foodbox.console import is_speaker, progress_bar, say
 from foodbox.data import formats, proposals, splits, tables
 from foodbox.data.check import examine, healthy, look_whole, sound
-from foodbox.data.images import open_photo, photo_size, prepare
+from foodbox.data.images import as_seen, open_photo, photo_size, prepare
 from foodbox.data.inputs import boxes_in_input, size_for, small_boxes
 from foodbox.data.loader import Collate, Item
 from foodbox.data.mend import changes as list_of_changes
@@ -27,13 +27,13 @@ from foodbox.data.parts import part_of, read_labels, read_parts, saved_parts
 from foodbox.data.report import AnchorReach, Report, anchor_reach
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector, DetectorSettings
-from foodbox.errors import UsageError
+from foodbox.errors import FoodboxError, UsageError
 from foodbox.evaluation.scores import SURE, Scores, score
 from foodbox.evaluation.starthon import prediction_file
 from foodbox.files import expect_new, write_whole
 from foodbox.inference import export as exporting
 from foodbox.inference import runtime
-from foodbox.inference.output import DetectionWriter, find_all
+from foodbox.inference.output import DetectionWriter, expect_elsewhere, find_all
 from foodbox.inference.predict import half_precision_pays, pick_device, predict, predict_photos
 from foodbox.inference.replay import network_for
 from foodbox.records import Batch, Dataset, Detections, Finding, Photo, Target, counted
@@ -89,7 +89,9 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     for setting in changes.keys() - set(config.setting_names(preset)):
         raise config.unknown_setting(setting, [*TrainSettings.model_fields, *config.setting_names(preset)])
     config.apply(preset, changes)
+    _expect_sense(chosen)
     expect_way(chosen, kind, pick_device(chosen.device))
+    RunFolder.expect_free(Path(runs), name)
     if kind.needs_proposals:
         proposals.expect_extra()
 
@@ -113,10 +115,14 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
         "detector": detector.settings.model_dump(mode="json"),
         "names": detector.names,
     }
-    if is_speaker():  # of processes that train together, one writes
-        folder.write_config(about)
-        folder.write_split(train_part, valid_part)
-    return _fit(detector, train_part, valid_part, chosen, folder, about, start, resume=False)
+    try:
+        if is_speaker():  # of processes that train together, one writes
+            folder.write_config(about)
+            folder.write_split(train_part, valid_part)
+        return _fit(detector, train_part, valid_part, chosen, folder, about, start, resume=False)
+    except Exception:
+        folder.give_up()
+        raise
 
 
 def resume(run: PathLike) -> Run:
@@ -132,6 +138,10 @@ def resume(run: PathLike) -> Run:
     folder = RunFolder(Path(run))
     saved = folder.read_config()
     folder.read_state()  # says so at once where there is nothing to go on with
+    if lacking := [key for key in ("train", "photos", "names") if key not in saved]:
+        raise UsageError(
+            f"{folder.path / 'config.yaml'} does not say {lacking[0]}: name a folder that foodbox train made."
+        )
     chosen = config.build(TrainSettings, saved["train"])
     photos, names = Path(saved["photos"]), saved["names"]
     train_part, valid_part = saved_parts(folder.read_split(), photos, chosen, names, folder.path)
@@ -148,6 +158,28 @@ def _fit(
         proposals.prepare_all([*train_part.photos, *valid_part.photos], detector.search)
     fitted = fit(detector, train_part, valid_part, chosen, folder, about, resume, start)
     return Run(folder.path, folder.best_model, fitted.seconds, fitted.epoch, fitted.scores, fitted.interrupted)
+
+
+def _expect_sense(settings: TrainSettings) -> None:
+    """Looks for settings that could do nothing, or nothing good, beside the others.
+
+    Raises:
+        UsageError: there is one.
+    """
+    fields, frozen = TrainSettings.model_fields, settings.freeze is not None
+    senseless = {
+        "--freeze keeps the backbone as it starts, and --weights none starts it from random numbers": (
+            frozen and settings.weights == "none"
+        ),
+        "--time and --epochs both say how long to train": settings.time is not None and settings.epochs is not None,
+        "--views is for --freeze, which is not given": not frozen and settings.views != fields["views"].default,
+        "--valid-share sets photos apart, and --valid names others": (
+            settings.valid is not None and settings.valid_share != fields["valid_share"].default
+        ),
+    }
+    for what, is_so in senseless.items():
+        if is_so:
+            raise UsageError(f"{what}: leave one of them out.")
 
 
 def _divide(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -327,6 +359,8 @@ class Model:
     def detect(self, photo: PathLike | Image.Image | np.ndarray[Any, Any], min_score: float = SURE) -> Detections:
         """What is on one photo: a path, a Pillow picture, or an array [H, W, 3] of red, green, blue bytes.
 
+        A picture's EXIF turn is applied, as a file's is.
+
         Raises:
             FoodboxError: the file is no photo.
         """
@@ -335,7 +369,7 @@ class Model:
             width, height, _ = photo_size(path)
             image = open_photo(path, at_least=max(self.detector.preprocessing.resized(width, height)))
         else:
-            image = (photo if isinstance(photo, Image.Image) else Image.fromarray(photo)).convert("RGB")  # type: ignore[arg-type]
+            image = as_seen(photo if isinstance(photo, Image.Image) else Image.fromarray(photo))  # type: ignore[arg-type]
             width, height = image.size
         pixels, frame = prepare(image, self.detector.preprocessing, path, (width, height))
         item: Item = (pixels, Target(), frame)
@@ -512,6 +546,8 @@ def export(
         what = "an exported model" if kind is runtime.Exported else f"a {kind.__name__}, which selects boxes half-way"
         raise UsageError(f"This is {what}, and only models of {able} can be exported.")
     header = header_of(model.detector, model.run)
+    if (scored := valid or int8) is not None:
+        read_labels(Path(scored))  # says at once what is wrong there
     detector = model.detector.cpu()
     graph = exporting.graph_of(detector, header)
     if int8 is not None:
@@ -520,9 +556,9 @@ def export(
         graph = exporting.quantise(graph, photos, detector)
     exporting.write(graph, file)
     result = Export(file, time.monotonic() - start)
-    if (scored := valid or int8) is not None:
-        result.after = evaluate(file, scored)
-        result.before = evaluate(Model(detector, model.run, str(model.device)), scored)
+    if scored is not None:
+        result.after = evaluate(file, scored, skip_bad=True)
+        result.before = evaluate(Model(detector, model.run, str(model.device)), scored, skip_bad=True)
     detector.to(model.device)
     return result
 
@@ -544,7 +580,10 @@ def _calibration_photos(place: Path) -> list[Photo]:
     dataset = part_of(dataset, "train" if any(photo.part == "train" for photo in dataset) else "all")
     some = splits.sample(dataset, CALIBRATION_PHOTOS, seed=0)
     bad = {f.photo for f in findings + look_whole(some.photos) if f.harm == "error"}
-    return [photo for photo in some if photo.path not in bad]
+    whole = [photo for photo in some if photo.path not in bad]
+    if not whole:
+        raise FoodboxError(f"{place} has no photo that can be opened: name a folder of whole photos for --int8.")
+    return whole
 
 
 # -- Detection on photos, folders and patterns ----------------------------------------------------------------------
@@ -570,23 +609,27 @@ def detect(
         The detections of each photo that could be opened, and a finding for each that could not.
 
     Raises:
-        UsageError: there is nothing at a path.
+        UsageError: there is nothing at a path, or a photo lies where pictures are written to.
     """
     if not isinstance(model, Model):
         model = load(model)
     photos, findings = find_all(paths)
+    if out is not None:
+        expect_elsewhere(photos, Path(out))
     writer = DetectionWriter(Path(out), crop) if out is not None else None
     findings += look_whole(photos)
     bad = {f.photo for f in findings}
     photos = [photo for photo in photos if photo.path not in bad]
     found = []
-    with progress_bar("detecting", len(photos)) as bar:
-        for detections in model.detect_many(photos, min_score, bar.advance):
-            found.append(detections)
-            if writer is not None:
-                writer.add(detections)
-    if writer is not None:
-        writer.finish(found)
+    try:
+        with progress_bar("detecting", len(photos)) as bar:
+            for detections in model.detect_many(photos, min_score, bar.advance):
+                found.append(detections)
+                if writer is not None:
+                    writer.add(detections)
+    finally:  # Ctrl-C as well: the tables of what was found so far, by which the folder is known again
+        if writer is not None:
+            writer.finish(found)
     return found, findings
 
 
@@ -604,6 +647,11 @@ def demo(folder: PathLike = "demo", photos: int = 200, unseen: int = 40, seed: i
     for part, count, start in (("train", photos, seed), ("unseen", unseen, seed + 1)):
         place = folder / "tables" / part
         say(f"Drawing {count} laid tables in {place} ...")
+        for old in (
+            *place.glob("images/table_*.jpg"),
+            *place.glob("annotations/table_*.xml"),
+        ):  # of a demo with more tables
+            old.unlink()
         drawn = tables.write_tables(place, count, seed=start)
         formats.FORMATS["voc"].write(Dataset(drawn, tables.NAMES), place)
     drawn_folder = folder / "tables"

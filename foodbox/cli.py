@@ -1,7 +1,7 @@
 """`foodbox VERB`: each command is a few lines that call the API."""
 
 import dataclasses
-import json
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 from foodbox.config import TrainSettings
 from foodbox.console import is_speaker, say
 from foodbox.errors import FoodboxError, UsageError
+from foodbox.files import as_json
 from foodbox.garbage import collect_seldom, end_without_collecting, without_collecting
 
 DESCRIPTION = """foodbox finds the food in your own photos: photos and boxes in, a trained detector out.
@@ -31,6 +32,8 @@ DESCRIPTION = """foodbox finds the food in your own photos: photos and boxes in,
 def main(arguments: Sequence[str] | None = None) -> None:
     """The program: exit code 0 done, 1 failed, 2 wrong call."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that a file or a console in an older encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     end_without_collecting()
     try:
         with without_collecting():
@@ -171,10 +174,13 @@ def _train_command(words: list[str]) -> Any:
 
         if (photos is None) == (resume is None):
             raise UsageError("Name a folder of photos to train on, or a run to go on with (--resume runs/NAME).")
+        given = {k: v for k, v in vars(settings).items() if _is_given(words, k)}
         if resume is not None:
+            if others := [*given, *(flag for flag in ("name", "runs") if _is_given(words, flag))]:
+                flag = others[0].replace("_", "-")
+                raise UsageError(f"A run goes on with its own settings: leave --{flag} out beside --resume.")
             run = foodbox.resume(resume)
         else:
-            given = {k: v for k, v in vars(settings).items() if _is_given(words, k)}
             run = foodbox.train(photos, runs=runs, name=name, **given)  # type: ignore[arg-type]
         _print_run(run, json)
 
@@ -337,7 +343,7 @@ def export(
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    print(as_json(value, encoding=sys.stdout.encoding or "utf-8"))
 
 
 LINES = 5

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
@@ -17,9 +16,9 @@ def is_speaker() -> bool:
 
 
 def say(words: str) -> None:
-    """A line for the person; nothing in it is taken for markup."""
+    """A line for the person; nothing in it is taken for markup, nor the line number of labels.csv:100: for an emoji."""
     if is_speaker():
-        Console(stderr=True, highlight=False, soft_wrap=True).print(escape(words))
+        Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False).print(words)
 
 
 class Bar:
@@ -33,7 +32,7 @@ class Bar:
         """Some more is done; `note` stands behind the bar."""
         self._progress.update(self._task, advance=count)
         if note is not None:
-            self._progress.update(self._task, note=escape(note))
+            self._progress.update(self._task, note=note)
 
     def to(self, done: int) -> None:
         """So much is done in all."""
@@ -50,7 +49,7 @@ def progress_bar(title: str, total: int) -> Iterator[Bar]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     console = Console(stderr=True)
     with Progress(

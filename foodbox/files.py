@@ -1,9 +1,13 @@
 """Writing files whole or not at all."""
 
+import json
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 import platformdirs
 
@@ -11,18 +15,36 @@ from foodbox.errors import FoodboxError, UsageError
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Writes a file so that nobody ever sees half of it: to a neighbour first, which then takes its name.
+    """Writes a file so that nobody ever sees half of it.
+
+    Text is UTF-8, with the bytes as they are of file names that are none.
 
     Raises:
         FoodboxError: the place cannot be written to.
     """
-    data = content.encode() if isinstance(content, str) else content
+    with _whole(path) as file:
+        file.write(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
+
+
+def write_holes(path: Path, size: int) -> None:
+    """A file of so many bytes, all holes where the system has such, in the same way.
+
+    Raises:
+        FoodboxError: the place cannot be written to.
+    """
+    with _whole(path) as file:
+        file.truncate(size)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """A neighbour of the file, which takes its name when the block has ended, and goes where it fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
             # mkstemp gives rights to the owner alone; what a person writes should be readable as their other files are.
             Path(name).chmod(0o666 & ~_umask())
             Path(name).replace(path)
@@ -69,6 +91,16 @@ def free_name(stem: str, taken: set[str]) -> str:
         name = f"{stem}-{number}"
     taken.add(name.casefold())
     return name
+
+
+def as_json(content: Any, indent: int | None = None, encoding: str = "utf-8") -> str:
+    """Content as JSON, letters as they are; escaped where the encoding lacks one, or a file's name is no UTF-8."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(content, allow_nan=False, indent=indent)
+    return text
 
 
 def readable(name: str) -> str:

@@ -17,6 +17,7 @@ from PIL import Image
 
 import foodbox
 from foodbox.cli import main
+from foodbox.console import say
 from foodbox.data import formats, tables
 from foodbox.data.formats import FORMATS
 from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
@@ -388,6 +389,20 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
     "number out of range": (train("--epochs", "0"), 2, "The setting epochs is '0'"),
     "size out of range": (train("--size", "5"), 2, "The setting size is '5'"),
     "stretch without an end": (train("--stretch", "inf"), 2, "The setting stretch is 'inf'"),
+    "zoom without an end": (train("--zoom", "1", "inf"), 2, "expected two numbers from 0.1 to 10"),
+    "seed beyond what torch takes": (train("--seed", str(2**64)), 2, "The setting seed is"),
+    "time and epochs": (train("--time", "3s", "--epochs", "1"), 2, "--time and --epochs both say how long to train"),
+    "views without freeze": (train("--views", "3"), 2, "--views is for --freeze, which is not given"),
+    "a share beside a folder": (
+        lambda p: ["train", p.photos, "--valid", p.photos, "--valid-share", "0.5"], 2,
+        "--valid-share sets photos apart, and --valid names others"),
+    "frozen random numbers": (train("--freeze", "backbone", "--weights", "none"), 2, "--weights none starts it from"),
+    "another setting when going on": (
+        lambda p: ["train", "--resume", p.folder, "--batch-size", "5"], 2, "leave --batch-size out beside --resume"),
+    "another name when going on": (
+        lambda p: ["train", "--resume", p.folder, "--name", "b"], 2, "leave --name out beside --resume"),
+    "a file where the run should be": (
+        lambda p: ["train", p.photos, "--runs", p.file("runs/a", "").parent, "--name", "a"], 2, "is there already"),
     "zoom upside down": (train("--zoom", "2", "1"), 2, "the smaller first"),
     "bounds upside down": (train("--match-low", "0.9"), 2, "expected at most match_high"),
     "one number of two": (train("--zoom", "1"), 2, "Missing value for argument '--zoom'"),
@@ -472,9 +487,17 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
     "part that is not named": (
         lambda p: ["evaluate", p.model, p.photos, "--part", "test"], 2, "The photos have no part 'test'"),
     "evaluate a photo": (lambda p: ["evaluate", p.model, p.photo()], 2, "is one photo: expected a folder"),
+    "pictures over photos": (
+        lambda p: ["detect", p.model, p.photo(), "--out", p.photo().parent], 2, "might be overwritten: name another"),
     "unwritable pictures": (
         lambda p: ["detect", p.model, p.photos, "--out", p.file("taken", "x") / "in"], 1, "Cannot write"),
 }  # fmt: skip
+
+
+def test_words_are_said_as_they_are(capfd: pytest.CaptureFixture[str]) -> None:
+    """The place in a file is no emoji (":100:"), a backslash one sign, and brackets are no markup."""
+    say("labels.csv:100: the box [red] in C:\\photos\\")
+    assert capfd.readouterr().err == "labels.csv:100: the box [red] in C:\\photos\\\n"
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -274,3 +274,9 @@ def test_flags_are_real(document: Path) -> None:
     text = OTHERS.sub("", document.read_text(encoding="utf-8"))
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", text))
     assert sorted(mentioned - known) == []
+
+
+@pytest.mark.parametrize("document", DOCS, ids=lambda path: path.name)
+def test_no_page_has_a_place_left_to_be_filled(document: Path) -> None:
+    lines = document.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if re.fullmatch(r"[A-Z]+_[A-Z_]+|TODO.*", line.strip())] == []

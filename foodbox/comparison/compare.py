@@ -20,7 +20,7 @@ from foodbox.console import say
 from foodbox.data.parts import read_parts
 from foodbox.drawing.boxes import draw_truth
 from foodbox.errors import UsageError
-from foodbox.files import write_whole
+from foodbox.files import as_json, write_whole
 from foodbox.inference.predict import pick_device
 from foodbox.records import Dataset
 from foodbox.training.run_folder import RunFolder
@@ -92,7 +92,7 @@ def compare(
     split = folder / "split.json"
     parts = chosen.model_copy(update={"split": split, "sample": None}) if split.exists() else chosen
     train_part, valid_part = read_parts(Path(photos), parts)
-    write_whole(folder / PLAN, json.dumps(dataclasses.asdict(plan), ensure_ascii=False, indent=1))
+    write_whole(folder / PLAN, as_json(dataclasses.asdict(plan), indent=1))
     if not split.exists():
         RunFolder(folder).write_split(train_part, valid_part)
     shown = _shown(valid_part)

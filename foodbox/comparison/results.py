@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from foodbox.errors import FoodboxError
-from foodbox.files import write_whole
+from foodbox.files import as_json, write_whole
 from foodbox.records import counted
 
 
@@ -65,7 +65,7 @@ class Trial:
 
     def write(self, file: Path) -> None:
         """Writes it to a file of JSON."""
-        write_whole(file, json.dumps(dataclasses.asdict(self), ensure_ascii=False))
+        write_whole(file, as_json(dataclasses.asdict(self)))
 
 
 class Column(NamedTuple):
@@ -211,7 +211,7 @@ class Comparison:
 
     def write_tables(self) -> None:
         """table.json and table.csv, best AP first."""
-        write_whole(self.folder / "table.json", json.dumps(self.to_dict(), ensure_ascii=False, indent=1))
+        write_whole(self.folder / "table.json", as_json(self.to_dict(), indent=1))
         keys = ["detector", *(column.key for column in COLUMNS), "size", "device", "model", "refused"]
         words = io.StringIO()
         table = csv.writer(words)

@@ -74,6 +74,11 @@ class Augmentation:
         h, w = max(1, round((bottom - top) / scale * wider)), max(1, round((right - left) / scale / wider))
         y = round(top + (bottom - top - h) * float(torch.rand(())))
         x = round(left + (right - left - w) * float(torch.rand(())))
+        # A letterbox goes as far beyond the photo on one side as on the other; its bars alone are not shown.
+        x, y = (
+            min(max(at, 1 - size), round(low + high) - 1)
+            for at, size, low, high in ((x, w, left, right), (y, h, top, bottom))
+        )
         return x, y, x + w, y + h
 
 

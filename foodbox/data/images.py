@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
@@ -16,10 +16,14 @@ from foodbox.records import Frame, Preprocessing
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"})
 """File endings that are taken for photos, in lower case."""
 
+_WAY = Image.Transpose
+TURNS = {
+    2: _WAY.FLIP_LEFT_RIGHT, 3: _WAY.ROTATE_180, 4: _WAY.FLIP_TOP_BOTTOM, 5: _WAY.TRANSPOSE, 6: _WAY.ROTATE_270,
+    7: _WAY.TRANSVERSE, 8: _WAY.ROTATE_90,
+}  # fmt: skip
+"""EXIF orientation → how the stored pixels become those that a person sees."""
 TURNED = frozenset({5, 6, 7, 8})
 """EXIF orientations in which width and height change places."""
-
-
 HEIF_EXTRA = 'pip install "foodbox[heif]"'
 
 
@@ -92,8 +96,8 @@ def decode(image: Image.Image, path: Path, at_least: int | None = None) -> Image
         if at_least is not None:
             image.draft("RGB", _no_smaller(image.size, at_least))
         image.load()
-        return _as_rgb(ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError, ValueError, MemoryError) as fault:
+        return as_seen(image)
+    except (OSError, SyntaxError, ValueError, RuntimeError, MemoryError) as fault:
         raise PhotoError(
             f"{path} is a broken photo ({fault}): expected a whole {image.format} file. Copy it again or leave it out."
         ) from fault
@@ -181,7 +185,11 @@ def _orientation(image: Image.Image) -> int:
     return turn if 1 <= turn <= 8 else 1  # damaged EXIF: the pixels are what there is
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def as_seen(image: Image.Image) -> Image.Image:
+    """A picture as a person sees it: EXIF turn applied, red green blue, what is transparent on white."""
+    # Not ImageOps.exif_transpose: it writes the EXIF anew, which fails where a tag of it is damaged.
+    if (turn := _orientation(image)) in TURNS and image.format != "TIFF":
+        image = image.transpose(TURNS[turn])
     if image.mode.startswith("I"):  # 16 or 32 bit grey, which convert() would cut off instead of scaling
         brightest = float(image.getextrema()[1])  # type: ignore[arg-type]
         scale = 255 / max(255.0, brightest)

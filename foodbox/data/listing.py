@@ -158,8 +158,13 @@ def _files(root: Path) -> dict[str, os.DirEntry[str]]:
     return found
 
 
+def is_written(folder: Path) -> bool:
+    """Whether foodbox wrote a folder, see `WRITTEN`."""
+    return any(all((folder / mark).is_file() for mark in marks) for marks in WRITTEN)
+
+
 def _is_written(names: set[str]) -> bool:
-    """Whether a folder with these names in it is what foodbox wrote, see `WRITTEN`."""
+    """The same of a folder with these names in it."""
     return any(marks <= names for marks in WRITTEN)
 
 

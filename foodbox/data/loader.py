@@ -16,8 +16,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from foodbox.data import proposals
 from foodbox.data.augment import Augmentation, visible
+from foodbox.data.disk_cache import DiskCache
 from foodbox.data.images import lay, open_photo, resize
-from foodbox.data.pixel_cache import DiskCache, MemoryCache, PixelCache
+from foodbox.data.pixel_cache import MemoryCache, PixelCache
 from foodbox.records import Batch, Frame, Photo, Preprocessing, SelectiveSearch, Target
 
 # Cutting out a part and enlarging it needs more pixels than the network sees. Photos are kept at this many times the

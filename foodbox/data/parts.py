@@ -119,6 +119,9 @@ def saved_parts(
         run: the run's folder, for what is said if photos are gone.
     """
     sources = [read_labels(place, settings.format)[0] for place in (photos, settings.valid) if place is not None]
+    # Other photos may have come, of new classes.
+    own = {os.path.abspath(path) for paths in split.values() for path in paths}  # noqa: PTH100 - as in `_saved`
+    sources = [part.with_photos([p for p in part if os.path.abspath(p.path) in own]) for part in sources]  # noqa: PTH100
     if settings.one_class:
         sources = [splits.one_class(part, settings.one_class) for part in sources]
     return _saved(split, [splits.with_names(part, names) for part in sources], run)

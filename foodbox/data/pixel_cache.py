@@ -1,31 +1,10 @@
-"""Keeps decoded photos, so that each is decoded once and not once an epoch: in memory, or on disk for later runs."""
+"""Keeps decoded photos, so that each is decoded once and not once an epoch; on the disk, disk_cache.py does."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import itertools
-import os
-import shutil
-import tempfile
-import zlib
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor
-
-from foodbox.console import say
-from foodbox.errors import FoodboxError
-from foodbox.files import cache_folder, cannot_write, make_folder
-
-CRC_BYTES = 4
-# Goes into the names of the files. To be counted up when photos are decoded or resized in another way, or the layout
-# changes.
-VERSION = 1
 
 
 class PixelCache(Protocol):
@@ -53,95 +32,3 @@ class MemoryCache:
         if self.bytes + pixels.nbytes <= self.most_bytes:
             self._kept[index] = pixels
             self.bytes += pixels.nbytes
-
-
-class DiskCache:
-    """Keeps all photos in one file, which other processes and later runs with the same photos and sizes use too.
-
-    Behind each photo's pixels stands their CRC-32. What was never written, half written or damaged does not fit it, and
-    is decoded again. The photos' places follow from their sizes, so that processes need not agree on anything.
-
-    The file is read and written and not mapped into memory: a full disk or a file cut short would then end a process
-    (SIGBUS), and pixels that are checked are read anyway.
-
-    Args:
-        photos: the photos' files.
-        sizes: width and height in pixels at which each is kept.
-        antialias: how they were resized.
-
-    Raises:
-        FoodboxError: the disk has not enough room, or cannot be written to.
-    """
-
-    def __init__(self, photos: Sequence[Path], sizes: Sequence[tuple[int, int]], antialias: bool = True) -> None:
-        self.sizes = sizes
-        lengths = (3 * width * height + CRC_BYTES for width, height in sizes)
-        *self._starts, size = itertools.accumulate(lengths, initial=0)
-        folder = make_folder(cache_folder())
-        self.path = folder / f"{_digest(photos, sizes, antialias)}.pixels"
-        whole = self.path.exists() and self.path.stat().st_size == size
-        missing = size - _bytes_on_disk(self.path) if whole else size
-        free = shutil.disk_usage(folder).free
-        if free < missing:
-            raise FoodboxError(
-                f"Keeping {len(photos):,} decoded photos on disk needs {_amount(missing)}, and {folder} has "
-                f"{_amount(free)} left: make room there, name a folder on another disk in the environment variable "
-                "FOODBOX_CACHE, or train with --cache memory."
-            )
-        say(f"Keeping {len(photos):,} decoded photos on disk: {_amount(size)} in {self.path}, which you may delete.")
-        if not whole:
-            _make_empty(self.path, size)
-
-    def get(self, index: int) -> Tensor | None:
-        width, height = self.sizes[index]
-        length = 3 * width * height
-        try:
-            stored = np.fromfile(self.path, np.uint8, length + CRC_BYTES, offset=self._starts[index])
-        except OSError:
-            return None
-        pixels, crc = stored[:length], stored[length:].tobytes()
-        return torch.from_numpy(pixels.reshape(3, height, width)) if crc == _crc(pixels) else None
-
-    def put(self, index: int, pixels: Tensor) -> None:
-        array = pixels.contiguous().numpy()
-        # What cannot be kept is decoded again: that is slower, and no reason to end a run.
-        with contextlib.suppress(OSError), self.path.open("r+b", buffering=0) as file:
-            file.seek(self._starts[index])
-            file.write(array.data)
-            file.write(_crc(array))
-
-
-def _crc(pixels: npt.NDArray[np.uint8]) -> bytes:
-    return zlib.crc32(pixels.data).to_bytes(CRC_BYTES, "little")
-
-
-def _digest(photos: Sequence[Path], sizes: Sequence[tuple[int, int]], antialias: bool) -> str:
-    """A name that is another one when a photo's path, bytes, time or size in the cache is another one."""
-    digest = hashlib.sha256(f"{VERSION} {antialias}\n".encode())
-    for path, size in zip(photos, sizes, strict=True):
-        try:
-            stat = path.stat()
-        except OSError as fault:
-            raise FoodboxError(f"There is no photo {path} any more. Put it back, or start anew without it.") from fault
-        digest.update(os.fsencode(path.absolute()) + f"\n{stat.st_size} {stat.st_mtime_ns} {size}\n".encode())
-    return digest.hexdigest()[:32]
-
-
-def _bytes_on_disk(path: Path) -> int:
-    """What a file takes of the disk so far: less than its size, as long as parts of it were never written."""
-    stat = path.stat()
-    return stat.st_blocks * 512 if hasattr(stat, "st_blocks") else stat.st_size  # Windows takes all from the start
-
-
-def _make_empty(path: Path, size: int) -> None:
-    """A file of that size, all holes where the system has such; a process that uses an older one keeps that."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.truncate(size)
-        Path(file.name).replace(path)
-    except OSError as fault:
-        raise cannot_write(path, fault) from fault
-
-
-def _amount(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"

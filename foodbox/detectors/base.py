@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from foodbox.ops.anchor_fitting import best_overlap
-from foodbox.ops.boxes import area, clip
+from foodbox.ops.boxes import clip
 from foodbox.ops.masks import crop_masks
 from foodbox.ops.nms import nms_by_group
 from foodbox.records import Batch, Detections, Frame, KeptMaps, Preprocessing, SelectiveSearch, Target, no_boxes
@@ -176,7 +176,7 @@ class Detector(nn.Module, ABC):
     def _in_photo(
         self, frame: Frame, boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor | None = None
     ) -> Detections:
-        """Detections in the photo's own pixels; a box that lies beyond it, in the input's padding, is none."""
+        """Detections in the photo's own pixels; none that lies beyond, in the input's padding, or is inside out."""
         there = frame.to_photo(boxes)
         inside = clip(there, frame.width, frame.height)
         if masks is not None:
@@ -191,7 +191,7 @@ class Detector(nn.Module, ABC):
             path=frame.path,
             masks=masks,
         )
-        return detections.keep(area(detections.boxes) > 0)
+        return detections.keep((detections.boxes[:, 2:] > detections.boxes[:, :2]).all(1))
 
     @classmethod
     def anchors_of(cls, settings: Any, height: int, width: int, grids: Grids = None, on: Device = None) -> Tensor:

@@ -101,7 +101,7 @@ class FastRCNN(Detector):
     needs_proposals: ClassVar[bool] = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "light": LIGHT,
-        "vgg16": {"preprocessing": PAPER_SIZE, "frozen_stages": 2},  # section 4.5: from conv3_1 up
+        "vgg16": {"preprocessing": PAPER_SIZE, "frozen_stages": 1},  # section 4.5: from conv3_1 up
         "resnet50_fpn": {
             "preprocessing": Preprocessing(size=800, fit="shortest", max_size=1333, antialias=False),
             "backbone": "resnet50", "frozen_stages": 2, "neck": "pyramid", "channels": 256,

@@ -45,7 +45,7 @@ class FasterRCNNTraining(DetectorSettings):
     rpn_positives: float = Field(0.5, gt=0, le=1, description="The share of them that may be positive.")
     train_candidates: int = Field(2000, ge=1, description="candidates, in training.")
     train_proposals: int = Field(2000, ge=1, description="proposals, in training.")
-    match: float = Field(0.5, ge=0, le=1, description="IoU from which a region takes a box; others are background.")
+    match: float = Field(0.5, gt=0, le=1, description="IoU from which a region takes a box; others are background.")
     samples: int = Field(512, ge=1, description="Regions of a photo that a step looks at.")
     positives: float = Field(0.25, gt=0, le=1, description="The share of them that may be positive.")
     box_loss: BoxLoss = Field("smooth_l1", description="The loss of boxes in both stages.")
@@ -117,7 +117,7 @@ SIZE_320 = PAPER_SIZE.model_copy(update={"size": 320, "max_size": 640})
 # 2000 in training. The second stage as in Fast R-CNN, section 2.3: 64 regions a photo.
 VGG16 = {
     "preprocessing": Preprocessing(size=600, fit="shortest", max_size=1000, antialias=False),
-    "backbone": "vgg16", "frozen_stages": 2, "neck": "c4", "channels": 512,
+    "backbone": "vgg16", "frozen_stages": 1, "neck": "c4", "channels": 512,
     "anchor_sizes": (128,), "anchor_scales": (1.0, 2.0, 4.0),
     "train_candidates": 12000, "candidates": 6000, "proposals": 300, "samples": 64,
     "pooling": "pool", "box_width": 4096, "smooth_l1_beta": 1.0, "nms_iou": 0.3,

@@ -7,7 +7,7 @@ convolutions a scale as SSD has them, the losses, then inference with soft-NMS. 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,7 @@ from foodbox.ops.nms import best_pairs, soft_nms
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
 Maps = Literal["C3+C4", "C3+C5", "C4+C5"]
+Width = Annotated[int, Field(ge=8)]
 VGG = "vgg16"
 
 
@@ -57,7 +58,7 @@ class M2DetSettings(M2DetTraining):
     base_maps: Maps = Field("C3+C5", description="What FFMv1 fuses; for VGG, conv4_3 and fc7 whatever stands here.")
 
     variant: Variant = Field("released", description="MLFPN of the released code, the same with SFAM, or the paper's.")
-    base_channels: tuple[int, int] = Field((256, 512), description="Widths that FFMv1 gives the two maps.")
+    base_channels: tuple[Width, Width] = Field((256, 512), description="Widths that FFMv1 gives the two maps.")
     planes: int = Field(256, ge=16, multiple_of=16, description="Width inside the TUMs.")
     tums: int = Field(8, ge=1, description="Levels: TUMs one behind the other.")
     scales: int = Field(6, ge=3, description="Maps that each TUM gives.")

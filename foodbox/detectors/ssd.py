@@ -192,7 +192,7 @@ class SSD(Detector):
         return {
             "logits": torch.cat(logits, dim=1).float(),  # [B, A, 1 + K]
             "deltas": torch.cat(deltas, dim=1).float(),  # [B, A, 4]
-            "anchors": self.anchors_at(images),
+            "anchors": self.anchors_at(images, [x.shape[2:] for x in maps]),
         }
 
     # -- Default boxes: section 2.2, "Choosing scales and aspect ratios for default boxes" --------------------------
@@ -203,6 +203,7 @@ class SSD(Detector):
         places = [(math.ceil(height / stride), math.ceil(width / stride)) for stride in _strides(settings)]
         for _, _, *shape in EXTRAS[settings.layout]:
             places.append((size_after(places[-1][0], *shape), size_after(places[-1][1], *shape)))
+        places = [(rows, columns) for rows, columns in grids or places]  # some backbones round down
         found = []
         for i, (rows, columns) in enumerate(places):
             cell = (_shapes(settings, i) * torch.tensor([width, height, width, height])).to(on)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -15,7 +17,7 @@ COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#C
 TRUTH = "#FFFFFF"
 SHADE = 110
 """How much a mask's colour covers the photo, of 255: both are to be seen."""
-# System fonts that have Korean and Chinese letters, which Pillow's own font lacks: Linux, Windows, macOS.
+# System fonts that have Korean and Chinese letters: Linux, Windows, macOS. Pillow's own font has ASCII alone.
 WIDE_FONTS = (
     "NotoSansCJK-Regular.ttc",
     "NanumGothic.ttf",
@@ -124,16 +126,28 @@ def _box(
     pen.text((x + 3, y + 1), words, fill="black", font=letters)
 
 
-@functools.lru_cache(maxsize=64)
-def _font(name: str | None, size: int) -> Any:
-    return ImageFont.load_default(size) if name is None else ImageFont.truetype(name, size)
-
-
 def font(words: str, size: int) -> Any:
-    """A font that has the words' letters, if this machine has one."""
-    for name in WIDE_FONTS if any(ord(letter) > 0x2FF for letter in words) else ():
-        try:
-            return _font(name, size)
-        except OSError:
-            continue
-    return _font(None, size)
+    """A font that has the words' letters, if this machine has one; else one that has most of them."""
+    return _font("".join(sorted({letter for letter in words if not letter.isascii()})), size)
+
+
+@functools.lru_cache(maxsize=256)
+def _font(letters: str, size: int) -> Any:
+    fonts = [ImageFont.load_default(size)]
+    for name in (_matplotlibs(), *WIDE_FONTS) if letters else ():
+        with suppress(OSError):
+            fonts.append(ImageFont.truetype(name, size))
+    return min(fonts, key=lambda one: _missing(letters, one))
+
+
+def _matplotlibs() -> str:
+    """DejaVu Sans, which comes with matplotlib: Latin, Greek and Cyrillic letters with all their accents."""
+    import matplotlib  # which takes a moment, and most names are ASCII
+
+    return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
+
+
+def _missing(letters: str, font: Any) -> int:
+    """How many letters a font draws as it draws what is no letter at all."""
+    unknown = bytes(font.getmask("\uffff"))
+    return sum(bytes(font.getmask(letter)) == unknown for letter in letters)

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from foodbox.evaluation.coco import CocoScores, coco_scores, mask_scores
 from foodbox.evaluation.starthon import mean_iou
 from foodbox.evaluation.voc import voc_ap50
-from foodbox.ops.boxes import iou
+from foodbox.ops.boxes import area, iou
 from foodbox.records import Dataset, Detections
 
 SURE = 0.3
@@ -81,9 +83,8 @@ def _remarks(dataset: Dataset, detections: Sequence[Detections]) -> list[str]:
         labels = photo.labels[~photo.ignore]
         boxes, shown = boxes + len(labels), shown + len(sure)
         silent += len(sure) == 0 and len(labels) > 0
-        overlap = iou(sure.boxes, photo.boxes) >= 0.5  # [N, M]
-        wrong += int((~overlap.any(1)).sum())
-        overlap = overlap[:, ~photo.ignore]
+        overlap = iou(sure.boxes, photo.boxes[~photo.ignore]) >= 0.5  # [N, M]
+        wrong += int((~(overlap.any(1) | _within(sure.boxes, photo.boxes[photo.ignore]))).sum())
         same = sure.labels[:, None] == labels[None, :]
         missed += int((~overlap.any(0)).sum())
         confused += int((overlap.any(1) & ~(overlap & same).any(1)).sum())
@@ -94,3 +95,10 @@ def _remarks(dataset: Dataset, detections: Sequence[Detections]) -> list[str]:
         (confused, f"{confused} of {shown} detections over {SURE} lie on a box of another class"),
     ]
     return [words for count, words in remarks if count]
+
+
+def _within(boxes: Tensor, areas: Tensor) -> Tensor:
+    """Whether at least half of each box [N, 4] lies in one of some areas [M, 4], as COCO counts its crowds: [N]."""
+    shared = iou(boxes, areas)  # of the union; of the box it is more
+    sides = area(boxes)[:, None]
+    return (shared / (1 + shared) * (sides + area(areas)) >= sides / 2).any(1)

@@ -20,7 +20,7 @@ from foodbox.data.loader import photo_loader
 from foodbox.detectors.base import Detector
 from foodbox.errors import FoodboxError, first_line
 from foodbox.files import make_folder, write_whole
-from foodbox.inference.runtime import VERSION, Exported, library
+from foodbox.inference.runtime import ENDING, VERSION, Exported, library
 from foodbox.records import Batch, Photo
 
 ALIKE = 1e-3
@@ -110,10 +110,10 @@ def write(graph: Any, path: Path, half: bool = True) -> None:
     """
     make_folder(path.parent)
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / path.name
+        made = Path(folder) / f"model{ENDING}"  # OpenVINO takes the ending in small letters alone
         library("openvino").save_model(graph, made, compress_to_fp16=half)
-        for file in (made.with_suffix(".bin"), made):  # the one that is opened by its name comes last
-            write_whole(path.with_name(file.name), file.read_bytes())
+        write_whole(path.with_suffix(".bin"), made.with_suffix(".bin").read_bytes())
+        write_whole(path, made.read_bytes())  # the one that is opened by its name comes last
 
 
 def _shapes(detector: Detector) -> list[tuple[int, int]]:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import csv
+import functools
 import glob
 import io
-import json
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import takewhile
 from pathlib import Path
 
 from PIL import Image
 
 from foodbox.data.images import PhotoError, open_photo, photo_size
-from foodbox.data.listing import find_photos
+from foodbox.data.listing import find_photos, is_written
 from foodbox.drawing.boxes import draw_detections
 from foodbox.errors import UsageError
-from foodbox.files import free_name, make_folder, write_whole
+from foodbox.files import as_json, free_name, make_folder, readable, write_whole
 from foodbox.records import Detections, Finding, Photo, Source
 
 JPEG_QUALITY = 92
+LONGEST = 65_500
+"""Pixels that a side of a JPEG may have."""
+CROPS = "crops"
+"""Folder of the regions."""
 WAITING = 16
 """Pictures that may wait to be written, so that their masks do not fill the memory where writing is slow."""
 COLUMNS = ("path", "width", "height", "label", "score", "x1", "y1", "x2", "y2")
@@ -42,8 +47,8 @@ def find_all(paths: Sequence[str | Path]) -> tuple[list[Photo], list[Finding]]:
             files |= dict.fromkeys(inside)
         elif path.exists():
             files[path] = None
-        elif matches := sorted(glob.glob(str(given), recursive=True)):  # noqa: PTH207 - may be absolute
-            files |= dict.fromkeys(p for m in matches if (p := Path(m)).is_file())
+        elif matches := _matches(str(given)):
+            files |= dict.fromkeys(matches)
         else:
             raise UsageError(f"There is no photo, folder or match for {given}: check the name.")
     photos, findings = [], []
@@ -54,6 +59,33 @@ def find_all(paths: Sequence[str | Path]) -> tuple[list[Photo], list[Finding]]:
         except PhotoError as fault:
             findings.append(Finding(Source(path), str(fault).rstrip("."), photo=path))
     return photos, findings
+
+
+def _matches(pattern: str) -> list[Path]:
+    """The files of a pattern, and the photos below its folders; none from a folder that foodbox wrote into."""
+    fixed = Path(*takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+    known = functools.cache(is_written)
+    found: list[Path] = []
+    for match in map(Path, sorted(glob.glob(pattern, recursive=True))):  # noqa: PTH207 - may be absolute
+        unnamed = takewhile(lambda folder: folder != fixed, (match, *match.parents))
+        if any(map(known, unnamed)):
+            continue
+        found += [match] if match.is_file() else [] if "**" in pattern else find_photos(match)
+    return found
+
+
+def expect_elsewhere(photos: Sequence[Photo], folder: Path) -> None:
+    """Looks that no photo lies where pictures of the photos' names will be written to.
+
+    Raises:
+        UsageError: one does, and might be overwritten.
+    """
+    written = {folder.resolve(), (folder / CROPS).resolve()}
+    if (photo := next((photo for photo in photos if photo.path.parent.resolve() in written), None)) is not None:
+        raise UsageError(
+            f"{photo.path} lies in the folder that pictures are written to, and might be overwritten: name another "
+            "folder with --out."
+        )
 
 
 class DetectionWriter:
@@ -81,7 +113,7 @@ class DetectionWriter:
             FoodboxError: this one or one before could not be written.
         """
         assert detections.path is not None
-        name = free_name(detections.path.stem, self._names)
+        name = free_name(_short(readable(detections.path.stem), 120), self._names)
         self._writing.append(self._thread.submit(self._write, detections, name))
         while len(self._writing) > WAITING:
             self._writing.popleft().result()
@@ -93,14 +125,14 @@ class DetectionWriter:
         for i, row in enumerate(detections.rows() if self.crop else (), start=1):
             x1, y1, x2, y2 = (round(v) for v in row["box"])
             region = image.crop((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)))
-            write_whole(self.folder / "crops" / f"{name}_{i}_{_plain(row['label'])}.jpg", _jpeg(region))
+            write_whole(self.folder / CROPS / f"{name}_{i}_{_short(_plain(row['label']), 60)}.jpg", _jpeg(region))
 
     def finish(self, found: Sequence[Detections]) -> None:
         """detections.json and detections.csv, one for all photos, once all pictures are written."""
         while self._writing:
             self._writing.popleft().result()
         rows = [d.to_dict() for d in found]
-        write_whole(self.folder / "detections.json", json.dumps(rows, ensure_ascii=False, indent=1))
+        write_whole(self.folder / "detections.json", as_json(rows, indent=1))
         table = io.StringIO()
         writer = csv.writer(table)
         writer.writerow(COLUMNS)
@@ -112,9 +144,16 @@ class DetectionWriter:
 
 
 def _jpeg(image: Image.Image) -> bytes:
+    if max(image.size) > LONGEST:
+        image.thumbnail((LONGEST, LONGEST))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
+
+
+def _short(name: str, most: int) -> str:
+    """As much of a name as has so many bytes: file systems take 255, Korean letters three each."""
+    return name.encode()[:most].decode(errors="ignore")
 
 
 def _plain(label: str) -> str:

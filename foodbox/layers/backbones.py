@@ -75,13 +75,13 @@ class Backbone(nn.Module):
             module.eps = batch_norm_eps
             if frozen_batch_norm:
                 module.requires_grad_(False)
+        self._map_modules: list[str] = self.body.feature_info.module_name()
         self.freeze(frozen_stages)
-        self._rest_behind(self.body.feature_info.info[maps[-1]]["module"])
-        self._last_stage = _behind(self.body, self.body.feature_info.info[maps[-2]]["module"]) if maps[1:] else ()
-        last = self.body.feature_info.info[-1]["module"]
-        if expansion and last.endswith(".conv_pwl"):  # what makes the last map narrow is not asked
-            for part in ("conv_pwl", "bn3"):
-                self.body.get_submodule(last.replace("conv_pwl", part)).requires_grad_(False)
+        asked = self._asked_by(maps)
+        for parameter_name, parameter in self.body.named_parameters():
+            if parameter_name not in asked:  # what some networks have behind the last map does not learn
+                parameter.requires_grad_(False)
+        self._last_stage = _behind(self.body, self._map_modules[maps[-2]]) if maps[1:] else ()
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images [B, 3, H, W] → C3, C4, C5: [B, channels[i], H/8, W/8] and so on."""
@@ -107,27 +107,36 @@ class Backbone(nn.Module):
 
     def freeze(self, stages: int) -> None:
         """Takes everything up to and with the last layer of stride 2^stages out of the training."""
-        maps = [m for m in self.body.feature_info.info if m["reduction"] <= 2**stages]
-        if stages == 0 or not maps:
+        reached = [i for i, r in enumerate(self.body.feature_info.reduction()) if r <= 2**stages]
+        if stages == 0 or not reached:
             return
-        names, inside = self._parameters_of(maps[-1]["module"])
-        # A map that is taken behind an activation (the stem of a ResNet) has no parameters: what comes before the
-        # first stage is frozen.
-        stem = next(i for i, n in enumerate(names) if n.startswith(("layer", "stage", "blocks", "features", "units")))
-        for name in names[: inside[-1] + 1 if inside else stem]:
+        last = self._map_modules[reached[-1]]
+        # With `expansion` a map is the one before its block's last convolution, which has the same stride.
+        behind = () if not last.endswith(".conv_pwl") else (f"{last}.", last.replace("conv_pwl", "bn3."))
+        for name in self._asked_by(reached[-1:]):
             self.body.get_parameter(name).requires_grad_(False)
+        for name, parameter in self.body.named_parameters():
+            if name.startswith(behind):
+                parameter.requires_grad_(False)
 
-    def _rest_behind(self, last: str) -> None:
-        """What some networks have behind the last map is not asked, and does not learn."""
-        names, inside = self._parameters_of(last)
-        for name in names[inside[-1] + 1 :] if inside else []:
-            self.body.get_parameter(name).requires_grad_(False)
+    def _asked_by(self, maps: Sequence[int]) -> set[str]:
+        """The names of the parameters that these of the network's maps depend on, as autograd remembers.
 
-    def _parameters_of(self, module: str) -> tuple[list[str], list[int]]:
-        """The names of all parameters, in the order in which the network runs, and which of them are a module's."""
-        names = [name for name, _ in self.body.named_parameters()]
-        own = f"{module}.", f"{module.replace('.', '_')}."
-        return names, [i for i, name in enumerate(names) if name.startswith(own)]
+        Where a network's parts run in another order than they are named, or have names of their own, that still tells.
+        """
+        learning = {name: parameter.requires_grad for name, parameter in self.body.named_parameters()}
+        self.body.requires_grad_(True)
+        with torch.enable_grad():
+            found = self.body.eval()(torch.zeros(1, 3, 64, 64))
+        nodes: list[Any] = [found[i].grad_fn for i in maps]
+        seen = set(nodes)
+        while nodes:
+            nodes += (after := {node for node, _ in nodes.pop().next_functions if node is not None} - seen)
+            seen |= after
+        asked = {id(node.variable) for node in seen if hasattr(node, "variable")}
+        for name, parameter in self.body.named_parameters():
+            parameter.requires_grad_(learning[name])
+        return {name for name, parameter in self.body.named_parameters() if id(parameter) in asked}
 
 
 def batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:

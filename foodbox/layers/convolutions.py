@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
@@ -82,7 +83,8 @@ class FoldedConv(nn.Conv2d):
 
         Fused optimisers write without leaving a trace, so that nothing is kept of what learns, not even in detection.
         """
-        if any(source.requires_grad for source in sources) or torch.compiler.is_compiling():
+        # What was made in inference mode does not count how often it is written to.
+        if torch.compiler.is_compiling() or any(s.requires_grad or s.is_inference() for s in sources):
             return make()
         state = [(source.data_ptr(), source._version, source.dtype, source.device) for source in sources]
         if name not in self._made or self._made[name][0] != state:
@@ -99,7 +101,25 @@ def _as_scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return scale, norm.bias - norm.running_mean * scale
 
 
-class FoldedNorm(nn.BatchNorm2d):
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm that takes its running statistics where a batch gives none: one photo on a map of one place.
+
+    A channel's only value has no spread to divide by, and torch refuses such a map in training.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return _at_rest(self, input) if self.training and _is_single(input) else super().forward(input)
+
+
+def _is_single(maps: Tensor) -> bool:
+    return maps.shape[0] * maps.shape[2] * maps.shape[3] == 1
+
+
+def _at_rest(norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
+    return F.batch_norm(maps, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+
+
+class FoldedNorm(BatchNorm):
     """A batch norm whose work the convolution before it does, as long as it rests."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -110,7 +130,10 @@ class FoldedNormAct(BatchNormAct2d):  # type: ignore[misc]  # timm has no types
     """The same with an activation, as timm's networks have it."""
 
     def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = super().forward(x) if self.training else self.act(self.drop(x))
+        if self.training and not _is_single(x):
+            result: Tensor = super().forward(x)
+        else:
+            result = self.act(self.drop(_at_rest(self, x) if self.training else x))
         return result
 
 

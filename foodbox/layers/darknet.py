@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from timm.models._features import FeatureInfo
 from torch import Tensor, nn
 
+from foodbox.layers.convolutions import BatchNorm
 from foodbox.layers.heads import group_count
-from foodbox.layers.separable import BatchNorm
 
 DarknetNorm = Literal["batch", "group"]
 

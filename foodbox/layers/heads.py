@@ -5,6 +5,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from foodbox.layers.convolutions import BatchNorm
+
 Norm = Literal["none", "batch", "group"]
 TowerNorm = Literal["none", "group"]
 TowerInit = Literal["paper", "kaiming"]
@@ -76,7 +78,7 @@ class RPNHead(nn.Module):
 
 def norm_layer(norm: Literal["batch", "group"], width: int) -> nn.Module:
     """A norm of so many channels."""
-    return nn.BatchNorm2d(width) if norm == "batch" else nn.GroupNorm(group_count(width), width)
+    return BatchNorm(width) if norm == "batch" else nn.GroupNorm(group_count(width), width)
 
 
 def group_count(channels: int) -> int:

@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foodbox.layers.convolutions import strided
-from foodbox.layers.separable import BatchNorm
+from foodbox.layers.convolutions import BatchNorm, strided
+from foodbox.layers.heads import group_count
 
 Variant = Literal["released", "released_sfam", "paper"]
 UnitNorm = Literal["batch", "group"]
 GROUPS = 8
-"""Of group norm. At the coarsest scale a map has one place, so that a group must have several channels."""
+"""Of group norm, at most. At the coarsest scale a map has one place, so that a group must have several channels."""
 SQUEEZE = 16
 """r of section 3.1, "SFAM": how much narrower the attention's middle layer is."""
 
@@ -35,7 +35,8 @@ class Unit(nn.Sequential):
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(before, after, kernel, stride, padding, bias=False)
-        self.norm = BatchNorm(after, momentum=0.01) if norm == "batch" else nn.GroupNorm(GROUPS, after)
+        groups = min(GROUPS, group_count(after))
+        self.norm = BatchNorm(after, momentum=0.01) if norm == "batch" else nn.GroupNorm(groups, after)
         self.relu = nn.ReLU(inplace=True)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 

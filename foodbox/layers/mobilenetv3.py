@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v3_large
 
 from foodbox.layers.backbones import batch_norms, rest_frozen_norms
-from foodbox.layers.separable import BatchNorm
+from foodbox.layers.convolutions import BatchNorm
 
 C4 = 13
 """The block with which C5 begins; what its expansion gives, at C4's stride, is the first map."""

@@ -7,20 +7,8 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foodbox.layers.convolutions import strided
+from foodbox.layers.convolutions import BatchNorm, strided
 from foodbox.layers.heads import Norm, group_count
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that takes its running statistics where a batch gives none: one photo on a map of one place.
-
-    A channel's only value has no spread to divide by, and torch refuses such a map in training.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        if self.training and input.shape[0] * input.shape[2] * input.shape[3] == 1:
-            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(input)
 
 
 def conv_unit(

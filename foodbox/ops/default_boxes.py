@@ -58,7 +58,7 @@ def hard_negative_loss(logits: Tensor, labels: Tensor, ratio: float = 3.0, at_le
     """Cross entropy with a background, of all positives and the hardest negatives: SSD section 2.2, equation 3.
 
     "Hard negative mining": of each photo's default boxes without a box, those count that the network takes least for
-    background, at most `ratio` times as many as have a box.
+    background, at most `ratio` times as many as have a box, rounded up.
 
     Args:
         logits: [B, A, 1 + K]; the first is background.

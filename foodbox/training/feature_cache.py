@@ -6,6 +6,7 @@ a larger ground, in several lights. Epochs take them in turn.
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections import defaultdict
@@ -23,7 +24,7 @@ from foodbox.console import progress_bar, say
 from foodbox.data.loader import PHOTOS_AT_ONCE, Collate, PreparedPhotos
 from foodbox.detectors.base import Detector
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.files import cache_folder, make_folder
+from foodbox.files import cache_folder, cannot_write, make_folder
 from foodbox.layers.backbones import Backbone
 from foodbox.records import Batch, Frame, KeptMaps, Target
 
@@ -99,8 +100,9 @@ class KeptPhotos(TorchDataset[Item]):
             for keys, batch in zip(order, loader, strict=True):
                 with torch.autocast(device.type, torch.bfloat16, enabled=half):
                     maps = [m.bfloat16().cpu() for m in detector.backbone_maps(batch.to(device).images)[counted]]
-                if not self._about:
-                    self._kept = _store(sum(m[0].nbytes for m in maps) * len(photos) * views, disk)
+                if not self._about:  # maps are as large as the inputs that they are of
+                    own = sum(m.nbytes for m in maps) / math.prod((len(keys), *batch.images.shape[2:]))
+                    self._kept = _store(round(own * _pixels(photos) * views), disk)
                 for i, key in enumerate(keys):
                     self._kept.put(key, [m[i] for m in maps])
                     regions = None if batch.proposals is None else batch.proposals[i]
@@ -125,6 +127,14 @@ def collate(items: Sequence[Item]) -> Batch:
     height, width = (max(size[d] for size in sizes) for d in (0, 1))
     proposals = None if regions[0] is None else pad_sequence(list(regions), batch_first=True)  # [B, R, 4]
     return Batch(KeptMaps(together, height, width), list(targets), list(frames), proposals)
+
+
+def _pixels(photos: PreparedPhotos) -> int:
+    """Of all photos' inputs together, with their padding."""
+    multiple = photos.preprocessing.multiple
+    frames = (photos.preprocessing.frame(photo.width, photo.height) for photo in photos.photos)
+    sides = ((frame.input_height, frame.input_width) for frame in frames)
+    return sum(math.prod(math.ceil(side / multiple) * multiple for side in pair) for pair in sides)
 
 
 def _alike(photos: PreparedPhotos, views: int) -> list[list[Key]]:
@@ -154,13 +164,20 @@ class DiskMaps:
     """Maps in a file that goes with the process: they are another backbone's, or other views', in the next run."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(dir=make_folder(cache_folder()))  # noqa: SIM115 - open as long as we are
+        folder = make_folder(cache_folder())
+        try:
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as we are
+        except OSError as fault:
+            raise cannot_write(folder, fault) from fault
         self._places: dict[Key, tuple[int, list[torch.Size]]] = {}
 
     def put(self, key: Key, maps: list[Tensor]) -> None:
         self._places[key] = self._file.seek(0, 2), [m.shape for m in maps]
-        for m in maps:
-            self._file.write(m.contiguous().view(torch.uint8).numpy().data)
+        try:
+            for m in maps:
+                self._file.write(m.contiguous().view(torch.uint8).numpy().data)
+        except OSError as fault:
+            raise cannot_write(cache_folder(), fault) from fault
 
     def get(self, key: Key) -> list[Tensor]:
         start, shapes = self._places[key]
@@ -173,7 +190,7 @@ class DiskMaps:
 def _store(size: int, disk: bool) -> MemoryMaps | DiskMaps:
     """Where so many bytes are kept; says so."""
     disk = disk or size > MEMORY_BYTES
-    amount = f"{size / 2**20:,.0f} MB"
+    amount = f"{size / 2**20:,.1f} MB"
     if not disk:
         say(f"Keeping the frozen backbone's maps in memory: {amount}.")
         return MemoryMaps()

@@ -110,7 +110,7 @@ def fit(
         disk = settings.cache == "disk"
         batches, checks = (
             kept_loader(detector, loader, views, device, half, disk)
-            for loader, views in ((batches, settings.views), (checks, 1))
+            for loader, views in ((batches, min(settings.views, epochs)), (checks, 1))
         )
     has_last_fit = type(detector).finish is not Detector.finish
     learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
@@ -151,6 +151,8 @@ def fit(
     scored = drawn = seconds()
     kept = -KEEPING  # the first epoch is
     ended = progress.epochs > 0 and done(steps) >= 1
+    if has_last_fit and settings.budget is not None:  # it may have passed since, before that fit was made
+        ended = progress.ended
     if main and not folder.last_model.exists():  # something good to name, should the first epoch fail
         save_model(folder.last_model, detector, config | {"epoch": 0})
     try:
@@ -204,7 +206,7 @@ def fit(
                     kept = seconds()
                     weights = {f"model.{name}": tensor for name, tensor in detector.state_dict().items()}
                     state = weights | optimiser_tensors(optimiser)
-                    folder.write_state(state, dataclasses.replace(progress, seconds=kept))
+                    folder.write_state(state, dataclasses.replace(progress, seconds=kept, ended=ended))
                 if ended or seconds() - drawn >= DRAWING:
                     folder.write_samples(valid, detections)
                     if not ended:  # then they come with the report

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from foodbox.drawing import html
 from foodbox.drawing.boxes import draw_detections, draw_truth, sheet
 from foodbox.errors import UsageError
 from foodbox.evaluation.scores import SURE, Scores
-from foodbox.files import make_folder, write_whole
+from foodbox.files import as_json, cannot_write, make_folder, write_whole
 from foodbox.records import Dataset, Detections, counted
 from foodbox.training.words import outlook
 
@@ -42,6 +44,7 @@ class Progress:
     """Those of best_epoch."""
     best_epoch: int = 0
     seconds: float = 0.0
+    ended: bool = False
 
     def note_if_better(self, scores: Scores, epoch: int) -> bool:
         """Notes an epoch that is the best one so far; says whether it is."""
@@ -73,17 +76,40 @@ class RunFolder:
             raise UsageError("Processes that train together must know their run's folder: give it a --name.")
         if name is not None and not is_speaker():  # the first of them sees whether the name is free, and makes it
             return RunFolder(runs / name)
-        make_folder(runs)
-        if name is not None:
-            path = runs / name
-            if path.exists() and any(path.iterdir()):
-                raise UsageError(
-                    f"The run folder {path} is there already: choose another --name, or go on with --resume {path}."
-                )
-        else:
-            path = next(p for i in range(1, 10**6) if not (p := runs / f"{kind}-{i}").exists())
-        make_folder(path / "last")
+        RunFolder.expect_free(runs, name)
+        for i in itertools.count(1):
+            path = make_folder(runs) / (name or f"{kind}-{i}")
+            try:
+                path.mkdir(exist_ok=name is not None)
+                (path / "last").mkdir()  # of runs that start at once, one alone makes it
+                break
+            except FileExistsError:
+                RunFolder.expect_free(runs, name)
+            except OSError as fault:
+                raise cannot_write(path, fault) from fault
         return RunFolder(path)
+
+    @staticmethod
+    def expect_free(runs: Path, name: str | None) -> None:
+        """Looks whether a new run can have this name.
+
+        Raises:
+            UsageError: it is taken.
+        """
+        if name is not None and (path := runs / name).exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(
+                f"The run folder {path} is there already: choose another --name, or go on with --resume {path}."
+            )
+
+    def give_up(self) -> None:
+        """Takes back the folder of a run that failed before there was anything to keep, so that its name is free."""
+        if self.best_model.exists() or self.last_model.exists() or not is_speaker():
+            return
+        for file in (self.path / "config.yaml", self.path / "split.json"):
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # somebody put something in
+            self.last_model.parent.rmdir()
+            self.path.rmdir()
 
     # -- What was asked for -----------------------------------------------------------------------------------------
 
@@ -112,7 +138,7 @@ class RunFolder:
         """split.json: which photos were trained on and which were kept for validation."""
         parts = {"train": train, "valid": valid}
         paths = {part: [str(photo.path) for photo in photos] for part, photos in parts.items()}
-        write_whole(self.path / "split.json", json.dumps(paths, ensure_ascii=False, indent=1))
+        write_whole(self.path / "split.json", as_json(paths, indent=1))
 
     def read_split(self) -> dict[str, list[str]]:
         """What `write_split` wrote: part → the photos' paths."""
@@ -181,7 +207,7 @@ class RunFolder:
                 "Start it anew."
             ) from fault
         scores = Scores(**told["scores"]) if told.get("scores") else None  # states of old have none
-        return tensors, Progress(told["epochs"], scores, told["best_epoch"], told["seconds"])
+        return tensors, Progress(told["epochs"], scores, told["best_epoch"], told["seconds"], told.get("ended", False))
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -227,7 +227,7 @@ def _network_in(config: Path) -> tuple[str, int, dict[str, Any]]:
 def _sections(config: Path) -> list[tuple[str, dict[str, str]]]:
     """The layers of a .cfg, and their values by name."""
     parts: list[tuple[str, dict[str, str]]] = [("", {})]
-    for line in config.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in config.read_text(encoding="utf-8-sig", errors="replace").splitlines():
         words = line.split("#")[0].strip()
         if words.startswith("["):
             parts.append((words.strip("[]"), {}))
@@ -294,7 +294,10 @@ def _backbone(values: np.ndarray[Any, Any], path: Path) -> Weights:
 def _names(file: Path | None, classes: int) -> list[str]:
     if file is None:
         return COCO if classes == len(COCO) else [str(i) for i in range(classes)]
-    names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as fault:
+        raise FoodboxError(f"{file} is no text in UTF-8, as names of classes should be: save it as such.") from fault
     if len(names) != classes:
         raise FoodboxError(
             f"{file} holds {len(names)} names, and the network has {classes} classes: lay the right file beside it."

@@ -14,7 +14,7 @@ from torch import Tensor
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector
 from foodbox.errors import FoodboxError
-from foodbox.files import write_whole
+from foodbox.files import as_json, write_whole
 from foodbox.weights.transfer import Weights
 
 FORMAT_VERSION = "2"
@@ -41,8 +41,8 @@ def header_of(detector: Detector, run: dict[str, Any]) -> dict[str, str]:
         "format_version": FORMAT_VERSION,
         "detector": next(name for name, cls in DETECTORS.items() if type(detector) is cls),
         "settings": detector.settings.model_dump_json(),
-        "names": json.dumps(detector.names, ensure_ascii=False),
-        "run": json.dumps(run, ensure_ascii=False),
+        "names": as_json(detector.names),
+        "run": as_json(run),
     }
 
 
@@ -111,6 +111,8 @@ def build(weights: Weights, empty: bool = False) -> Detector:
             detector.load_state_dict(weights.tensors, strict=True)
     except (ValidationError, RuntimeError) as fault:
         first = str(fault).splitlines()[-1].strip()
+        if isinstance(fault, ValidationError):
+            first = "; ".join(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}" for wrong in fault.errors()[:1])
         raise FoodboxError(
             f"{weights.origin} does not fit the detector {weights.detector} that its header names ({first}). "
             "It was written by another version; train anew or use that version."

@@ -136,8 +136,8 @@ def read(path: Path, backbone: str = "") -> Weights:
     """
     if not path.is_file():
         raise UsageError(
-            f"There is no weight file {path}: expected {', '.join(CHOICES)}, or the path of a "
-            f"{', '.join(READERS)} file."
+            f"There is no weight file {path}: expected the path of a {', '.join(READERS)} file, or for training one of "
+            f"{', '.join(CHOICES)}."
         )
     reader = READERS.get(path.suffix.lower())
     if reader is None:

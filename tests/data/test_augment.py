@@ -184,6 +184,16 @@ def test_light_and_colour_leave_boxes_alone() -> None:
     assert torch.equal(moved, boxes)
 
 
+def test_a_letterbox_shows_some_of_a_wide_photo_at_any_zoom() -> None:
+    pixels = torch.full((3, 10, 100), 200, dtype=torch.uint8)
+    frame = Preprocessing(size=64, fit="letterbox").frame(1000, 100)
+    for seed in range(200):
+        torch.manual_seed(seed)
+        found, _ = Augmentation(mirror=0.5, zoom=(3, 6), colour=0)(pixels, frame, [0.0] * 3)
+        assert found.shape == (3, 64, 64)
+        assert found.any()
+
+
 def test_a_photo_without_boxes() -> None:
     pixels = torch.from_numpy(np.array(Image.new("RGB", (1, 1)))).permute(2, 0, 1)
     found, moved, kept = change(Augmentation(), pixels, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), (32, 32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import struct
 import sys
 import zlib
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageDraw
 
-from foodbox.data.images import PhotoError, open_photo, photo_size, prepare, resize, turn_boxes
+from foodbox.data.images import PhotoError, decode, open_photo, photo_size, prepare, resize, turn_boxes
 from foodbox.records import Preprocessing
 
 STORED = (64, 40)
@@ -93,6 +94,22 @@ def test_a_damaged_exif_block_is_passed_over(tmp_path: Path) -> None:
     with_rectangle(STORED, BOX).save(path, exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff\x00")
     assert photo_size(path) == (*STORED, 1)
     assert open_photo(path).size == STORED
+
+
+def test_a_turn_beside_a_damaged_tag_is_applied() -> None:
+    """A text's tag that became a number's: Pillow could not write it again."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Software] = 6, "soft"
+    buffer = io.BytesIO()
+    with_rectangle(STORED, BOX).save(buffer, "JPEG", exif=exif)
+    whole = buffer.getvalue()
+    for order in ("big", "little"):
+        tag, text, number = ((n).to_bytes(2, order) for n in (ExifTags.Base.Software, 2, 0x101))
+        damaged = whole.replace(tag + text, number + text)
+        if damaged != whole:
+            break
+    with Image.open(io.BytesIO(damaged)) as image:
+        assert decode(image, Path("a.jpg")).size == STORED[::-1]
 
 
 @pytest.mark.parametrize("value", [0, 9, 1000])

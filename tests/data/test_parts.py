@@ -330,11 +330,19 @@ def test_going_on_takes_the_runs_photos_with_the_runs_classes(tmp_path: Path) ->
     assert (valid.names, [photo.labels.tolist() for photo in valid]) == (["soup", "rice"], [[0]])
     folded = saved_parts(split, photos, chosen(valid=other, one_class="food"), ["food"], tmp_path / "run")
     assert [part.names for part in folded] == [["food"], ["food"]]
+    with pytest.raises(UsageError, match="soup are not among rice"):
+        saved_parts(split, photos, settings, ["rice"], tmp_path / "run")
     (other / "p1.png").unlink()
     with pytest.raises(FoodboxError, match=r"1 photos of .*run are gone"):
         saved_parts(split, photos, settings, ["soup", "rice"], tmp_path / "run")
-    with pytest.raises(UsageError, match="soup are not among rice"):
-        saved_parts(split, photos, settings, ["rice"], tmp_path / "run")
+
+
+def test_going_on_minds_no_photos_that_came_later(tmp_path: Path) -> None:
+    photos = voc(tmp_path / "photos", 3)
+    split = {"train": [str(photos / "p0.png")], "valid": [str(photos / "p1.png")]}
+    (photos / "p2.xml").write_text((photos / "p2.xml").read_text().replace("rice", "walnut"))
+    train, _ = saved_parts(split, photos, chosen(), ["rice"], tmp_path / "run")
+    assert train.names == ["rice"]
 
 
 # -- One part, for scores ---------------------------------------------------------------------------------------------

@@ -262,3 +262,14 @@ def test_presets_can_be_built(name: str) -> None:
     for values in kind.presets.values():
         with torch.device("meta"):
             assert sum(p.numel() for p in kind(["food"], build(kind.Settings, values)).parameters()) > 0
+
+
+@pytest.mark.parametrize("bad", [[200.0, 200, 240, 240], [90.0, 90, 10, 10], [40.0, 10, 10, 40], [10.0, 10, 10, 40]])
+def test_boxes_that_are_none_are_not_detected(bad: list[float]) -> None:
+    """In the input's padding, or with corners exchanged, which a wild network's deltas make, or without an area."""
+    detector = light("retinanet", NAMES)
+    boxes, scores = torch.tensor([[bad, [10.0, 10, 40, 40]]]), torch.tensor([[0.9, 0.8]])
+    labels = torch.tensor([[0, 1]])
+    found = detector.select(scores, labels, boxes, [Frame(100, 100, 100, 100)], 0.5, 300)[0]
+    assert found.boxes.tolist() == [[10, 10, 40, 40]]
+    assert found.labels.tolist() == [1]

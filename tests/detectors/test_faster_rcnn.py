@@ -316,7 +316,7 @@ def test_one_map_is_as_torchvisions_guide_has_it() -> None:
     [
         ("rpn_match_low", 0.8), ("rpn_samples", 0), ("rpn_positives", 0), ("samples", 0), ("positives", 1.5),
         ("box_weight", 0), ("first_level", 4), ("neck", "c5"), ("norm", "layer"), ("anchor_sizes", ()),
-        ("anchor_ratios", (0.0,)), ("pooling", "mean"), ("nms_iou", 2), ("proposals", 0), ("channels", 4),
+        ("anchor_ratios", (0.0,)), ("pooling", "mean"), ("nms_iou", 2), ("proposals", 0), ("channels", 4), ("match", 0),
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused_by_name(name: str, value: Any) -> None:

@@ -388,6 +388,7 @@ def test_photos_of_one_pixel(detectors: dict[str, M2Det], scores: str, size: tup
         ("prior", 0),
         ("frozen_stages", 6),
         ("planes", 100),
+        ("base_channels", (64, 0)),
         ("scales", 2),
         ("scales", 5),  # of the six sizes, one is too many
         ("anchor_sizes", (0.1, 0.2)),

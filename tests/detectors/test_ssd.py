@@ -106,6 +106,15 @@ def test_default_boxes_are_those_of_forward(changes: dict[str, Any]) -> None:
         assert outputs["deltas"].shape == (1, len(anchors), 4)
 
 
+def test_default_boxes_follow_maps_that_a_backbone_rounds_down() -> None:
+    """VGG's pooling leaves 37 of 300 px places out that a stride of 8 begins."""
+    settings = {"preprocessing": Preprocessing(size=300, fit="stretch", multiple=1), "backbone": "vgg11"}
+    detector = SSD(["food"], apply(SSDSettings(**SSD.presets["light"]), settings)).eval()
+    with torch.no_grad():
+        outputs = detector(torch.zeros(1, 3, 300, 300))
+    assert outputs["logits"].shape[1] == len(outputs["anchors"]) != len(SSD.anchors_of(detector.settings, 300, 300))
+
+
 @pytest.mark.parametrize("preset", SSD.presets)
 def test_every_choice_is_a_valid_setting_of_as_many_default_boxes(preset: str) -> None:
     """As many at each place as before, so that the heads' starting weights still fit."""

@@ -130,6 +130,13 @@ def test_any_letters_have_a_font(words: str) -> None:
     assert font(words, 12).getbbox(words)[2] > 10
 
 
+@pytest.mark.parametrize("words", ["crème brûlée", "jalapeño", "Käsespätzle", "борщ", "σουβλάκι"])
+def test_letters_with_accents_and_of_other_alphabets_are_drawn(words: str) -> None:
+    chosen = font(words, 14)
+    unknown = bytes(chosen.getmask("\uffff"))
+    assert all(bytes(chosen.getmask(letter)) != unknown for letter in words if letter != " ")
+
+
 @pytest.mark.parametrize(
     ("count", "columns", "title", "size"),
     [

@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from foodbox.drawing.curves import curves
@@ -38,3 +39,23 @@ def test_what_is_logged_is_drawn() -> None:
     higher = [one | {"losses": {"classes": 3.0, "boxes": 1.0, "off": 0.0}} for one in log]
     pictures = [Image.open(io.BytesIO(curves(what, "a run"))).tobytes() for what in (log, log, higher)]
     assert pictures[0] == pictures[1] != pictures[2]
+
+
+@pytest.mark.parametrize("title", ["a$b_$", "점심", "crème"])
+def test_a_name_is_written_as_it_is(title: str, recwarn: pytest.WarningsRecorder) -> None:
+    assert curves(LOGS["several"], title) != curves(LOGS["several"], "other")
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_one_epoch_stands_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[float]] = []
+    draw = Figure.savefig
+
+    def look(figure: Figure, *args: Any, **more: Any) -> None:
+        seen.extend(axes.get_xticks().tolist() for axes in figure.axes)
+        draw(figure, *args, **more)
+
+    monkeypatch.setattr(Figure, "savefig", look)
+    curves(LOGS["one epoch"], "a run")
+    assert len(seen) == 2
+    assert all(tick == round(tick) for ticks in seen for tick in ticks)

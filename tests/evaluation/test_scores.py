@@ -85,6 +85,11 @@ def test_the_best_epoch_goes_by_masks_where_there_are_any() -> None:
         ),
         (one_photo(A), found((A, 0.9, 1)), ["1 of 1 detections over 0.3 lie on a box of another class"]),
         (one_photo(A, ignore=True), found((A, 0.9, 0)), []),
+        (
+            one_photo(B, ignore=True),
+            found(([51.0, 51.0, 56.0, 56.0], 0.9, 0), ([69.0, 51.0, 73.0, 56.0], 0.9, 0)),
+            ["1 of 2 detections over 0.3 lie on no box"],
+        ),
         (one_photo(A, ignore=True), found((A, 0.1, 0)), []),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from PIL import ExifTags, Image
 from pycocotools import mask as coco_mask
 
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.inference.output import DetectionWriter, find_all
+from foodbox.inference.output import DetectionWriter, expect_elsewhere, find_all
 from foodbox.records import Dataset, Detections, Photo
 from tests.conftest import draw_photo
 
@@ -44,6 +46,32 @@ def test_patterns(tmp_path: Path) -> None:
         draw_photo(tmp_path / name, (10, 10), [])
     assert names(find_all([f"{tmp_path}/july*.png"])[0]) == ["july1.png", "july2.png"]
     assert names(find_all([f"{tmp_path}/**/july*.png"])[0]) == ["july3.png", "july1.png", "july2.png"]
+
+
+def test_a_pattern_may_name_folders(tmp_path: Path) -> None:
+    for name in ("july1/a.png", "july2/below/b.png", "june/c.png"):
+        draw_photo(tmp_path / name, (10, 10), [])
+    assert names(find_all([f"{tmp_path}/july*"])[0]) == ["a.png", "b.png"]
+    (tmp_path / "empty1").mkdir()
+    with pytest.raises(UsageError, match="no photo, folder or match"):
+        find_all([f"{tmp_path}/empty*"])
+
+
+def test_pictures_that_foodbox_wrote_match_no_pattern_but_their_own(drawn: Dataset, tmp_path: Path) -> None:
+    draw_photo(tmp_path / "a.jpg", (10, 10), [])
+    draw_photo(tmp_path / "found" / "photo0.jpg", (10, 10), [])
+    DetectionWriter(tmp_path / "found", crop=False).finish([])
+    assert names(find_all([f"{tmp_path}/**/*.jpg"])[0]) == ["a.jpg"]
+    assert names(find_all([f"{tmp_path}/found/*.jpg"])[0]) == ["photo0.jpg"]
+
+
+@pytest.mark.parametrize("place", ["", "crops"])
+def test_photos_among_the_pictures_to_be_written_are_refused(place: str, tmp_path: Path) -> None:
+    photo = draw_photo(tmp_path / "mine" / place / "lunch.jpg", (10, 10), [])
+    with pytest.raises(UsageError, match=r"lunch\.jpg lies in the folder that pictures are written to.*--out"):
+        expect_elsewhere([photo], tmp_path / "mine")
+    expect_elsewhere([photo], tmp_path / "mine" / place / "found")
+    expect_elsewhere([photo], tmp_path)
 
 
 def test_a_name_with_brackets_is_a_name_before_it_is_a_pattern(tmp_path: Path) -> None:
@@ -209,6 +237,33 @@ def test_a_sliver_is_still_a_region(tmp_path: Path) -> None:
     writer.finish([sliver])
     with Image.open(tmp_path / "out" / "crops" / "a_1_x.jpg") as region:
         assert region.size == (1, 6)
+
+
+def test_names_and_sides_that_are_too_long_are_cut(tmp_path: Path) -> None:
+    photo = draw_photo(tmp_path / f"{'밥' * 78}.png", (66_000, 2), [(0, 0, 0, 40, 2)])
+    writer = DetectionWriter(tmp_path / "out", crop=True)
+    found = found_on(photo, ["떡" * 80])
+    writer.add(found)
+    writer.finish([found])
+    (picture,) = (tmp_path / "out").glob("*.jpg")
+    (region,) = (tmp_path / "out" / "crops").iterdir()
+    assert picture.stem == "밥" * 40
+    assert region.name.startswith("밥" * 40 + "_1_떡")
+    with Image.open(picture) as image:
+        assert image.width < 65_536
+    assert json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))[0]["path"] == str(photo.path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are Unicode there")
+def test_a_photo_whose_name_is_no_utf_8(tmp_path: Path) -> None:
+    photo = draw_photo(tmp_path / os.fsdecode("김치".encode("cp949") + b".png"), (40, 30), [(0, 5, 5, 20, 20)])
+    writer = DetectionWriter(tmp_path / "out", crop=False)
+    found = found_on(photo)
+    writer.add(found)
+    writer.finish([found])
+    assert (tmp_path / "out" / "김치.jpg").is_file()
+    assert json.loads((tmp_path / "out" / "detections.json").read_text("utf-8"))[0]["path"] == str(photo.path)
+    assert os.fsencode(photo.path) in (tmp_path / "out" / "detections.csv").read_bytes()
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:

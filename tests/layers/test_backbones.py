@@ -21,6 +21,15 @@ STAGES = {
         ["blocks.5.", "blocks.6."],
     ],
     "resnet18": [["conv1.", "bn1."], ["layer1."], ["layer2."], ["layer3."], ["layer4."]],
+    "vgg11": [
+        ["features_0.", "features_3."],
+        ["features_6.", "features_8."],
+        ["features_11.", "features_13."],
+        ["features_16.", "features_18."],
+        [],
+    ],
+    "regnety_002": [["stem."], ["s1."], ["s2."], ["s3."], ["s4."]],
+    "dla34": [["base_layer.", "level0.", "level1."], ["level2."], ["level3."], ["level4."], ["level5."]],
 }
 
 
@@ -34,7 +43,9 @@ def test_stages_are_frozen_from_the_first_on(name: str, stages: int) -> None:
     assert len(expected) == (sum(1 for _ in backbone.body.parameters()) if stages == 5 else len(expected))
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2_100", "mobilenetv3_large_100", "mobilenet_v3_large_reduced", "resnet18"])
+@pytest.mark.parametrize(
+    "name", ["mobilenetv2_100", "mobilenetv3_large_100", "mobilenet_v3_large_reduced", "resnet18", "dla34"]
+)
 def test_going_on_from_c4_gives_the_same_c5(name: str) -> None:
     backbone = Backbone(name).eval()
     with torch.no_grad():
@@ -122,3 +133,17 @@ def test_an_epsilon_of_zero_is_never_asked_for(monkeypatch: pytest.MonkeyPatch) 
     backbone = Backbone("resnet18", batch_norm_eps=0.0)
     with torch.no_grad():
         assert [x.shape[1] for x in backbone(torch.rand(1, 3, 64, 64))] == backbone.channels
+
+
+def test_all_that_the_maps_ask_learns_and_nothing_else() -> None:
+    """HRNet's parts run in another order than they are named, and some are behind the last map."""
+    backbone = Backbone("hrnet_w18_small", frozen_batch_norm=False)
+    torch.stack([found.sum() for found in backbone.eval()(torch.randn(1, 3, 64, 64))]).sum().backward()
+    for name, parameter in backbone.body.named_parameters():
+        assert parameter.requires_grad is (parameter.grad is not None), name
+    assert any(not parameter.requires_grad for parameter in backbone.parameters())
+    backbone.body.requires_grad_(True)
+    torch.stack([found.sum() for found in backbone.eval()(torch.randn(1, 3, 64, 64))]).sum().backward()
+    asked = {name for name, parameter in backbone.body.named_parameters() if parameter.grad is not None}
+    fresh = Backbone("hrnet_w18_small", frozen_batch_norm=False)
+    assert {name for name, parameter in fresh.body.named_parameters() if parameter.requires_grad} == asked

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from foodbox.layers.backbones import Backbone, batch_norms
@@ -91,6 +92,23 @@ def test_a_network_without_numbers_runs() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).eval().requires_grad_(False)
     fold_norms(network, torch.zeros(1, 3, 8, 8))
     assert network.to("meta")(torch.zeros(2, 3, 8, 8, device="meta")).shape == (2, 8, 6, 6)
+
+
+def test_what_was_made_in_inference_mode_can_be_used() -> None:
+    with torch.inference_mode():
+        network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).eval().requires_grad_(False)
+        fold_norms(network, torch.zeros(1, 3, 8, 8))
+    images = torch.randn(1, 3, 8, 8)
+    for mode in (torch.inference_mode(), torch.no_grad()):
+        with mode:
+            assert network(images).shape == (1, 8, 6, 6)
+
+
+def test_a_norm_that_learns_bears_one_photo_on_one_place() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 1), BatchNormAct2d(8))
+    fold_norms(network, torch.zeros(2, 3, 8, 8))
+    network.train()(torch.randn(1, 3, 3, 3)).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
 
 
 def test_what_learns_is_folded_at_every_step() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
-from foodbox.ops.nms import best_by_group, best_pairs, nms_by_group, soft_nms
+from foodbox.ops.nms import FEW, best_by_group, best_pairs, nms_by_group, soft_nms
 
 
 def crowded(count: int, groups: int, side: float, place: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,6 +46,14 @@ def test_a_batch_of_many_classes_is_kept_as_the_loop_does() -> None:
     """Sixteen large photos with COCO's 80 classes and small boxes: groups must not cost precision."""
     boxes, scores, groups = crowded(900, 16 * 80, side=12, place=1300)
     assert nms_by_group(boxes, scores, groups, 0.5).tolist() == by_loop(boxes, scores, groups, 0.5)
+
+
+def test_many_boxes_are_kept_group_by_group() -> None:
+    boxes, scores, groups = crowded(4 * FEW, 700, side=40, place=300)
+    kept = nms_by_group(boxes, scores, groups, 0.5)
+    assert sorted(kept.tolist()) == sorted(batched_nms(boxes.double(), scores.double(), groups, 0.5).tolist())
+    assert (scores[kept].diff() <= 0).all()
+    assert 0 < len(kept) < len(boxes)
 
 
 @pytest.mark.parametrize(("boxes", "classes", "most"), [(50, 7, 12), (5, 7, 12), (5, 2, 12), (40, 1, 12)])

@@ -24,6 +24,7 @@ from foodbox.training import feature_cache
 from foodbox.training.feature_cache import kept_loader
 from foodbox.weights.model_file import read_model
 from foodbox.weights.pretrained import embedded
+from tests.conftest import draw_photo
 
 SMALL = Preprocessing(size=96)
 CPU = torch.device("cpu")
@@ -109,6 +110,47 @@ def test_photos_of_other_sizes_share_a_batch(drawn: Dataset) -> None:
 def rest(dataset: Dataset) -> tuple[Any, Any]:
     batch = next(iter(training_loader(dataset.photos, SMALL, None, 1, workers=0, seed=0)))
     return batch.targets[0], batch.frames[0]
+
+
+def test_the_room_that_maps_need_is_said_beforehand(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of photos of any shape, the first of them the smallest."""
+    sizes = [(300, 20), *[(300, 300)] * 3, (300, 150)]
+    drawn = [draw_photo(tmp_path / f"{i}.png", size, []) for i, size in enumerate(sizes)]
+    plain = training_loader(drawn, SMALL, Augmentation(), 2, workers=0, seed=1)
+    monkey = detector()
+    feature_cache.freeze(monkey, "backbone")
+    kept = kept_loader(monkey, plain, 3, CPU, False, False).dataset
+    size = sum(m.nbytes for maps in kept._kept._maps.values() for m in maps)  # type: ignore[attr-defined]
+    assert f"in memory: {size / 2**20:,.1f} MB" in capfd.readouterr().err
+
+
+def test_no_more_views_are_kept_than_there_are_epochs(drawn: Dataset, tmp_path: Path) -> None:
+    FORMATS["voc"].write(drawn, tmp_path / "photos")
+    quick: dict[str, Any] = {"workers": 0, "size": 96, "valid_share": 0.34, "batch_size": 2}
+    seen: list[int] = []
+    forward = Backbone.forward
+
+    def counting(self: Backbone, images: Tensor) -> list[Tensor]:
+        seen.append(len(images))
+        return forward(self, images)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Backbone, "forward", counting)
+        foodbox.train(tmp_path / "photos", runs=tmp_path, freeze="backbone", views=4, epochs=1, **quick)
+    assert sum(seen) == 4 + 2  # of the photos to train on and to validate on
+
+
+def test_a_disk_that_fills_up_under_way_is_said(drawn: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def seek(self, *_: int) -> int:
+            return 0
+
+        def write(self, _: object) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(feature_cache.tempfile, "TemporaryFile", lambda **_: Full())
+    with pytest.raises(FoodboxError, match=r"Cannot write .*No space left on device"):
+        batches(drawn, views=1, disk=True)
 
 
 def test_a_full_disk_is_said(drawn: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

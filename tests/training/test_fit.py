@@ -277,6 +277,42 @@ def test_the_last_fit_is_made_though_scoring_used_up_the_time(
     assert len(losses(run.folder)) == 2
 
 
+def test_the_last_fit_is_made_though_coming_back_used_up_the_time(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that stands still until the run is stopped, and leaps while it comes back."""
+    now, fits, scored = [0.0], [], [0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(RetinaNet, "finish", lambda self, batches: fits.append(len(list(batches))))
+    detect = fit_module._detect
+
+    def stopped(*arguments: Any) -> Any:
+        scored[0] += 1
+        if scored[0] == 2:
+            raise KeyboardInterrupt
+        return detect(*arguments)
+
+    monkeypatch.setattr(fit_module, "_detect", stopped)
+    run = foodbox.train(photos, runs=tmp_path, time="60s", **QUICK)
+    assert (run.interrupted, fits) == (True, [])
+    now[0] = 1000
+    monkeypatch.setattr(fit_module, "KEEPING", 0.0)
+    read = RunFolder.read_state
+
+    def late(self: RunFolder) -> Any:
+        tensors, progress = read(self)
+        return tensors, dataclasses.replace(progress, seconds=59.9999)
+
+    monkeypatch.setattr(RunFolder, "read_state", late)
+    monkeypatch.setattr(time, "monotonic", lambda: now.append(now[-1] + 1) or now[-1])
+    assert not foodbox.resume(run.folder).interrupted
+    assert len(fits) == 1
+    monkeypatch.undo()
+    monkeypatch.setattr(RetinaNet, "finish", lambda self, batches: fits.append(0))
+    foodbox.resume(run.folder)  # which has ended
+    assert len(fits) == 1
+
+
 def test_less_time_than_reading_takes_still_trains_a_step(photos: Path, tmp_path: Path) -> None:
     run = foodbox.train(photos, runs=tmp_path, time="0.001s", **QUICK)
     assert run.scores is not None

@@ -172,6 +172,14 @@ def test_names_of_another_number_are_refused(tiny: Path) -> None:
         darknet.read(tiny)
 
 
+def test_names_with_a_mark_before_them_and_in_another_encoding(tiny: Path) -> None:
+    tiny.with_suffix(".names").write_text("김치\nsoup\ntea\n", encoding="utf-8-sig")
+    assert darknet.read(tiny).names == ["김치", "soup", "tea"]
+    tiny.with_suffix(".names").write_text("김치\nsoup\ntea\n", encoding="cp949")
+    with pytest.raises(FoodboxError, match=r"food\.names is no text in UTF-8"):
+        darknet.read(tiny)
+
+
 def test_of_two_lists_of_names_none_is_taken(tiny: Path) -> None:
     for name in ("a.names", "b.names"):
         tiny.with_name(name).write_text("rice\nsoup\ntea\n")
