@@ -171,6 +171,28 @@ def test_int8_costs_little_and_says_what(model: Path, photos: Path, tmp_path: Pa
     torch.testing.assert_close(whole.boxes[0], real.boxes[0], rtol=0, atol=4.0)
 
 
+def test_the_ending_may_be_in_capitals(model: Path, tmp_path: Path) -> None:
+    foodbox.export(model, out=tmp_path / "B.XML")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["B.XML", "B.bin"]
+    assert foodbox.load(tmp_path / "B.XML").names == foodbox.load(model).names
+
+
+@pytest.mark.parametrize("wish", ["valid", "int8"])
+def test_photos_that_are_not_there_are_said_before_anything_is_written(wish: str, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nowhere is not there"):
+        foodbox.export(model, out=tmp_path / "m.xml", **{wish: tmp_path / "nowhere"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_without_a_whole_photo_is_refused(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"no photo")
+    (tmp_path / "photos" / "a.txt").write_text("1,2,30,40")
+    with pytest.raises(FoodboxError, match=r"photos has no photo that can be opened"):
+        foodbox.export(model, out=tmp_path / "m.xml", int8=tmp_path / "photos")
+    assert not (tmp_path / "m.xml").exists()
+
+
 def test_both_files_are_written_or_none(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, _ = read(foodbox.export(model, out=tmp_path / "a.xml").model)
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import ExifTags, Image
 from torch import Tensor
 
+import foodbox
 from foodbox.api import Model
 from foodbox.data.images import open_photo, prepare
 from foodbox.data.loader import Collate, photo_loader
@@ -200,3 +205,38 @@ def test_threads_that_share_a_model_take_turns(
     finally:
         torch.set_num_threads(1)
     assert all(len(one) for one in found)
+
+
+def test_a_picture_is_seen_as_its_file_is(detector: RetinaNet, tmp_path: Path) -> None:
+    """Turned by EXIF; what is transparent lies on white."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.effect_noise((96, 64), 90).convert("RGB").save(tmp_path / "a.png", exif=exif)
+    Image.effect_noise((96, 64), 90).convert("RGBA").save(tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as image:
+        image.putalpha(80)
+        image.save(tmp_path / "b.png")
+    model = Model(detector, {}, "cpu")
+    for name, size in (("a.png", (64, 96)), ("b.png", (96, 64))):
+        with Image.open(tmp_path / name) as image:
+            mine, theirs = model.detect(image, 0.0), model.detect(tmp_path / name, 0.0)
+        assert (mine.width, mine.height) == (theirs.width, theirs.height) == size
+        assert torch.equal(mine.boxes, theirs.boxes)
+        assert len(mine) > 0
+
+
+def test_what_was_found_before_a_stop_is_written(
+    detector: RetinaNet, drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model(detector, {}, "cpu")
+    whole = Model.detect_many
+
+    def stopped(self: Model, *args: Any) -> Iterator[Detections]:
+        yield from itertools.islice(whole(self, *args), 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Model, "detect_many", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        foodbox.detect(model, [photo.path for photo in drawn], out=tmp_path / "out")
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 2
+    assert len(list((tmp_path / "out").glob("*.jpg"))) == 2
