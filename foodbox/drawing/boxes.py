@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from foodbox.console import say
 from foodbox.records import Detections, Photo, Polygon
 
 # Okabe and Ito's colours, which people with any colour vision tell apart; the first is used where there is one class.
@@ -137,7 +138,19 @@ def _font(letters: str, size: int) -> Any:
     for name in (_matplotlibs(), *WIDE_FONTS) if letters else ():
         with suppress(OSError):
             fonts.append(ImageFont.truetype(name, size))
-    return min(fonts, key=lambda one: _missing(letters, one))
+    chosen = min(fonts, key=lambda one: _missing(letters, one))
+    if _missing(letters, chosen):
+        _say_that_letters_are_missing()
+    return chosen
+
+
+@functools.cache
+def _say_that_letters_are_missing() -> None:
+    """Once for all pictures."""
+    say(
+        "No font of this machine has all letters of your classes, and pictures show squares for some. Install one "
+        "that has them: fonts-noto-cjk or fonts-nanum on Debian and Ubuntu."
+    )
 
 
 def _matplotlibs() -> str:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageColor
 
+from foodbox.drawing import boxes
 from foodbox.drawing.boxes import COLOURS, SHADE, TRUTH, captioned, draw_detections, draw_truth, font, sheet
 from foodbox.records import Detections, Photo, no_boxes, no_labels
 
@@ -128,6 +129,15 @@ def test_a_photo_of_one_pixel() -> None:
 @pytest.mark.parametrize("words", ["rice 0.91", "떡볶이 0.91", "饭 0.91"])
 def test_any_letters_have_a_font(words: str) -> None:
     assert font(words, 12).getbbox(words)[2] > 10
+
+
+def test_letters_that_no_font_has_are_said_once(capfd: pytest.CaptureFixture[str]) -> None:
+    boxes._say_that_letters_are_missing.cache_clear()
+    for size in (31, 32):
+        font("\U00012000 sumerian", size)  # cuneiform
+    assert capfd.readouterr().err.count("No font of this machine") == 1
+    font("rice crème", 31)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("words", ["crème brûlée", "jalapeño", "Käsespätzle", "борщ", "σουβλάκι"])
