@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from foodbox.config import TrainSettings
 from foodbox.console import is_speaker, progress_bar, say
 from foodbox.data import formats, proposals, splits, tables
 from foodbox.data.check import examine, healthy, look_whole, sound
+from foodbox.data.formats.common import LEFT_OUT
 from foodbox.data.images import as_seen, open_photo, photo_size, prepare
 from foodbox.data.inputs import boxes_in_input, size_for, small_boxes
 from foodbox.data.loader import Collate, Item
@@ -30,7 +32,7 @@ from foodbox.detectors.base import Detector, DetectorSettings
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.evaluation.scores import SURE, Scores, score
 from foodbox.evaluation.starthon import prediction_file
-from foodbox.files import expect_new, write_whole
+from foodbox.files import alone_in, expect_new, write_whole
 from foodbox.inference import export as exporting
 from foodbox.inference import runtime
 from foodbox.inference.output import DetectionWriter, expect_elsewhere, find_all
@@ -156,7 +158,8 @@ def _fit(
 ) -> Run:  # fmt: skip
     if detector.search is not None:
         proposals.prepare_all([*train_part.photos, *valid_part.photos], detector.search)
-    fitted = fit(detector, train_part, valid_part, chosen, folder, about, resume, start)
+    with alone_in(folder.path) if is_speaker() else nullcontext():
+        fitted = fit(detector, train_part, valid_part, chosen, folder, about, resume, start)
     return Run(folder.path, folder.best_model, fitted.seconds, fitted.epoch, fitted.scores, fitted.interrupted)
 
 
@@ -260,9 +263,13 @@ def check(
     """
     kind, settings = detector_and_settings(detector, preset)
     if fix is not None:
-        expect_new(Path(fix))
+        expect_new(Path(fix), Path(photos))
     dataset, findings = read_labels(Path(photos), format, whole=True)
-    others = read_labels(Path(valid), format, whole=True)[0] if valid is not None else None
+    others = None
+    if valid is not None:
+        others, faults = read_labels(Path(valid), format, whole=True)
+        gone = {fault.photo for fault in faults if fault.mend == LEFT_OUT}
+        others = others.with_photos([photo for photo in others if photo.path not in gone])
     settings = _large_enough(kind, settings, dataset)
     findings += examine(dataset, findings, others)
     report = Report(
@@ -323,7 +330,7 @@ def convert(
     """
     if to not in formats.FORMATS:
         raise UsageError(f"Unknown format {to!r}: expected one of {', '.join(formats.FORMATS)}.")
-    expect_new(Path(dest))
+    expect_new(Path(dest), Path(source))
     dataset, findings = read_labels(Path(source), format)
     dataset, words = sound(dataset, findings, skip_bad)
     dataset, lost = formats.prune(dataset, to)

@@ -1,5 +1,6 @@
 """Writing files whole or not at all."""
 
+import hashlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import platformdirs
+from filelock import FileLock, Timeout
 
 from foodbox.errors import FoodboxError, UsageError
 
@@ -55,6 +57,32 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
         raise cannot_write(path, fault) from fault
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other foodboxes of this machine out of a folder as long as the block runs.
+
+    The system lets go of the lock when the process ends, however it does.
+
+    Raises:
+        UsageError: another one is in it.
+    """
+    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
+    lock = FileLock(cache_folder() / "locks" / digest, timeout=0)
+    try:
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as fault:
+        raise UsageError(
+            f"Another foodbox is at work in {folder}: wait until it ends, or give another --name."
+        ) from fault
+    except OSError:  # no place for locks: that is no reason not to work
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def make_folder(path: Path) -> Path:
     """Makes a folder and those above it, or says in one sentence why that cannot be.
 
@@ -73,12 +101,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FOODBOX_CACHE") or platformdirs.user_cache_path("foodbox"))
 
 
-def expect_new(path: Path) -> None:
-    """Looks that nothing is where a folder shall be made.
+def expect_new(path: Path, source: Path) -> None:
+    """Looks that nothing is where a folder shall be made, and that it will be no part of what is read.
 
     Raises:
-        UsageError: there is something.
+        UsageError: there is something, or it is within the folder `source`.
     """
+    if path.resolve().is_relative_to(source.resolve()):
+        raise UsageError(f"{path} would lie in {source} and be read with it the next time: name a folder beside it.")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"{path} is there already and not empty: name a new folder, so that nothing is overwritten.")
 

@@ -455,7 +455,9 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
         lambda p: ["check", p.photos, "--valid", p.folder / "nowhere"], 2, "nowhere is not there"),
     "mend into a full folder": (
         lambda p: ["check", p.photos, "--fix", p.file("new/mine.txt", "x").parent], 2, "not empty: name a new folder"),
-    "mend into the photos": (lambda p: ["check", p.photos, "--fix", p.photos], 2, "not empty: name a new folder"),
+    "mend into the photos": (lambda p: ["check", p.photos, "--fix", p.photos / "new"], 2, "name a folder beside it"),
+    "mend into another folder": (
+        lambda p: ["check", p.photos, "--fix", p.file("d/x", "").parent], 2, "not empty: name a new folder"),
     "mend into a file": (lambda p: ["check", p.photos, "--fix", p.file("mended", "x")], 2, "is there already"),
     "unwritable report": (
         lambda p: ["check", p.photos, "--out", p.file("taken", "x") / "in"], 1, "Cannot write"),
@@ -472,7 +474,7 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
         "Unknown format 'papyrus': expected one"),
     "convert into a full folder": (
         lambda p: ["convert", p.photos, p.file("new/mine.txt", "x").parent, "--to", "csv"], 2, "not empty"),
-    "convert into the photos": (lambda p: ["convert", p.photos, p.photos, "--to", "csv"], 2, "not empty"),
+    "convert into the photos": (lambda p: ["convert", p.photos, p.photos, "--to", "csv"], 2, "name a folder beside it"),
     "convert faulty photos": (
         lambda p: ["convert", p.with_label("</annotation>", ""), p.folder / "new", "--to", "csv"], 1,
         "add --skip-bad"),

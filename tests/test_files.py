@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from foodbox.errors import FoodboxError
-from foodbox.files import make_folder, readable, write_whole
+from foodbox.errors import FoodboxError, UsageError
+from foodbox.files import alone_in, expect_new, make_folder, readable, write_whole
 
 
 @pytest.mark.parametrize("content", ["떡볶이\n", b"\x00\xff", "", b""])
@@ -74,6 +75,31 @@ def test_others_may_read_what_the_person_lets_them(mask: int, tmp_path: Path) ->
 )
 def test_names_that_lists_can_hold(name: bytes, text: str) -> None:
     assert readable(os.fsdecode(name)) == text
+
+
+def test_one_at_a_time_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOODBOX_CACHE", str(tmp_path / "cache"))
+    program = "import sys, pathlib; from foodbox.files import alone_in\nwith alone_in(pathlib.Path(sys.argv[1])): pass"
+    with alone_in(tmp_path / "run"):
+        other = subprocess.run([sys.executable, "-c", program, tmp_path / "run"], capture_output=True, text=True)
+        assert "Another foodbox is at work in" in other.stderr
+        assert subprocess.run([sys.executable, "-c", program, tmp_path / "else"], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program, tmp_path / "run"], check=False).returncode == 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_place_for_locks_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "taken").write_text("a file")
+    monkeypatch.setenv("FOODBOX_CACHE", str(tmp_path / "taken"))
+    with alone_in(tmp_path):
+        pass
+
+
+def test_a_folder_to_be_is_no_part_of_what_is_read(tmp_path: Path) -> None:
+    for inside in (tmp_path, tmp_path / "new", tmp_path / "a" / ".." / "new"):
+        with pytest.raises(UsageError, match="name a folder beside it"):
+            expect_new(inside, tmp_path)
+    expect_new(tmp_path / "new", tmp_path / "photos")
 
 
 def test_a_place_that_is_taken(tmp_path: Path) -> None:

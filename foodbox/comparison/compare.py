@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from foodbox.console import say
 from foodbox.data.parts import read_parts
 from foodbox.drawing.boxes import draw_truth
 from foodbox.errors import UsageError
-from foodbox.files import as_json, write_whole
+from foodbox.files import alone_in, as_json, write_whole
 from foodbox.inference.predict import pick_device
 from foodbox.records import Dataset
 from foodbox.training.run_folder import RunFolder
@@ -89,6 +90,19 @@ def compare(
     """
     asked, chosen = _plan(photos, detectors, settings)
     folder, plan = _folder(Path(runs), name, asked)
+    with alone_in(folder):
+        result = _compared(photos, folder, plan, chosen)
+    if result.interrupted:
+        done_so_far = ", ".join(t.detector for t in result.scored) or "none"
+        say(
+            f"Stopped. Done so far: {done_so_far}. The same command goes on where it was"
+            + (f" (--name {folder.name})." if name is None else ".")
+        )
+    return result
+
+
+def _compared(photos: PathLike, folder: Path, plan: Plan, chosen: TrainSettings) -> Comparison:
+    """All detectors of the plan, or as many as there are when it is stopped."""
     split = folder / "split.json"
     parts = chosen.model_copy(update={"split": split, "sample": None}) if split.exists() else chosen
     train_part, valid_part = read_parts(Path(photos), parts)
@@ -120,12 +134,6 @@ def compare(
             result.trials.append(ended)
             _write(result, shown)
     _write(result, shown)
-    if result.interrupted:
-        done_so_far = ", ".join(t.detector for t in result.scored) or "none"
-        say(
-            f"Stopped. Done so far: {done_so_far}. The same command goes on where it was"
-            + (f" (--name {folder.name})." if name is None else ".")
-        )
     return result
 
 
@@ -166,16 +174,15 @@ def _folder(runs: Path, name: str | None, asked: Plan) -> tuple[Path, Plan]:
         UsageError: runs/name is something else.
     """
     if name is None:
-        free = 1
-        while (folder := runs / f"compare-{free}").exists():
-            free += 1
-        last = runs / f"compare-{free - 1}"
-        there = _read_plan(last)
-        if there is not None and not there.differs(asked) and there.detectors == asked.detectors:
-            trials = [Trial.read(last / detector / trial.RESULT) for detector in there.detectors]
-            if not all(trials):
-                return last, there
-        return folder, asked
+        found = (re.fullmatch(r"compare-(\d+)", path.name) for path in runs.glob("compare-*"))
+        numbers = sorted((int(match[1]) for match in found if match), reverse=True)
+        for last in (runs / f"compare-{number}" for number in numbers):
+            there = _read_plan(last)
+            if there is not None and not there.differs(asked) and there.detectors == asked.detectors:
+                trials = [Trial.read(last / detector / trial.RESULT) for detector in there.detectors]
+                if not all(trials):
+                    return last, there
+        return runs / f"compare-{max(numbers, default=0) + 1}", asked
     folder = runs / name
     there = _read_plan(folder)
     if there is None:

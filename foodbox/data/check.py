@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -110,9 +111,11 @@ def examine(dataset: Dataset, findings: Sequence[Finding], valid: Dataset | None
             dataset has parts of its own, those are held against each other.
     """
     faulty = {f.photo for f in findings if f.harm == "error"}
+    gone = {f.photo for f in findings if f.mend == LEFT_OUT}  # which are no reason to leave their copies out as well
+    rest = dataset.with_photos([photo for photo in dataset if photo.path not in gone])
     with without_collecting():
         found = [finding for photo in dataset for finding in _of_photo(photo, photo.path in faulty)]
-        return [*found, *_of_boxes(dataset), *_of_classes(dataset), *look_alikes(dataset, valid)]
+        return [*found, *_of_boxes(dataset), *_of_classes(dataset), *look_alikes(rest, valid)]
 
 
 def by_harm(findings: Sequence[Finding]) -> list[Finding]:
@@ -158,6 +161,7 @@ def _of_boxes(dataset: Dataset) -> Iterator[Finding]:
     with_boxes = [photo for photo in dataset if photo.boxes.shape[0]]
     if not with_boxes:
         return
+    names = merged_names(dataset.names, dataset.class_counts())
     counts = torch.tensor([photo.boxes.shape[0] for photo in with_boxes])
     owner = torch.repeat_interleave(torch.arange(len(with_boxes)), counts)  # [N], the photo of each box
     place = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]  # [N], which of its photo's boxes
@@ -175,7 +179,7 @@ def _of_boxes(dataset: Dataset) -> Iterator[Finding]:
         if photo.masks:
             yield from _away_from_outline(photo, photo.masks)
         if count > 1:
-            yield from _drawn_twice(photo, dataset.names)
+            yield from _drawn_twice(photo, names)
 
 
 def _away_from_outline(photo: Photo, masks: Sequence[Sequence[Polygon]]) -> Iterator[Finding]:
@@ -190,8 +194,9 @@ def _away_from_outline(photo: Photo, masks: Sequence[Sequence[Polygon]]) -> Iter
 
 
 def _drawn_twice(photo: Photo, names: Sequence[str]) -> Iterator[Finding]:
+    """Of boxes that lie on each other; names: what each class is called after mending."""
     same = torch.nonzero(torch.triu(iou(photo.boxes, photo.boxes) >= SAME, diagonal=1)).tolist()
-    labels = photo.labels.tolist()
+    labels = [names[label] for label in photo.labels.tolist()]
     told = set()
     # Those of one class first: of three boxes called rice, soup and soup, two are soup drawn twice.
     for first, second in sorted(same, key=lambda pair: labels[pair[0]] != labels[pair[1]]):
@@ -203,7 +208,7 @@ def _drawn_twice(photo: Photo, names: Sequence[str]) -> Iterator[Finding]:
             what = f"{where} stands here once more"
             yield _about_box(photo, second, what, "box drawn twice", "Remove one of them", REMOVED)
         else:
-            what = f"the box is called {names[labels[second]]!r}, and {where} {names[labels[first]]!r}"
+            what = f"the box is called {labels[second]!r}, and {where} {labels[first]!r}"
             yield _about_box(photo, second, what, "one box, two classes", "Remove the wrong one")
 
 
@@ -257,26 +262,37 @@ def look_alikes(dataset: Dataset, valid: Dataset | None) -> Iterator[Finding]:
     for i in np.nonzero(np.bincount(which)[which] > 1)[0].tolist():
         alike[which[i]].append(i)
     for members in alike.values():
-        held = [photos[i] for i in members if i >= own or photos[i].part in ("valid", "test")]
+        of_part = [photos[i] for i in members if i < own and photos[i].part in ("valid", "test")]
+        held = [*of_part, *(photos[i] for i in members if i >= own)]
         trained = [photos[i] for i in members if i < own and photos[i].part not in ("valid", "test")]
+        twice = _copies([photo.path for photo in of_part])
+        for photo in of_part:
+            if photo.path in twice:  # what is validated or tested on stays what it is
+                yield _alike(photo, f"the file is the same as {twice[photo.path]}", "photo twice", "warning")
         if held:
-            # The validation photos stay what they are.
             what = f"the photo looks like {held[0].path}, which is validated or tested on: scores will flatter"
             for photo in trained:
-                yield _alike(photo, what, ACROSS, LEFT_OUT)
+                yield _alike(photo, what, ACROSS, "warning", LEFT_OUT)
         else:
-            trained.sort(key=lambda photo: not photo.labelled)  # of two copies, the labelled one stays
-            twice = _copies([photo.path for photo in trained])
+            trained.sort(key=lambda photo: (not photo.labelled, -len(photo.boxes)))  # of two copies, the first stays
+            first, twice = {photo.path: photo for photo in trained}, _copies([photo.path for photo in trained])
             for photo in trained[1:]:
                 if photo.path in twice:
-                    yield _alike(photo, f"the file is the same as {twice[photo.path]}", "photo twice", LEFT_OUT)
+                    what = f"the file is the same as {twice[photo.path]}"
+                    if photo.labelled and not _same_boxes(photo, first[twice[photo.path]]):
+                        what += ", with other boxes"
+                    yield _alike(photo, what, "photo twice", "warning", LEFT_OUT)
                 else:
-                    yield _alike(photo, f"the photo looks like {trained[0].path}", "look-alike")
+                    yield _alike(photo, f"the photo looks like {trained[0].path}", "look-alike", "note")
 
 
-def _alike(photo: Photo, what: str, kind: str, mend: str = "") -> Finding:
-    todo, harm = ("Leave it out", "warning") if mend else ("", "note")
-    return Finding(Source(photo.path), what, todo, harm, photo.path, kind, mend)  # type: ignore[arg-type]
+def _same_boxes(one: Photo, other: Photo) -> bool:
+    mine, theirs = (sorted(zip(p.labels.tolist(), p.boxes.tolist(), strict=True)) for p in (one, other))
+    return mine == theirs
+
+
+def _alike(photo: Photo, what: str, kind: str, harm: Literal["warning", "note"], mend: str = "") -> Finding:
+    return Finding(Source(photo.path), what, "Leave it out" if mend else "", harm, photo.path, kind, mend)
 
 
 def _copies(paths: Sequence[Path]) -> dict[Path, Path]:

@@ -82,7 +82,8 @@ def read_parts(photos: Path, settings: TrainSettings, outlined: bool = False) ->
     if settings.sample is not None:
         # Validation photos are set apart besides the sample, so that as many are trained on as were asked for.
         apart = 0 if given.photos else max(1, round(settings.sample * settings.valid_share))
-        labelled = dataset.with_photos([photo for photo in dataset if photo.labelled])
+        bad = {f.photo for f in findings if f.harm == "error"} if settings.skip_bad else set()
+        labelled = dataset.with_photos([photo for photo in dataset if photo.labelled and photo.path not in bad])
         dataset = splits.sample(labelled, settings.sample + apart, settings.seed)
     both = dataset.with_photos(dataset.photos + given.photos)
     wanted = _paths(both)
@@ -99,12 +100,17 @@ def read_parts(photos: Path, settings: TrainSettings, outlined: bool = False) ->
         _warn_of_look_alikes(train, valid)
     else:
         share = settings.valid_share
-        if settings.sample is not None:
-            share = max(1, len(left) - settings.sample) / len(left)
+        if settings.sample is not None and len(left) >= settings.sample + apart:  # else all of few photos
+            share = (len(left) - settings.sample) / len(left)
         train, valid = splits.split(left, share, settings.seed)
     for part, role in ((train, "train"), (valid, "validate")):
         if not part.box_count:
             raise FoodboxError(f"None of the {len(part)} photos to {role} on has a box: add labelled photos.")
+    lacking = zip(train.names, train.class_counts(), valid.class_counts(), strict=True)
+    if unseen := [name for name, seen, wanted in lacking if wanted and not seen]:
+        say(
+            f"No photo to train on shows {', '.join(unseen)}, which is validated on: see how these classes are spelled."
+        )
     return train, valid
 
 

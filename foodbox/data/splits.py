@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -38,9 +39,21 @@ def split(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
         raise UsageError(f"{what} too few to set some apart for validation: add photos, or name others with --valid.")
     wanted = min(max(1, round(share * len(photos))), len(photos) - 1)
     # At least one, even where the smallest group of look-alikes is larger than what was asked for.
-    apart = _draw(units, max(wanted, min(map(len, units))), seed)
-    chosen = {photo.path for photo in apart}
-    return dataset.with_photos([photo for photo in photos if photo.path not in chosen]), dataset.with_photos(apart)
+    chosen = {photo.path for photo in _draw(units, max(wanted, min(map(len, units))), seed)}
+    parts = [[unit for unit in units if (unit[0].path in chosen) is apart] for apart in (False, True)]
+    for part, other in (parts, parts[::-1]):
+        _give_a_box(part, other, random.Random(seed))
+    rest, apart = (sorted(itertools.chain(*part), key=lambda photo: photo.path) for part in parts)
+    return dataset.with_photos(rest), dataset.with_photos(apart)
+
+
+def _give_a_box(part: list[list[Photo]], other: list[list[Photo]], dice: random.Random) -> None:
+    """Exchanges a unit for one with a box, where a part has none and the other has several."""
+    boxed = [i for i, unit in enumerate(other) if any(len(photo.boxes) for photo in unit)]
+    if len(boxed) > 1 and not any(len(photo.boxes) for unit in part for photo in unit):
+        given = other.pop(dice.choice(boxed))
+        other.append(part.pop(dice.randrange(len(part))))
+        part.append(given)
 
 
 def _alike(photos: Sequence[Photo]) -> list[list[Photo]]:

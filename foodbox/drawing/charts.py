@@ -72,10 +72,15 @@ def _box_sizes(shares: Array) -> Chart:
         axes.set(xlabel="side of the box, as a share of the photo's side", ylabel="boxes", xlim=(0, 1))
 
     words = (
-        f"Half of the boxes are smaller than {np.median(shares):.0%} of the photo's side; the smallest has "
-        f"{100 * shares.min():.2g}%. Side: the square root of the area."
+        f"Half of the boxes are at most {_percent(np.median(shares))} of the photo's side; the smallest has "
+        f"{_percent(shares.min())}. Side: the square root of the area."
     )
     return _chart("Size of the boxes", draw, words)
+
+
+def _percent(share: Any) -> str:
+    percent = 100 * float(share)
+    return f"{percent:.2g}%" if percent < 10 else f"{percent:.0f}%"
 
 
 def _box_shapes(sides: Array) -> Chart:

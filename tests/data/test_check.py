@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import unicodedata
@@ -30,8 +31,9 @@ from foodbox.data.check import (
     merged_names,
     sound,
 )
+from foodbox.data.formats.common import LEFT_OUT, REMOVED
 from foodbox.errors import FoodboxError
-from foodbox.records import Dataset, Finding, Photo, Source
+from foodbox.records import Dataset, Finding, Photo, Source, no_boxes, no_labels
 
 
 def errors_of(*paths: Path) -> list[Finding]:
@@ -462,6 +464,47 @@ def test_of_two_copies_the_labelled_one_stays(tmp_path: Path) -> None:
     shutil.copy(photos[0].path, photos[1].path)
     photos[0].labelled = False
     assert alike(photos) == [("photo twice", "a", "b")]
+
+
+def test_of_two_labelled_copies_the_one_with_boxes_stays_and_that_they_differ_is_said(tmp_path: Path) -> None:
+    photos = photos_like(tmp_path, a=0, b=0)
+    shutil.copy(photos[0].path, photos[1].path)
+    photos[0] = dataclasses.replace(photos[0], boxes=no_boxes(), labels=no_labels())
+    photos[1] = dataclasses.replace(photos[1], boxes=torch.ones(1, 4), labels=torch.zeros(1, dtype=torch.int64))
+    assert alike(photos) == [("photo twice", "a", "b")]
+    (finding,) = look_alikes(Dataset(photos, ["x"]), None)
+    assert finding.what.endswith(", with other boxes")
+    photos[0] = dataclasses.replace(photos[1], path=photos[0].path, labels=torch.ones(1, dtype=torch.int64))
+    (finding,) = look_alikes(Dataset(photos, ["x", "y"]), None)
+    assert finding.what.endswith(", with other boxes")
+    photos[0] = dataclasses.replace(photos[1], path=photos[0].path)
+    (finding,) = look_alikes(Dataset(photos, ["x"]), None)
+    assert "other boxes" not in finding.what
+
+
+def test_a_photo_that_is_left_out_takes_no_copy_with_it(tmp_path: Path) -> None:
+    photos = photos_like(tmp_path, a=0, b=0)
+    shutil.copy(photos[0].path, photos[1].path)
+    fault = Finding(Source(photos[0].path), "bad", photo=photos[0].path, mend=LEFT_OUT)
+    assert [f for f in examine(Dataset(photos, []), [fault]) if f.kind == "photo twice"] == []
+    assert len([f for f in examine(Dataset(photos, []), []) if f.kind == "photo twice"]) == 1
+
+
+def test_copies_among_photos_to_validate_and_test_on_are_said_and_stay(tmp_path: Path) -> None:
+    photos = photos_like(tmp_path, valid1=0, valid2=0, test1=0)
+    for photo in photos[1:]:
+        shutil.copy(photos[0].path, photo.path)
+    found = list(look_alikes(Dataset(photos, []), None))
+    assert [(f.kind, f.harm, f.mend, f.photo) for f in found] == [
+        ("photo twice", "warning", "", photo.path) for photo in photos[1:]
+    ]
+
+
+def test_one_box_under_two_spellings_is_drawn_twice() -> None:
+    photo = dataclasses.replace(photo_with([10, 10, 40, 40], [10, 10, 40, 40]), labels=torch.tensor([0, 1]))
+    kinds = {f.kind: f.mend for f in examine(Dataset([photo], ["rice", "Rice"]), [])}
+    assert kinds["box drawn twice"] == REMOVED
+    assert "one box, two classes" not in kinds
 
 
 def test_copies_whose_file_went_away_are_look_alikes(tmp_path: Path) -> None:

@@ -216,6 +216,28 @@ def test_a_sample_larger_than_there_is(tmp_path: Path) -> None:
     assert [len(part) for part in read_parts(voc(tmp_path / "photos", 5), chosen(sample=99))] == [4, 1]
 
 
+@pytest.mark.parametrize(("sample", "sizes"), [(8, [8, 2]), (9, [8, 2]), (10, [8, 2]), (7, [7, 1])])
+def test_a_sample_of_nearly_all_leaves_as_many_to_validate_on(sample: int, sizes: list[int], tmp_path: Path) -> None:
+    parts = read_parts(voc(tmp_path / "photos", 10), chosen(sample=sample, valid_share=0.2))
+    assert [len(part) for part in parts] == sizes
+
+
+def test_a_sample_is_of_whole_labels_where_faulty_ones_are_left_out(tmp_path: Path) -> None:
+    folder = voc(tmp_path / "photos", 10)
+    for i in range(5):
+        (folder / f"p{i}.xml").write_text("<annotation>")
+    train, valid = read_parts(folder, chosen(sample=4, skip_bad=True))
+    assert [len(train), len(valid)] == [4, 1]
+
+
+def test_classes_that_only_validation_has_are_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    photos, other = voc(tmp_path / "photos", 3, name="rice"), voc(tmp_path / "other", 2, seed=1, name="Rice")
+    read_parts(photos, chosen(valid=other))
+    assert "No photo to train on shows Rice, which is validated on" in " ".join(capfd.readouterr().err.split())
+    read_parts(photos, chosen(valid=photos))
+    assert "No photo to train on shows" not in capfd.readouterr().err
+
+
 def test_a_sample_of_a_named_part_keeps_all_to_validate_on(tmp_path: Path) -> None:
     folder = voc(tmp_path / "photos", 8, train=[0, 1, 2, 3, 4], val=[5, 6, 7])
     train, valid = read_parts(folder, chosen(sample=2))

@@ -118,6 +118,13 @@ def test_with_one_class_a_photo_each_has_its_share_within_one(labels: list[int],
     assert furthest(dataset, rest) < 1.01
 
 
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_both_sides_have_a_box_where_two_photos_have_one(seed: int, share: float) -> None:
+    photos = photos_of([set(), set(), set(), {0}, {1}])
+    assert [part.box_count > 0 for part in split(photos, share, seed)] == [True, True]
+
+
 @given(
     st.lists(st.sets(st.integers(0, 9), max_size=4), min_size=2, max_size=200), st.floats(0.05, 0.95),
     st.integers(0, 9),

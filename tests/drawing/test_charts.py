@@ -60,7 +60,7 @@ def test_the_sentences_count() -> None:
         photo((400, 100), (0, 0, 200, 50), (0, 0, 10, 40)), photo((400, 100), (0, 0, 10, 40)), photo((100, 400))
     )
     assert "have 1 or more; the most is 2." in drawn["Boxes on a photo"].words
-    assert "smaller than 10% of the photo's side; the smallest has 10%" in drawn["Size of the boxes"].words
+    assert "at most 10% of the photo's side; the smallest has 10%" in drawn["Size of the boxes"].words
     assert drawn["Shape of the boxes"].words.startswith("33% ")
     assert drawn["Size of the photos"].words == "2 sizes; larger dots are more photos. 2 of 3 have 400 × 100 pixels."
     assert drawn_of(photo((30, 20)))["Size of the photos"].words == "All have 30 × 20 pixels."

@@ -22,6 +22,7 @@ import numpy as np
 from faster_coco_eval import mask as coco_mask
 
 from foodbox.data.formats.common import (
+    ONE_CLASS,
     Labels,
     PhotoFinder,
     RawBox,
@@ -230,7 +231,8 @@ class _File:
             if count > 1:
                 ids = ", ".join(key for key, other in self.names.items() if other == name)
                 what = f"the category {name!r} stands {count} times (ids {ids}) and is taken as one class"
-                self._warn(what, "Keep one of them, or give them different names", "repeated class name")
+                todo, kind = "Keep one of them, or give them different names", "repeated class name"
+                self.findings.append(Finding(self.source, what, todo, "warning", kind=kind, mend=ONE_CLASS))
         above = {name.strip() for entry in found.values() if isinstance(name := entry.get("supercategory"), str)}
         self.groups = {
             self.names[key]

@@ -31,6 +31,7 @@ WORTH_CUTTING = 0.5
 """A box that sticks out further is cut off by mending if this share of it lies inside. Else it is of another photo."""
 LEFT_OUT = "the photo is left out"
 REMOVED = "the box is removed"
+ONE_CLASS = "they become one"
 """What mending does. A photo of which not all is known is left out: an object without a box would be taught as none."""
 
 PART_WORDS = {

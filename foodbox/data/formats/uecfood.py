@@ -15,6 +15,7 @@ from pathlib import Path
 
 from foodbox.data.facts import look
 from foodbox.data.formats.common import (
+    ONE_CLASS,
     Labels,
     RawBox,
     RawPhoto,
@@ -155,7 +156,8 @@ def _read_names(file: Path, findings: list[Finding]) -> dict[str, str]:
                 other = next(folder for folder, name in names.items() if name == rest[0])
                 what = f"the class {rest[0]!r} stands twice, for the folders {other} and {key}, and is taken as one"
                 todo = "Give them different names, if they are two"
-                findings.append(Finding(source, what, todo, "warning", kind="repeated class name"))
+                kind = "repeated class name"
+                findings.append(Finding(source, what, todo, "warning", kind=kind, mend=ONE_CLASS))
             names[key] = rest[0]
     return names
 

@@ -25,6 +25,7 @@ import torch
 import yaml
 
 from foodbox.data.formats.common import (
+    ONE_CLASS,
     Labels,
     PhotoFinder,
     RawBox,
@@ -230,7 +231,7 @@ def _names(listing: Listing, configs: Sequence[_Config], findings: list[Finding]
         numbered = ", ".join(str(i) for i, other in enumerate(names) if other == name)
         what = f"the class {name!r} stands {names.count(name)} times ({numbered}) and is taken as one"
         todo = "Keep one of them, or give them different names"
-        findings.append(Finding(file, what, todo, "warning", kind="repeated class name"))
+        findings.append(Finding(file, what, todo, "warning", kind="repeated class name", mend=ONE_CLASS))
     return names
 
 
