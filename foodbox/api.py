@@ -1,4 +1,4 @@
-"""The verbs: check, convert, train, load, evaluate, detect, demo. Each puts the parts of the house together."""
+"""The verbs: check, convert, train, resume, load, evaluate, export, detect, demo: the parts of the house together."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ from foodbox.weights.model_file import build, header_of, save_model, understand
 from foodbox.weights.transfer import Weights, put
 
 PathLike = str | Path
+UNFROZEN = {"frozen_stages": 0, "frozen_batch_norm": False}
+"""Of a backbone that starts from random numbers, which would stay so."""
 
 
 # -- Training -------------------------------------------------------------------------------------------------------
@@ -222,9 +224,13 @@ def _start(
 ) -> Detector:
     """A detector with its starting weights: the person's settings go before the weights', these before the preset's."""
     if weights is None:
-        say("Starting from nothing: no weights are carried over.")
-        return kind(names, config.apply(preset, changes))
+        say("Starting from nothing: no weights are carried over, and all of the backbone is trained.")
+        free = {name: value for name, value in UNFROZEN.items() if name in type(preset).model_fields}
+        return kind(names, config.apply(config.apply(preset, free), changes))
     dictated = weights.settings
+    theirs, asked = (values.get("backbone") for values in (dictated, changes))
+    if theirs and asked and theirs != asked:
+        raise UsageError(f"{weights.origin} has the backbone {theirs}, not {asked}: leave --backbone out.")
     if (
         weights.detector
     ):  # the whole network as it was built; how it is trained the preset says, unless the run was ours

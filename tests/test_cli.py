@@ -412,6 +412,9 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
     "missing weights": (train("--weights", "best.safetensors"), 2, "There is no weight file best.safetensors"),
     "weights of another kind": (
         lambda p: ["train", p.photos, "--weights", p.file("a.onnx", "x")], 2, "does not end in any of"),
+    "weights of another backbone": (
+        lambda p: ["train", p.photos, "--weights", p.model, "--backbone", "resnet18"], 2,
+        "has the backbone mobilenetv2_100, not resnet18: leave --backbone out"),
     "weights of another detector": (
         lambda p: ["train", p.photos, "--detector", "ssd", "--weights", p.model], 2,
         "is a retinanet, and ssd was asked for: take --detector retinanet"),

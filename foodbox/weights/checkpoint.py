@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,13 @@ NETWORKS = [
     (r"layer1\.0\.conv1\.weight", "a ResNet that sorts photos"),
     (r"conv_stem\.weight", "a MobileNet or EfficientNet of timm's"),
 ]
+
+
+RESNETS = {
+    (False, (2, 2, 2, 2)): "resnet18", (False, (3, 4, 6, 3)): "resnet34", (True, (3, 4, 6, 3)): "resnet50",
+    (True, (3, 4, 23, 3)): "resnet101", (True, (3, 8, 36, 3)): "resnet152",
+}  # fmt: skip
+"""Whether blocks are bottlenecks, and how many each stage has → timm's name (He et al. 2016, table 1)."""
 
 
 def rename(name: str, patterns: list[tuple[str, Any]]) -> str:
@@ -81,6 +88,14 @@ def refuse(state: Mapping[str, Any], origin: str, expected: str) -> FoodboxError
     """The sentence for another network's checkpoint."""
     some = ", ".join(list(state)[:3])
     return FoodboxError(f"{origin} looks like {looks_like(state)} (it holds {some} ...): expected {expected}.")
+
+
+def resnet_of(tensors: Iterable[str]) -> str | None:
+    """Timm's name of the ResNet whose blocks tensors of our names are of; None where there is none of such depth."""
+    blocks = {match[0]: match for name in tensors if (match := re.match(r"backbone\.body\.layer([1-4])\.\d+\.", name))}
+    depths = tuple(sum(match[1] == stage for match in blocks.values()) for stage in "1234")
+    wide = any(name.endswith("layer1.0.conv3.weight") for name in tensors)
+    return RESNETS.get((wide, depths))
 
 
 def compare(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], network: str, origin: str) -> None:

@@ -191,10 +191,12 @@ def _network_in(config: Path) -> tuple[str, int, dict[str, Any]]:
     parts = _sections(config)
     scales = [values for kind, values in parts if kind == "yolo"]
     preset = {3: "yolov3", 2: "yolov3_tiny"}.get(len(scales))
-    if preset is None or parts[0][0] != "net":
+    if preset is None:
         raise FoodboxError(
             f"{config} describes another network: it has {len(scales)} [yolo] layers, YOLOv3 has 3 and YOLOv3-tiny 2."
         )
+    if parts[0][0] not in ("net", "network"):
+        raise FoodboxError(f"{config} does not begin with [net], as darknet's .cfg do: lay the network's beside it.")
     try:
         classes = {int(scale["classes"]) for scale in scales}
         priors: list[float] = []
@@ -205,7 +207,7 @@ def _network_in(config: Path) -> tuple[str, int, dict[str, Any]]:
         net = parts[0][1]
         size = max(int(net["width"]), int(net["height"]))
         settings = YOLO.presets[preset] | {
-            "preprocessing": DARKNET.model_copy(update={"size": size}),
+            "preprocessing": DARKNET.model_validate(DARKNET.model_dump() | {"size": size}),
             "priors": tuple(priors),
             "ignore_threshold": float(scales[0].get("ignore_thresh", 0.5)),
         }

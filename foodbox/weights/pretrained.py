@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from foodbox.errors import FoodboxError, UsageError, first_line
@@ -125,7 +126,7 @@ def find(choice: str, settings: dict[str, Any], detector: str = "retinanet") -> 
 
 
 def read(path: Path, backbone: str = "") -> Weights:
-    """Any weight file that foodbox knows: its own models, torchvision's .pth, keras-retinanet's .h5.
+    """Any weight file that foodbox knows: its own models, and those of other programs in READERS.
 
     Args:
         backbone: timm's name of a network; a .pth may then hold that alone.
@@ -177,6 +178,11 @@ def imagenet(backbone: str, reduced: bool = False) -> Weights:
     try:
         _reachable(config.hf_hub_id)
         body = timm.create_model(backbone, features_only=not reduced, pretrained=True)
+    except SafetensorError as fault:
+        raise FoodboxError(
+            f"{origin} was downloaded before, and is not whole any more ({first_line(fault)}). Delete "
+            f"{config.hf_hub_id} in Hugging Face's cache (HF_HOME, or ~/.cache/huggingface), so that it comes again."
+        ) from fault
     except (OSError, RuntimeError, ValueError) as fault:
         raise FoodboxError(
             f"Could not download {origin} ({first_line(fault)}). Go on without a network with the embedded "

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import urllib.error
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_V2_Weights, RetinaNet_ResNet50_FPN_Weights
 
 from foodbox.detectors import DETECTORS
-from foodbox.errors import FoodboxError
+from foodbox.errors import FoodboxError, first_line
 from foodbox.weights import checkpoint
 from foodbox.weights.transfer import Weights
 
@@ -22,6 +23,8 @@ COCO = {
 CATEGORIES: list[str] = RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
 """COCO's 91 category numbers: "__background__", 80 classes, and "N/A" where a number was never used."""
 
+TRAINED_NORMS = {"batch_norm_eps": 1e-5}
+"""Of first models whose batch norms are not the published ones, which have no epsilon."""
 PYRAMID_CHANNELS = 256
 """The width of torchvision's pyramids; a detector of another width can only use their backbones."""
 
@@ -63,11 +66,20 @@ def fetch(url: str) -> dict[str, Tensor]:
     Raises:
         FoodboxError: there is no network, or what came is not the file.
     """
+    kept = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
+    was_there = kept.exists()
     try:
         state: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
             url, map_location="cpu", check_hash=True, weights_only=True
         )
-    except (urllib.error.URLError, OSError, RuntimeError) as fault:
+    except Exception as fault:  # a damaged pickle raises anything, see checkpoint.load
+        if was_there:
+            raise FoodboxError(
+                f"{kept}, which was downloaded before, is not a whole file of weights ({first_line(fault)}). "
+                "Delete it, so that it is downloaded again."
+            ) from fault
+        if not isinstance(fault, urllib.error.URLError | OSError | RuntimeError):
+            raise
         raise FoodboxError(
             f"Could not download torchvision's weights from {url} ({fault}). Go on without a network with the "
             "embedded weights of the default preset (--preset light --weights coco), or with a file of your own "
@@ -82,7 +94,14 @@ def fits(state: dict[str, Tensor]) -> bool:
 
 
 def convert(state: dict[str, Tensor], origin: str) -> Weights:
-    """A torchvision RetinaNet's tensors under our names, without background and unused categories."""
+    """A torchvision RetinaNet's tensors under our names, without background and unused categories.
+
+    The published first model has batch norms without an epsilon; one that somebody trained with batch norms of its own
+    has the usual one, and is known by their counters.
+
+    Raises:
+        FoodboxError: some are missing, or of another shape.
+    """
     if "head.classification_head.conv.6.weight" in state:
         state = {OLD_TOWER.sub(lambda m: f"{m[1]}.{int(m[2]) // 2}.0.{m[3]}", k): v for k, v in state.items()}
     tensors = {ours: tensor for name, tensor in state.items() if (ours := checkpoint.rename(name, RENAMED))}
@@ -92,9 +111,16 @@ def convert(state: dict[str, Tensor], origin: str) -> Weights:
     names: list[str] = []
     for name in ("class_tower.output.weight", "class_tower.output.bias"):
         tensors[name], names = drop_unused(tensors[name], places)
+    trained = "backbone.body.bn1.num_batches_tracked" in tensors
     tensors |= _batch_counters(tensors)
-    settings: dict[str, Any] = DETECTORS["retinanet"].presets[preset]
-    return Weights(tensors, origin, names, "retinanet", {"backbone": "resnet50"} | settings)
+    backbone = checkpoint.resnet_of(tensors) or "resnet50"
+    settings = DETECTORS["retinanet"].presets[preset] | {"backbone": backbone} | (TRAINED_NORMS if trained else {})
+    kind = DETECTORS["retinanet"]
+    with torch.device("meta"):
+        whole = kind(names, kind.Settings.model_validate(settings)).state_dict()
+    shapes = {name: tensor.shape for name, tensor in whole.items()}
+    checkpoint.compare(tensors, shapes, f"torchvision's RetinaNet on {backbone}", origin)
+    return Weights(tensors, origin, names, "retinanet", settings)
 
 
 def drop_unused(rows: Tensor, places: int, keep_background: bool = False) -> tuple[Tensor, list[str]]:

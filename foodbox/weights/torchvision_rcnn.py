@@ -11,7 +11,7 @@ from torchvision.models import detection
 
 from foodbox.detectors import DETECTORS
 from foodbox.weights import checkpoint
-from foodbox.weights.torchvision import drop_unused, fetch
+from foodbox.weights.torchvision import TRAINED_NORMS, drop_unused, fetch
 from foodbox.weights.torchvision_ssd import imagenet_mobilenet
 from foodbox.weights.transfer import Weights
 
@@ -146,7 +146,10 @@ def convert(state: dict[str, Tensor], origin: str) -> Weights:
         tensors[name], _ = drop_unused(by_coordinate, 4)
         if (name := f"mask_head.masks.{part}") in tensors:
             tensors[name], _ = drop_unused(tensors[name], 1)
-    return Weights(tensors, origin, names, detector, dict(DETECTORS[detector].presets[preset]))
+    settings = dict(DETECTORS[detector].presets[preset])
+    if preset == "torchvision" and "backbone.body.bn1.num_batches_tracked" in state:
+        settings |= TRAINED_NORMS
+    return Weights(tensors, origin, names, detector, settings)
 
 
 def _which(state: dict[str, Tensor], origin: str) -> tuple[str, str]:

@@ -287,8 +287,10 @@ def test_values_left_over_are_refused(tiny: Path) -> None:
         ("mask = 2,3", "mask = 2,3,1", "cannot be used"),
         ("mask = 2,3", "mask = one", "cannot be used"),
         ("classes=3\nnum=4\nignore_thresh", "classes=4\nnum=4\nignore_thresh", "cannot be used"),
-        ("[net]", "[none]", "describes another network"),
+        ("[net]", "[none]", "does not begin with [net]"),
         ("width=320", "", "cannot be used"),
+        ("width=320 # pixels\nheight=320", "width=0\nheight=0", "cannot be used"),
+        ("width=320 # pixels\nheight=320", "width=-5\nheight=-5", "cannot be used"),
     ],
 )
 def test_a_cfg_of_another_network_is_refused(old: str, new: str, words: str, tiny: Path) -> None:
@@ -296,6 +298,11 @@ def test_a_cfg_of_another_network_is_refused(old: str, new: str, words: str, tin
     assert old in config
     tiny.with_suffix(".cfg").write_text(config.replace(old, new))
     assert words in refused(tiny)
+
+
+def test_the_first_layer_may_be_called_network(tiny: Path) -> None:
+    write(tiny, values_of(3, priors=2)).with_suffix(".cfg").write_text(tiny_cfg().replace("[net]", "[network]"))
+    assert darknet.read(tiny).detector == "yolo"
 
 
 def test_an_empty_cfg_is_refused(tiny: Path) -> None:

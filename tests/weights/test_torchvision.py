@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
+from torchvision.models.detection import RetinaNet, retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from foodbox.errors import FoodboxError
 from foodbox.weights import pretrained, torchvision
@@ -200,4 +202,40 @@ def test_without_a_network_the_ways_on_are_named(fault: Exception, monkeypatch: 
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fails)
     with pytest.raises(FoodboxError, match=r"Could not download.*embedded.*--weights FILE"):
+        torchvision.download("torchvision")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet101"])
+def test_a_retinanet_on_another_resnet_is_known_by_its_blocks(name: str) -> None:
+    from_c3 = {"returned_layers": [2, 3, 4], "extra_blocks": LastLevelP6P7(256, 256)}
+    with torch.device("meta"):
+        theirs = RetinaNet(resnet_fpn_backbone(backbone_name=name, weights=None, **from_c3), 4)  # type: ignore[arg-type]
+    state = {name: torch.tensor(0.1).expand(tensor.shape) for name, tensor in theirs.state_dict().items()}
+    weights = torchvision.convert(state, "a test")
+    assert weights.settings["backbone"] == name
+    assert build(weights).names == ["1", "2", "3"]
+
+
+def test_a_checkpoint_that_lacks_tensors_is_refused() -> None:
+    state = dict(list(state_of("v1").items())[50:])
+    with pytest.raises(FoodboxError, match=r"looks like torchvision's RetinaNet on resnet50, but .* is missing"):
+        torchvision.convert(state, "a test")
+
+
+def test_batch_norms_that_somebody_trained_have_an_epsilon() -> None:
+    state = state_of("v1")
+    assert torchvision.convert(state, "a test").settings["batch_norm_eps"] == 0
+    state["backbone.body.bn1.num_batches_tracked"] = torch.tensor(7)
+    assert torchvision.convert(state, "a test").settings["batch_norm_eps"] == 1e-5
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\3\4half a zip"])
+def test_a_damaged_file_in_torchs_cache_is_named(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    kept = tmp_path / "checkpoints" / torchvision.COCO["torchvision"].url.rsplit("/", 1)[-1]
+    kept.parent.mkdir()
+    kept.write_bytes(content)
+    with pytest.raises(FoodboxError, match=rf"{kept}, which was downloaded before.*Delete it"):
         torchvision.download("torchvision")
