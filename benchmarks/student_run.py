@@ -1,6 +1,6 @@
 """The student's run, from the start of the process to the written model and its scores, for foodbox and for its peers.
 
-    python benchmarks/student_run.py TRAIN VALID [--runs 3] [--only foodbox torchvision ...]
+    python benchmarks/student_run.py TRAIN VALID [--runs 1] [--only foodbox torchvision ...]
         [--yolo PATH/TO/yolo] [--keras PATH/TO/python]
 
 250 photos drawn by the seed, ten epochs, one class, the same photos for all. foodbox and Ultralytics' smallest detector

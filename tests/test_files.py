@@ -109,3 +109,9 @@ def test_a_place_that_is_taken(tmp_path: Path) -> None:
     with pytest.raises(FoodboxError, match=r"Cannot write .*taken"):
         write_whole(tmp_path / "taken" / "file", "x")
     assert make_folder(tmp_path / "new" / "folder").is_dir()
+
+
+def test_a_file_stands_where_a_folder_shall_be_made(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    with pytest.raises(UsageError, match="is there already"):
+        expect_new(tmp_path / "a", tmp_path / "photos")

@@ -358,3 +358,8 @@ def test_a_photo_as_small_as_can_be() -> None:
 
 def test_resizing_gives_width_and_height_in_this_order() -> None:
     assert resize(Image.new("RGB", (10, 20)), (30, 40)).shape == (3, 40, 30)
+
+
+def test_twelve_bits_of_sixteen_are_stretched_to_white(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 2048], [1024, 4095]], np.uint16)).save(tmp_path / "a.png")
+    assert np.asarray(open_photo(tmp_path / "a.png"))[..., 0].tolist() == [[0, 127], [63, 255]]

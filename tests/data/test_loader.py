@@ -13,8 +13,18 @@ from torch import Tensor
 
 from foodbox.data.augment import Augmentation
 from foodbox.data.images import open_photo, prepare
-from foodbox.data.loader import PATIENCE, Collate, PreparedPhotos, Shuffled, apart, photo_loader, training_loader
-from foodbox.records import Batch, Dataset, Frame, Preprocessing, Target
+from foodbox.data.loader import (
+    KEPT_BYTES,
+    PATIENCE,
+    Collate,
+    PreparedPhotos,
+    Shuffled,
+    apart,
+    photo_loader,
+    training_loader,
+)
+from foodbox.data.pixel_cache import MemoryCache
+from foodbox.records import Batch, Dataset, Frame, Photo, Preprocessing, Target
 
 SMALL = Preprocessing(size=64)
 
@@ -224,3 +234,28 @@ def test_a_batch_moves_as_a_whole(drawn: Dataset) -> None:
     batch = next(iter(photo_loader(drawn.photos, SMALL, batch_size=4, workers=0))).to("meta")
     assert {batch.images.device.type, *(t.boxes.device.type for t in batch.targets)} == {"meta"}
     assert {t.labels.device.type for t in batch.targets} == {"meta"}
+
+
+def test_a_photo_is_never_held_larger_than_it_is() -> None:
+    photos = [Photo(Path("a"), 320, 200), Photo(Path("b"), 352, 352), Photo(Path("c"), 4000, 3000)]
+    held = PreparedPhotos(photos, Preprocessing(size=320), Augmentation()).sizes
+    assert held == [(320, 200), (352, 352), (416, 312)]
+
+
+def test_what_augmentation_makes_smaller_is_smoothed() -> None:
+    photos, rough = [Photo(Path("a"), 320, 200)], Preprocessing(antialias=False)
+    assert PreparedPhotos(photos, rough, Augmentation()).antialias
+    assert not PreparedPhotos(photos, rough, None).antialias
+
+
+@pytest.mark.parametrize(("workers", "shares"), [(0, 1), (1, 1), (4, 4)])
+def test_workers_share_the_room_for_decoded_photos(workers: int, shares: int) -> None:
+    loader = training_loader([Photo(Path("a"), 320, 200)], Preprocessing(), Augmentation(), 1, workers, 0)
+    items = loader.dataset
+    assert isinstance(items, PreparedPhotos)
+    assert isinstance(items.cache, MemoryCache)
+    assert items.cache.most_bytes == KEPT_BYTES // shares
+
+
+def test_one_photo_waits_for_so_many_more() -> None:
+    assert apart([True] + [False] * PATIENCE, 8)[-2] == [0]

@@ -340,3 +340,49 @@ def test_torchvisions_mobilenet_has_no_c4_here() -> None:
 def test_an_unknown_backbone_is_refused() -> None:
     with pytest.raises(UsageError, match=r"Unknown backbone 'mobilenetv2_10'.*mobilenetv2_100"):
         small(backbone="mobilenetv2_10")
+
+
+def test_training_proposes_as_many_as_its_own_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = with_settings(small(), train_candidates=7, train_proposals=5, candidates=3, proposals=2)
+    seen = []
+
+    def propose(self: FasterRCNN, rpn: Any, images: Tensor, candidates: int, most: int) -> Tensor:
+        seen.append((candidates, most))
+        return torch.zeros(len(images), 1, 4)
+
+    monkeypatch.setattr(FasterRCNN, "propose", propose)
+    detector.losses(torch.rand(1, 3, 64, 64) * 255, [Target(torch.tensor([[4.0, 4, 40, 40]]), torch.tensor([1]))])
+    assert seen == [(7, 5)]
+
+
+def test_the_weight_of_boxes_counts_for_proposals_too() -> None:
+    light = small()
+    with torch.no_grad():
+        images = torch.rand(1, 3, 64, 64) * 255
+        rpn = light.rpn(light.maps(images), images)
+    target = [Target(torch.tensor([[4.0, 4, 40, 40]]), torch.tensor([1]))]
+    chosen = torch.ones_like(rpn["rpn_logits"], dtype=torch.bool)
+    one, two = (with_settings(light, box_weight=weight).rpn_losses(rpn, target, chosen) for weight in (1.0, 2.0))
+    assert float(two["proposals"]) == pytest.approx(2 * float(one["proposals"]))
+    assert float(one["proposals"]) > 0
+    assert float(two["objectness"]) == pytest.approx(float(one["objectness"]))
+
+
+def test_nothing_under_the_threshold_is_proposed() -> None:
+    light = with_settings(small(), rpn_threshold=0.5)
+    anchors = torch.tensor([[0.0, 0, 20, 20], [30.0, 30, 50, 50]])
+    rpn = {
+        "rpn_logits": torch.tensor([[1.0, -1.0]]), "rpn_deltas": torch.zeros(1, 2, 4), "anchors": anchors,
+        "levels": torch.tensor([2]),
+    }  # fmt: skip
+    found = light.propose(rpn, torch.zeros(1, 3, 64, 64), 10, 10)[0]
+    assert found[found.any(1)].tolist() == [[0, 0, 20, 20]]
+
+
+def test_a_score_has_to_be_over_the_threshold() -> None:
+    outputs = {
+        "boxes": torch.tensor([[[0.0, 0, 9, 9], [20, 20, 40, 40]]]),
+        "scores": torch.tensor([[0.75, 0.5]]),
+        "labels": torch.zeros(1, 2, dtype=torch.int64),
+    }
+    assert len(small().decode(outputs, [Frame(64, 64, 64, 64)], 0.5)[0]) == 1

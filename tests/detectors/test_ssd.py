@@ -290,3 +290,21 @@ def test_scales_and_steps_of_another_number_of_maps_are_refused(changes: dict[st
 def test_an_unknown_backbone_is_refused() -> None:
     with pytest.raises(UsageError, match=r"Unknown backbone 'mobilenetv2_10'.*mobilenetv2_100"):
         small(backbone="mobilenetv2_10")
+
+
+def test_the_weight_of_boxes_is_the_settings() -> None:
+    detector = small(box_loss="smooth_l1")
+    outputs = outputs_at(APART, torch.zeros(1, len(APART), 4), torch.full((1, len(APART), 4), 0.5))
+    target = [Target(APART[:1], torch.tensor([1]))]
+    one, two = (with_settings(detector, box_weight=weight).losses_of(outputs, target) for weight in (1.0, 2.0))
+    assert float(two.pop("boxes")) == pytest.approx(2 * float(one.pop("boxes")))
+    assert {part: float(loss) for part, loss in two.items()} == {part: float(loss) for part, loss in one.items()}
+
+
+def test_default_boxes_of_an_upright_input_by_hand() -> None:
+    settings = SSDSettings(**SSD.presets["ssd512"]).model_copy(update={"steps": ()})
+    first = SSD.anchors_of(settings, 512, 256)[0]
+    assert (first[2:] - first[:2]).tolist() == pytest.approx([settings.scales[0] * 256, settings.scales[0] * 512])
+    found = SSD.anchors_of(settings, 512, 250)  # 32 columns of 7.8125, 64 rows of 8
+    centre = (found[:, :2] + found[:, 2:]) / 2
+    assert centre[0].tolist() == pytest.approx([250 / 64, 4.0])

@@ -484,3 +484,13 @@ def test_light_starts_from_the_embedded_backbone() -> None:
     frozen = [n for n, p in detector.named_parameters() if not p.requires_grad]
     assert frozen
     assert all(n.startswith(detector.backbone_prefix) for n in frozen)
+
+
+def test_a_box_that_is_the_prior_keeps_it_before_one_that_would_share_it() -> None:
+    """Both in one cell, the prior's own box first."""
+    detector = small()
+    outputs = outputs_of(zeros(detector), detector)
+    box = torch.tensor([[[26.0, 20, 38, 44], [24.0, 24, 40, 40]]])
+    both = with_settings(detector, share_iou=0.5)._assign(box, outputs)[0]
+    assert both[place(1, 2, 2, 0)] == 0
+    assert both[place(2, 4, 4, 2)] == 1

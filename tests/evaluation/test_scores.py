@@ -111,3 +111,9 @@ def test_photos_without_boxes_and_detections() -> None:
     dataset = Dataset([Photo(Path("a.jpg"), 10, 10)], ["rice"])
     scores = score(dataset, nothing(dataset))
     assert (scores.ap, scores.voc_ap50, scores.mean_iou, scores.boxes, scores.remarks) == (None, None, None, 0, [])
+
+
+def test_half_of_a_detection_has_to_lie_in_what_is_ignored() -> None:
+    for left, remarks in ((5.5, ["1 of 1 detections over 0.3 lie on no box"]), (4.5, [])):
+        dataset = one_photo([left, 0.0, left + 10, 10.0], ignore=True)
+        assert score(dataset, found((A, 0.9, 0))).remarks == remarks

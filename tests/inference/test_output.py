@@ -280,3 +280,14 @@ def test_a_picture_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     writer.add(found_on(photo))
     with pytest.raises(FoodboxError, match="photo"):
         writer.finish([])
+
+
+def test_a_flat_sliver_is_a_region_too(tmp_path: Path) -> None:
+    photo = draw_photo(tmp_path / "in" / "a.png", (96, 64), [])
+    box = torch.tensor([[10.0, 20.1, 40, 20.3]])
+    found = Detections(box, torch.tensor([0.9]), torch.tensor([0]), ["x"], 96, 64, photo.path)
+    writer = DetectionWriter(tmp_path / "out", crop=True)
+    writer.add(found)
+    writer.finish([found])
+    with Image.open(tmp_path / "out" / "crops" / "a_1_x.jpg") as region:
+        assert region.size == (30, 1)

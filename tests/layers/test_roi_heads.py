@@ -142,3 +142,10 @@ def test_photos_of_no_regions_have_no_detections() -> None:
     assert found["boxes"].shape == (2, 10, 4)
     none = select_detections(torch.zeros(2, 0, 4), torch.zeros(2, 0, 3, 4), torch.zeros(2, 0, 4), 64, 64, 0.5, 10)
     assert none["scores"].shape == (2, 0)
+
+
+def test_a_box_thinner_than_a_hundredth_of_a_pixel_is_not_detected() -> None:
+    proposals = torch.tensor([[[10.0, 10, 10.005, 30], [10.0, 10, 30, 30]]])
+    found = select_detections(torch.zeros(1, 2, 2), torch.zeros(1, 2, 1, 4), proposals, 64, 64, 0.5, 5)
+    assert (found["scores"][0] >= 0).sum() == 1
+    assert found["boxes"][0, 0].tolist() == [10, 10, 30, 30]

@@ -75,3 +75,8 @@ def test_a_box_of_which_nothing_is_left_has_a_finite_mask() -> None:
     found = crop_masks(torch.rand(2, 28, 28), torch.tensor([[10.0, 10, 20, 20], [5.0, 5, 5, 5]]),
                        torch.tensor([[10.0, 10, 10, 10], [5.0, 5, 5, 5]]))  # fmt: skip
     assert found.isfinite().all()
+
+
+def test_the_edge_of_a_cut_mask_is_its_own() -> None:
+    whole, part = torch.tensor([[10.0, 20, 50, 60]]), torch.tensor([[10.0, 20, 30, 40]])
+    assert crop_masks(torch.ones(1, 8, 8), whole, part).min() == 1

@@ -15,11 +15,11 @@ import foodbox
 from foodbox.data import tables
 from foodbox.data.augment import Augmentation
 from foodbox.data.formats import FORMATS
-from foodbox.data.loader import training_loader
+from foodbox.data.loader import PreparedPhotos, training_loader
 from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.layers.backbones import Backbone
-from foodbox.records import Batch, Dataset, KeptMaps, Preprocessing
+from foodbox.records import Batch, Dataset, KeptMaps, Photo, Preprocessing, SelectiveSearch
 from foodbox.training import feature_cache
 from foodbox.training.feature_cache import kept_loader
 from foodbox.weights.model_file import read_model
@@ -205,3 +205,36 @@ def test_a_backbone_that_cannot_go_on_from_c4_is_named() -> None:
     network.backbone = Backbone("mobilenetv2_100", expansion=True)
     with pytest.raises(UsageError, match=r"--freeze C4 needs a backbone .*: take --freeze backbone"):
         feature_cache.freeze(network, "C4")
+
+
+class Brightness(torch.nn.Module):
+    """A backbone of one map: the pixels' red."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = torch.nn.Identity()
+
+    def backbone_maps(self, images: Tensor) -> list[Tensor]:
+        return [images[:, :1].float()]
+
+
+def test_each_photo_keeps_its_own_proposals(tmp_path: Path) -> None:
+    boxes = [[(0, 8, 10, 40, 50)], [(1, 50, 20, 90, 60)]]
+    two = [draw_photo(tmp_path / f"{i}.png", (96, 64), own) for i, own in enumerate(boxes)]
+    photos = PreparedPhotos(two, SMALL, None, search=SelectiveSearch(search_size=96))
+    kept = feature_cache.KeptPhotos(Brightness(), photos, 1, 0, CPU, False, False)  # type: ignore[arg-type]
+    for i in range(2):
+        proposals, own = kept[0, i][4], photos[0, i][3]  # type: ignore[misc]
+        assert proposals is not None
+        assert torch.equal(proposals[: len(own)], own)
+
+
+def test_photos_whose_maps_are_made_together_are_equally_large() -> None:
+    three = [Photo(Path("a"), 96, 64), Photo(Path("b"), 80, 60), Photo(Path("c"), 96, 64)]
+    assert feature_cache._alike(PreparedPhotos(three, SMALL, None), 1) == [[(0, 0), (0, 2)], [(0, 1)]]
+
+
+def test_many_maps_go_to_the_disk_unasked() -> None:
+    most = feature_cache.MEMORY_BYTES
+    assert isinstance(feature_cache._store(most + 1, False), feature_cache.DiskMaps)
+    assert isinstance(feature_cache._store(most, False), feature_cache.MemoryMaps)

@@ -14,8 +14,10 @@ import pytest
 import torch.distributed
 
 from foodbox.errors import UsageError
-from foodbox.training.run_folder import RunFolder
+from foodbox.evaluation.scores import score
+from foodbox.training.run_folder import Progress, RunFolder
 from foodbox.weights.model_file import read_model
+from tests.evaluation.random_detections import random_photos
 
 NO_GLOO = not (torch.distributed.is_available() and torch.distributed.is_gloo_available())
 
@@ -116,3 +118,11 @@ def test_a_run_that_fails_before_it_has_a_model_leaves_its_name_free(tmp_path: P
     folder.last_model.write_bytes(b"kept")
     folder.give_up()
     assert folder.last_model.exists()
+
+
+def test_of_equal_epochs_the_first_stays_the_best() -> None:
+    dataset, found = random_photos(0)
+    progress, scores = Progress(), score(dataset, found)
+    assert progress.note_if_better(scores, 1)
+    assert not progress.note_if_better(scores, 2)
+    assert progress.best_epoch == 1

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from foodbox.data import formats
+from foodbox.data.facts import look
 from foodbox.data.formats import csv_table, labelme, starthon, voc
+from foodbox.data.formats.common import Labels, RawBox, RawPhoto, assemble
 from foodbox.errors import UsageError
 from foodbox.files import write_whole
-from foodbox.records import Dataset
+from foodbox.records import Dataset, Source
 from tests.conftest import draw_photo
 
 
@@ -222,3 +224,17 @@ def test_mending_leaves_out_an_entry_without_a_photo_and_no_photo(tmp_path: Path
     }
     (tmp_path / "labels.json").write_text(json.dumps(content))
     assert [f.mend for f in formats.read(tmp_path)[1]] == ["the entry is left out"]
+
+
+@pytest.mark.parametrize("turn", [5, 6, 7, 8])
+def test_outlines_are_turned_with_their_boxes(turn: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turn
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (80, 50)).save(path, exif=exif)
+    raw = RawBox((10, 20, 30, 45), "a", Source("x"), polygons=[[10, 20, 30, 20, 30, 45, 10, 45]])
+    dataset, _ = assemble(Labels([RawPhoto(path, [raw], stored_size=(80, 50))]), look([path]))
+    masks = dataset.photos[0].masks
+    assert masks is not None
+    around = torch.cat((masks[0][0].amin(0), masks[0][0].amax(0)))
+    assert around.tolist() == dataset.photos[0].boxes[0].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from unicodedata import normalize
 
@@ -454,3 +455,10 @@ def test_photos_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     assert len(find_photos(tmp_path / "out")) == 2
     found = read(tmp_path / "out")[0]
     assert sorted(float(p.boxes[0, 0]) for p in found) == [10, 40]
+
+
+def test_width_and_height_are_written_as_they_are(tmp_path: Path) -> None:
+    photo = draw_photo(tmp_path / "in" / "a.png", (96, 64), [(0, 8, 10, 40, 50)])
+    voc.write(Dataset([photo], list(NAMES)), tmp_path / "out")
+    root = ElementTree.parse(tmp_path / "out" / "annotations" / "a.xml").getroot()
+    assert [root.findtext(f"size/{side}") for side in ("width", "height")] == ["96", "64"]
