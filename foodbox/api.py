@@ -47,8 +47,6 @@ from foodbox.weights.model_file import build, header_of, save_model, understand
 from foodbox.weights.transfer import Weights, put
 
 PathLike = str | Path
-UNFROZEN = {"frozen_stages": 0, "frozen_batch_norm": False}
-"""Of a backbone that starts from random numbers, which would stay so."""
 
 
 # -- Training -------------------------------------------------------------------------------------------------------
@@ -224,9 +222,8 @@ def _start(
 ) -> Detector:
     """A detector with its starting weights: the person's settings go before the weights', these before the preset's."""
     if weights is None:
-        say("Starting from nothing: no weights are carried over, and all of the backbone is trained.")
-        free = {name: value for name, value in UNFROZEN.items() if name in type(preset).model_fields}
-        return kind(names, config.apply(config.apply(preset, free), changes))
+        say("Starting from nothing: no weights are carried over, and no stage is frozen, unless you say so.")
+        return kind(names, config.apply(preset, {"frozen_stages": 0} | changes))  # frozen random numbers teach little
     dictated = weights.settings
     theirs, asked = (values.get("backbone") for values in (dictated, changes))
     if theirs and asked and theirs != asked:
