@@ -70,8 +70,8 @@ class TrainSettings(BaseModel):
     learning_rate: float | None = Field(
         None, gt=0, description="Peak rate for all but the backbone; else 1e-3, with freeze 2e-3."
     )
-    backbone_rate: float = Field(
-        0.3, ge=0, description="The backbone's rate as a share of the others': it knows a lot."
+    backbone_rate: float | None = Field(
+        None, ge=0, description="The backbone's rate as a share of the others'; else 0.3, and 1 with --weights none."
     )
     weight_decay: float = Field(0.01, ge=0, description="Decay of weights; norms and biases have none.")
     warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the rate rises from 0.")
@@ -102,6 +102,13 @@ class TrainSettings(BaseModel):
     def peak_rate(self) -> float:
         """`learning_rate`, or what has done best where it is not given: parts bear more than a whole network."""
         return self.learning_rate or (2e-3 if self.freeze else 1e-3)
+
+    @property
+    def backbone_share(self) -> float:
+        """`backbone_rate`, or what has done best where it is not given: a backbone that was trained knows a lot."""
+        if self.backbone_rate is not None:
+            return self.backbone_rate
+        return 1.0 if self.weights == "none" else 0.3
 
     @property
     def budget(self) -> float | None:

@@ -33,7 +33,7 @@ def make_optimiser(detector: Detector, settings: TrainSettings) -> Muon:
             inside, decays = name.startswith(detector.backbone_prefix), parameter.ndim > 1
             matrix = not inside and decays and min(parameter.shape[:2]) > 1 and not LAST.search(name)
             groups.setdefault((inside, decays, matrix), []).append(parameter)
-    peaks = {inside: settings.peak_rate * (settings.backbone_rate if inside else 1.0) for inside in (True, False)}
+    peaks = {inside: settings.peak_rate * (settings.backbone_share if inside else 1.0) for inside in (True, False)}
     return Muon(
         [
             {

@@ -211,3 +211,9 @@ def test_what_it_remembers_is_found_again() -> None:
     steps(second, tuple(others), gradients[2:])
     for weight, other in zip(weights, others, strict=True):
         assert torch.equal(weight, other)
+
+
+def test_a_backbone_from_nothing_has_the_full_rate() -> None:
+    assert TrainSettings().backbone_share == 0.3
+    assert TrainSettings(weights="none").backbone_share == 1
+    assert TrainSettings(weights="none", backbone_rate=0.1).backbone_share == 0.1
