@@ -76,10 +76,10 @@ class Backbone(nn.Module):
             if frozen_batch_norm:
                 module.requires_grad_(False)
         self._map_modules: list[str] = self.body.feature_info.module_name()
+        self._asked = self._asked_by_maps()
         self.freeze(frozen_stages)
-        asked = self._asked_by(maps)
         for parameter_name, parameter in self.body.named_parameters():
-            if parameter_name not in asked:  # what some networks have behind the last map does not learn
+            if not any(parameter_name in self._asked[i] for i in maps):  # behind the last map, in some networks
                 parameter.requires_grad_(False)
         self._last_stage = _behind(self.body, self._map_modules[maps[-2]]) if maps[1:] else ()
 
@@ -113,30 +113,34 @@ class Backbone(nn.Module):
         last = self._map_modules[reached[-1]]
         # With `expansion` a map is the one before its block's last convolution, which has the same stride.
         behind = () if not last.endswith(".conv_pwl") else (f"{last}.", last.replace("conv_pwl", "bn3."))
-        for name in self._asked_by(reached[-1:]):
-            self.body.get_parameter(name).requires_grad_(False)
         for name, parameter in self.body.named_parameters():
-            if name.startswith(behind):
+            if name in self._asked[reached[-1]] or name.startswith(behind):
                 parameter.requires_grad_(False)
 
-    def _asked_by(self, maps: Sequence[int]) -> set[str]:
-        """The names of the parameters that these of the network's maps depend on, as autograd remembers.
+    def _asked_by_maps(self) -> list[set[str]]:
+        """Of each of the network's maps, the names of the parameters that it depends on, as autograd remembers.
 
         Where a network's parts run in another order than they are named, or have names of their own, that still tells.
         """
-        learning = {name: parameter.requires_grad for name, parameter in self.body.named_parameters()}
+        names = {parameter: name for name, parameter in self.body.named_parameters()}
+        learning = [parameter.requires_grad for parameter in names]
         self.body.requires_grad_(True)
         with torch.enable_grad():
             found = self.body.eval()(torch.zeros(1, 3, 64, 64))
-        nodes: list[Any] = [found[i].grad_fn for i in maps]
-        seen = set(nodes)
-        while nodes:
-            nodes += (after := {node for node, _ in nodes.pop().next_functions if node is not None} - seen)
-            seen |= after
-        asked = {id(node.variable) for node in seen if hasattr(node, "variable")}
-        for name, parameter in self.body.named_parameters():
-            parameter.requires_grad_(learning[name])
-        return {name for name, parameter in self.body.named_parameters() if id(parameter) in asked}
+        asked = [{names[node.variable] for node in _graph(x) if hasattr(node, "variable")} for x in found]
+        for parameter, learns in zip(names, learning, strict=True):
+            parameter.requires_grad_(learns)
+        return asked
+
+
+def _graph(result: Tensor) -> set[Any]:
+    """All that autograd remembers of how a tensor came about."""
+    nodes: list[Any] = [result.grad_fn]
+    seen = set(nodes)
+    while nodes:
+        nodes += (before := {node for node, _ in nodes.pop().next_functions if node is not None} - seen)
+        seen |= before
+    return seen
 
 
 def batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
