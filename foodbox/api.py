@@ -18,8 +18,7 @@ from foodbox import config
 from foodbox.config import TrainSettings
 from foodbox.console import is_speaker, progress_bar, say
 from foodbox.data import formats, proposals, splits, tables
-from foodbox.data.check import examine, healthy, look_whole, sound
-from foodbox.data.formats.common import LEFT_OUT
+from foodbox.data.check import examine, healthy, look_whole, sound, without_left_out
 from foodbox.data.images import as_seen, open_photo, photo_size, prepare
 from foodbox.data.inputs import boxes_in_input, size_for, small_boxes
 from foodbox.data.loader import Collate, Item
@@ -268,11 +267,7 @@ def check(
     if fix is not None:
         expect_new(Path(fix), Path(photos))
     dataset, findings = read_labels(Path(photos), format, whole=True)
-    others = None
-    if valid is not None:
-        others, faults = read_labels(Path(valid), format, whole=True)
-        gone = {fault.photo for fault in faults if fault.mend == LEFT_OUT}
-        others = others.with_photos([photo for photo in others if photo.path not in gone])
+    others = None if valid is None else without_left_out(*read_labels(Path(valid), format, whole=True))
     settings = _large_enough(kind, settings, dataset)
     findings += examine(dataset, findings, others)
     report = Report(
@@ -556,17 +551,18 @@ def export(
         what = "an exported model" if kind is runtime.Exported else f"a {kind.__name__}, which selects boxes half-way"
         raise UsageError(f"This is {what}, and only models of {able} can be exported.")
     header = header_of(model.detector, model.run)
-    if (scored := valid or int8) is not None:
-        read_labels(Path(scored))  # says at once what is wrong there
+    # What is wrong with the photos is said before anything is written.
+    if valid is not None:
+        read_labels(Path(valid))
+    photos = _calibration_photos(Path(int8)) if int8 is not None else []
     detector = model.detector.cpu()
     graph = exporting.graph_of(detector, header)
-    if int8 is not None:
-        photos = _calibration_photos(Path(int8))
+    if photos:
         say(f"Taking the ranges for int8 from {counted(len(photos), 'photo')}.")
         graph = exporting.quantise(graph, photos, detector)
     exporting.write(graph, file)
     result = Export(file, time.monotonic() - start)
-    if scored is not None:
+    if (scored := valid or int8) is not None:
         result.after = evaluate(file, scored, skip_bad=True)
         result.before = evaluate(Model(detector, model.run, str(model.device)), scored, skip_bad=True)
     detector.to(model.device)
@@ -657,11 +653,9 @@ def demo(folder: PathLike = "demo", photos: int = 200, unseen: int = 40, seed: i
     for part, count, start in (("train", photos, seed), ("unseen", unseen, seed + 1)):
         place = folder / "tables" / part
         say(f"Drawing {count} laid tables in {place} ...")
-        for old in (
-            *place.glob("images/table_*.jpg"),
-            *place.glob("annotations/table_*.xml"),
-        ):  # of a demo with more tables
-            old.unlink()
+        older = [*place.glob("images/table_*.jpg"), *place.glob("annotations/table_*.xml")]  # there may be more of them
+        for file in older:
+            file.unlink()
         drawn = tables.write_tables(place, count, seed=start)
         formats.FORMATS["voc"].write(Dataset(drawn, tables.NAMES), place)
     drawn_folder = folder / "tables"

@@ -7,6 +7,7 @@ One convention everywhere: boxes are float32 [N, 4], x1 y1 x2 y2 in pixels, x2 >
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,6 +203,10 @@ class Preprocessing(BaseModel):
             return max(1, int(width * scale)), max(1, int(height * scale))
         # The small term keeps 319.9999999 at 320.
         return max(1, int(width * scale + 1e-6)), max(1, int(height * scale + 1e-6))
+
+    def padded(self, side: int) -> int:
+        """A side of an input in pixels, filled up to a multiple of `multiple`."""
+        return math.ceil(side / self.multiple) * self.multiple
 
     def frame(self, width: int, height: int, path: Path | None = None) -> Frame:
         """The way between a photo of width x height pixels and its input; a letterbox begins beyond the photo."""

@@ -111,11 +111,16 @@ def examine(dataset: Dataset, findings: Sequence[Finding], valid: Dataset | None
             dataset has parts of its own, those are held against each other.
     """
     faulty = {f.photo for f in findings if f.harm == "error"}
-    gone = {f.photo for f in findings if f.mend == LEFT_OUT}  # which are no reason to leave their copies out as well
-    rest = dataset.with_photos([photo for photo in dataset if photo.path not in gone])
+    rest = without_left_out(dataset, findings)  # which is no reason to leave its copies out as well
     with without_collecting():
         found = [finding for photo in dataset for finding in _of_photo(photo, photo.path in faulty)]
         return [*found, *_of_boxes(dataset), *_of_classes(dataset), *look_alikes(rest, valid)]
+
+
+def without_left_out(dataset: Dataset, findings: Sequence[Finding]) -> Dataset:
+    """The photos but for those that mending leaves out."""
+    gone = {f.photo for f in findings if f.mend == LEFT_OUT}
+    return dataset.with_photos([photo for photo in dataset if photo.path not in gone])
 
 
 def by_harm(findings: Sequence[Finding]) -> list[Finding]:

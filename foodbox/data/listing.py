@@ -160,7 +160,7 @@ def _files(root: Path) -> dict[str, os.DirEntry[str]]:
 
 def is_written(folder: Path) -> bool:
     """Whether foodbox wrote a folder, see `WRITTEN`."""
-    return any(all((folder / mark).is_file() for mark in marks) for marks in WRITTEN)
+    return folder.is_dir() and _is_written({inside.name for inside in folder.iterdir()})
 
 
 def _is_written(names: set[str]) -> bool:

@@ -239,8 +239,7 @@ class Collate:
     def __call__(self, items: Sequence[Item]) -> Batch:
         """B photos uint8 [3, h, w] → images [B, 3, H, W], H and W the least multiples that hold all of them."""
         pixels, targets, frames, *regions = zip(*items, strict=True)
-        multiple = self.preprocessing.multiple
-        height, width = (math.ceil(max(p.shape[d] for p in pixels) / multiple) * multiple for d in (1, 2))
+        height, width = (self.preprocessing.padded(max(p.shape[d] for p in pixels)) for d in (1, 2))
         ground = torch.tensor(self.preprocessing.ground).round().to(pixels[0].dtype).view(1, 3, 1, 1)
         images = ground.repeat(len(pixels), 1, height, width)
         for image, photo in zip(images, pixels, strict=True):

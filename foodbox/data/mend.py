@@ -9,8 +9,7 @@ from pathlib import Path
 
 import torch
 
-from foodbox.data.check import merged_names
-from foodbox.data.formats.common import LEFT_OUT
+from foodbox.data.check import merged_names, without_left_out
 from foodbox.records import Dataset, Finding
 
 
@@ -19,7 +18,6 @@ def mend(dataset: Dataset, findings: Sequence[Finding]) -> Dataset:
 
     Boxes that stuck out or had their corners exchanged were put right when they were read.
     """
-    gone = {f.photo for f in findings if f.mend == LEFT_OUT}
     removed: dict[Path | None, set[int]] = defaultdict(set)
     for f in findings:
         if f.mend and f.box is not None:
@@ -28,11 +26,10 @@ def mend(dataset: Dataset, findings: Sequence[Finding]) -> Dataset:
     names = [name for name in dataset.names if name in better]
     place = torch.tensor([names.index(name) for name in better], dtype=torch.int64)
     photos = []
-    for photo in dataset:
-        if photo.path not in gone:
-            kept = torch.tensor([i not in removed[photo.path] for i in range(len(photo.boxes))], dtype=torch.bool)
-            photo = photo.keep(kept)
-            photos.append(dataclasses.replace(photo, labels=place[photo.labels]))
+    for photo in without_left_out(dataset, findings):
+        kept = torch.tensor([i not in removed[photo.path] for i in range(len(photo.boxes))], dtype=torch.bool)
+        photo = photo.keep(kept)
+        photos.append(dataclasses.replace(photo, labels=place[photo.labels]))
     return Dataset(photos, names, dataset.format)
 
 

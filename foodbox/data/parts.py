@@ -69,7 +69,7 @@ def read_parts(photos: Path, settings: TrainSettings, outlined: bool = False) ->
         dataset, given = splits.with_names(dataset, names), splits.with_names(given, names)
     there = _paths(dataset) | _paths(given)
     if split is not None:
-        dataset, given = _saved(split, [dataset, given], settings.split or photos)
+        dataset, given = _saved(split, [dataset, given], dataset.names, settings.split or photos)
     else:
         whole, dataset = dataset, _to_train_on(dataset)
         if settings.valid is None and len(dataset) < len(whole) and any(photo.part == "valid" for photo in whole):
@@ -125,12 +125,9 @@ def saved_parts(
         run: the run's folder, for what is said if photos are gone.
     """
     sources = [read_labels(place, settings.format)[0] for place in (photos, settings.valid) if place is not None]
-    # Other photos may have come, of new classes.
-    own = {os.path.abspath(path) for paths in split.values() for path in paths}  # noqa: PTH100 - as in `_saved`
-    sources = [part.with_photos([p for p in part if os.path.abspath(p.path) in own]) for part in sources]  # noqa: PTH100
     if settings.one_class:
         sources = [splits.one_class(part, settings.one_class) for part in sources]
-    return _saved(split, [splits.with_names(part, names) for part in sources], run)
+    return _saved(split, sources, names, run)
 
 
 def read_split(file: Path) -> dict[str, list[str]]:
@@ -193,17 +190,28 @@ def _is_outlined(photo: Photo) -> bool:
     return all(ignore or outlines for ignore, outlines in zip(photo.ignore.tolist(), masks, strict=True))
 
 
-def _saved(split: dict[str, list[str]], sources: Sequence[Dataset], origin: Path) -> tuple[Dataset, Dataset]:
+def _saved(
+    split: dict[str, list[str]], sources: Sequence[Dataset], names: Sequence[str], origin: Path
+) -> tuple[Dataset, Dataset]:  # fmt: skip
+    """The photos of a split with labels into `names`; of other photos, which may have come later, no class matters."""
     # Absolute: the folder may be spelled another way than for the run.
-    by_path = {os.path.abspath(photo.path): photo for part in sources for photo in part}  # noqa: PTH100 - no link followed
-    split = {part: [os.path.abspath(path) for path in paths] for part, paths in split.items()}  # noqa: PTH100
+    split = {part: [os.path.abspath(path) for path in paths] for part, paths in split.items()}  # noqa: PTH100 - no link followed
+    wanted = {path for paths in split.values() for path in paths}
+    by_path: dict[str, Photo] = {}
+    for source in sources:
+        there = {os.path.abspath(photo.path): photo for photo in source}  # noqa: PTH100
+        own = {path: photo for path, photo in there.items() if path in wanted}
+        named = splits.with_names(source.with_photos(list(own.values())), names)
+        by_path |= dict(zip(own, named, strict=True))
     gone = [path for paths in split.values() for path in paths if path not in by_path]
     if gone:
         raise FoodboxError(
             f"{len(gone)} photos of {origin} are gone or no longer readable, such as {gone[0]}. "
             "Bring them back, or start a new run."
         )
-    train, valid = (sources[0].with_photos([by_path[path] for path in split[part]]) for part in ("train", "valid"))
+    train, valid = (
+        Dataset([by_path[path] for path in split[part]], list(names), sources[0].format) for part in ("train", "valid")
+    )
     return train, valid
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import math
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -118,10 +117,9 @@ def write(graph: Any, path: Path, half: bool = True) -> None:
 
 def _shapes(detector: Detector) -> list[tuple[int, int]]:
     """Height and width of a lying and of an upright photo's input."""
-    prepared, multiple = detector.preprocessing, detector.preprocessing.multiple
-    sides = [prepared.frame(*size) for size in ((400, 300), (300, 400))]
-    whole = [[math.ceil(side / multiple) * multiple for side in (f.input_height, f.input_width)] for f in sides]
-    return [(height, width) for height, width in whole]
+    prepared = detector.preprocessing
+    frames = [prepared.frame(*size) for size in ((400, 300), (300, 400))]
+    return [(prepared.padded(frame.input_height), prepared.padded(frame.input_width)) for frame in frames]
 
 
 def _expect_alike(detector: Detector, exported: Exported, shape: tuple[int, int]) -> None:

@@ -70,7 +70,10 @@ def _matches(pattern: str) -> list[Path]:
         unnamed = takewhile(lambda folder: folder != fixed, (match, *match.parents))
         if any(map(known, unnamed)):
             continue
-        found += [match] if match.is_file() else [] if "**" in pattern else find_photos(match)
+        if match.is_file():
+            found.append(match)
+        elif "**" not in pattern:  # which matches what is in the folders, too
+            found += find_photos(match)
     return found
 
 

@@ -131,10 +131,9 @@ def collate(items: Sequence[Item]) -> Batch:
 
 def _pixels(photos: PreparedPhotos) -> int:
     """Of all photos' inputs together, with their padding."""
-    multiple = photos.preprocessing.multiple
-    frames = (photos.preprocessing.frame(photo.width, photo.height) for photo in photos.photos)
-    sides = ((frame.input_height, frame.input_width) for frame in frames)
-    return sum(math.prod(math.ceil(side / multiple) * multiple for side in pair) for pair in sides)
+    prepared = photos.preprocessing
+    frames = (prepared.frame(photo.width, photo.height) for photo in photos.photos)
+    return sum(prepared.padded(frame.input_height) * prepared.padded(frame.input_width) for frame in frames)
 
 
 def _alike(photos: PreparedPhotos, views: int) -> list[list[Key]]:

@@ -90,12 +90,17 @@ def refuse(state: Mapping[str, Any], origin: str, expected: str) -> FoodboxError
     return FoodboxError(f"{origin} looks like {looks_like(state)} (it holds {some} ...): expected {expected}.")
 
 
-def resnet_of(tensors: Iterable[str]) -> str | None:
-    """Timm's name of the ResNet whose blocks tensors of our names are of; None where there is none of such depth."""
+def resnet_of(tensors: Iterable[str], bottleneck: bool | None = None) -> str | None:
+    """Timm's name of the ResNet whose blocks tensors of our names are of; None where there is none of such depth.
+
+    Args:
+        bottleneck: whether its blocks are, where that is known.
+    """
     blocks = {match[0]: match for name in tensors if (match := re.match(r"backbone\.body\.layer([1-4])\.\d+\.", name))}
     depths = tuple(sum(match[1] == stage for match in blocks.values()) for stage in "1234")
-    wide = any(name.endswith("layer1.0.conv3.weight") for name in tensors)
-    return RESNETS.get((wide, depths))
+    if bottleneck is None:
+        bottleneck = any(name.endswith("layer1.0.conv3.weight") for name in tensors)
+    return RESNETS.get((bottleneck, depths))
 
 
 def compare(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], network: str, origin: str) -> None:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from foodbox.detectors import DETECTORS
 from foodbox.errors import FoodboxError
+from foodbox.weights import checkpoint
 from foodbox.weights.torchvision import CATEGORIES
 from foodbox.weights.transfer import Weights
 
-BLOCKS = {(3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101", (3, 8, 36, 3): "resnet152"}
 NEEDED = {"backbone.body.conv1.weight", "class_tower.output.weight", "class_tower.output.bias", "box_tower.output.bias"}
 FIXED = {
     "conv1": "backbone.body.conv1",
@@ -73,8 +73,7 @@ def convert(values: dict[str, np.ndarray[Any, Any]], origin: str) -> Weights:
         FoodboxError: they are not those of a RetinaNet on a ResNet.
     """
     tensors = {ours: _tensor(value, path) for path, value in values.items() if (ours := _rename(path))}
-    stages = ({int(n.split(".")[3]) for n in tensors if n.startswith(f"backbone.body.layer{i}.")} for i in range(1, 5))
-    backbone = BLOCKS.get(tuple(len(blocks) for blocks in stages))  # type: ignore[arg-type]
+    backbone = checkpoint.resnet_of(tensors, bottleneck=True)
     if backbone is None or not tensors.keys() >= NEEDED:
         raise FoodboxError(
             f"{origin} is no keras-retinanet model on a ResNet (it holds {', '.join(list(values)[:3])} ...): expected "

@@ -112,7 +112,8 @@ def build(weights: Weights, empty: bool = False) -> Detector:
     except (ValidationError, RuntimeError) as fault:
         first = str(fault).splitlines()[-1].strip()
         if isinstance(fault, ValidationError):
-            first = "; ".join(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}" for wrong in fault.errors()[:1])
+            wrong = fault.errors()[0]
+            first = f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
         raise FoodboxError(
             f"{weights.origin} does not fit the detector {weights.detector} that its header names ({first}). "
             "It was written by another version; train anew or use that version."

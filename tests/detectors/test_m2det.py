@@ -489,38 +489,6 @@ def test_soft_nms_leaves_nothing_under_the_threshold() -> None:
     assert high.scores.tolist() == low.scores[:1].tolist()
 
 
-@pytest.mark.parametrize("scores", SCORES)
-@pytest.mark.parametrize("label", [0, 1, 2])
-def test_the_class_that_is_taught_is_the_boxs(scores: str, label: int) -> None:
-    """A network that is sure of the box's class and of nothing else has no loss."""
-    before = int(scores != "sigmoid")
-    logits = torch.full((1, len(APART), 3 + before), -30.0)
-    if scores == "softmax":
-        logits[:, :, 0] = 30.0  # background
-    logits[0, 0, before + label] = 60.0
-    if scores == "objectness":
-        logits[0, 0, 0] = 30.0
-    target = [Target(APART[:1], torch.tensor([label]))]
-    found = small(scores=scores).losses_of(outputs_at(APART, logits), target)
-    assert float(found["classes"]) == pytest.approx(0, abs=1e-6)
-
-
-def test_the_weight_of_boxes_is_the_settings() -> None:
-    detector = small(box_loss="smooth_l1")
-    outputs = outputs_at(APART, torch.zeros(1, len(APART), 4), torch.full((1, len(APART), 4), 0.5))
-    target = [Target(APART[:1], torch.tensor([1]))]
-    one, two = (with_settings(detector, box_weight=weight).losses_of(outputs, target) for weight in (1.0, 2.0))
-    assert float(two.pop("boxes")) == pytest.approx(2 * float(one.pop("boxes")))
-    assert {part: float(loss) for part, loss in two.items()} == {part: float(loss) for part, loss in one.items()}
-
-
-def test_alpha_and_gamma_are_the_settings() -> None:
-    detector = with_settings(small(scores="sigmoid"), focal_alpha=0.5, focal_gamma=1.0)
-    target = [Target(APART[:1], torch.tensor([1]))]
-    found = detector.losses_of(outputs_at(APART, torch.zeros(1, 3, 3)), target)
-    assert float(found["classes"]) == pytest.approx(9 * 0.5 * 0.5 * math.log(2))
-
-
 def test_default_boxes_end_with_the_inputs_own_sides() -> None:
     """Upright inputs, too, where rows and columns have steps of their own."""
     settings = M2DetSettings(preprocessing=Preprocessing(size=320, fit="longest"))

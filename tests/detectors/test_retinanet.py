@@ -351,38 +351,6 @@ def test_an_unknown_setting_names_the_nearest() -> None:
         build(RetinaNetSettings, {"anchors": 3})
 
 
-@pytest.mark.parametrize("scores", ["sigmoid", "objectness"])
-@pytest.mark.parametrize("label", [0, 1, 2])
-def test_the_class_that_is_taught_is_the_boxs(scores: str, label: int) -> None:
-    """A network that is sure of the box's class and of nothing else has no loss."""
-    before = int(scores != "sigmoid")
-    logits = torch.full((1, len(APART), 3 + before), -30.0)
-    if scores == "softmax":
-        logits[:, :, 0] = 30.0  # background
-    logits[0, 0, before + label] = 60.0
-    if scores == "objectness":
-        logits[0, 0, 0] = 30.0
-    target = [Target(APART[:1], torch.tensor([label]))]
-    found = small(scores=scores).losses_of(outputs_at(APART, logits), target)
-    assert float(found["classes"]) == pytest.approx(0, abs=1e-6)
-
-
-def test_the_weight_of_boxes_is_the_settings() -> None:
-    detector = small(box_loss="smooth_l1")
-    outputs = outputs_at(APART, torch.zeros(1, len(APART), detector.values), torch.full((1, len(APART), 4), 0.5))
-    target = [Target(APART[:1], torch.tensor([1]))]
-    one, two = (with_settings(detector, box_weight=weight).losses_of(outputs, target) for weight in (1.0, 2.0))
-    assert float(two.pop("boxes")) == pytest.approx(2 * float(one.pop("boxes")))
-    assert {part: float(loss) for part, loss in two.items()} == {part: float(loss) for part, loss in one.items()}
-
-
-def test_alpha_and_gamma_are_the_settings() -> None:
-    detector = with_settings(small(scores="sigmoid"), focal_alpha=0.5, focal_gamma=1.0)
-    target = [Target(APART[:1], torch.tensor([1]))]
-    found = detector.losses_of(outputs_at(APART, torch.zeros(1, 3, 3)), target)
-    assert float(found["classes"]) == pytest.approx(9 * 0.5 * 0.5 * math.log(2))
-
-
 def test_objectness_alone_starts_at_the_prior() -> None:
     bias = small(scores="objectness").class_tower.output.bias.view(9, 4)
     assert torch.allclose(bias[:, 0], torch.tensor(-math.log(99.0)))

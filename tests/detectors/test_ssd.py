@@ -292,15 +292,6 @@ def test_an_unknown_backbone_is_refused() -> None:
         small(backbone="mobilenetv2_10")
 
 
-def test_the_weight_of_boxes_is_the_settings() -> None:
-    detector = small(box_loss="smooth_l1")
-    outputs = outputs_at(APART, torch.zeros(1, len(APART), 4), torch.full((1, len(APART), 4), 0.5))
-    target = [Target(APART[:1], torch.tensor([1]))]
-    one, two = (with_settings(detector, box_weight=weight).losses_of(outputs, target) for weight in (1.0, 2.0))
-    assert float(two.pop("boxes")) == pytest.approx(2 * float(one.pop("boxes")))
-    assert {part: float(loss) for part, loss in two.items()} == {part: float(loss) for part, loss in one.items()}
-
-
 def test_default_boxes_of_an_upright_input_by_hand() -> None:
     settings = SSDSettings(**SSD.presets["ssd512"]).model_copy(update={"steps": ()})
     first = SSD.anchors_of(settings, 512, 256)[0]

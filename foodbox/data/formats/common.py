@@ -303,16 +303,16 @@ def nearest(paths: Sequence[Path], label: Path) -> list[Path]:
     Annotations/cam2/1.xml labels JPEGImages/cam2/1.jpg.
     """
 
-    def in_common(path: Path) -> tuple[int, int]:
+    def near(path: Path) -> tuple[int, int]:
         mine, other = path.parent.parts, label.parent.parts
-        return _alike(mine, other), _alike(mine[::-1], other[::-1])
+        return in_common(mine, other), in_common(mine[::-1], other[::-1])
 
-    most = max(map(in_common, paths), default=None)
-    return [path for path in paths if in_common(path) == most]
+    most = max(map(near, paths), default=None)
+    return [path for path in paths if near(path) == most]
 
 
-def _alike(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many names from the first on are the same."""
+def in_common(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many names of two paths, from the first on, are the same."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if composed(a) != composed(b)), min(len(one), len(other)))
 

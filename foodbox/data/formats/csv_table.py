@@ -20,15 +20,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from unicodedata import normalize
 
 from foodbox.data.formats.common import (
     Labels,
     RawBox,
     RawPhoto,
     bad_label,
+    composed,
     copy_photos,
     could_be,
+    in_common,
     numbers,
     part_of_file,
     plain,
@@ -283,7 +284,7 @@ def _read_classes(file: Path, delimiter: str, findings: list[Finding]) -> list[s
     names: dict[int, str] = {}
     for i, (number, row) in enumerate(_rows(text, delimiter)):
         source = Source(file, number)
-        name, word = (normalize("NFC", cell.strip()) for cell in row) if len(row) == 2 else ("", "")
+        name, word = (composed(cell.strip()) for cell in row) if len(row) == 2 else ("", "")
         if i == 0 and name and re.fullmatch(r"(class|label)?[\s_-]*(id|index|number)s?", word, re.I):
             continue  # a header
         if not name or not word.isdecimal():
@@ -344,7 +345,7 @@ class _Reader:
         photo = self._photo(source, row, part) if len(row) > 1 or not is_open else None
         path = photo.path if photo else None
         corners = [self.layout.get(row, column) for column in CORNERS]
-        name = normalize("NFC", self.layout.get(row, "class"))
+        name = composed(self.layout.get(row, "class"))
         values = _numbers(corners, self.layout)
         what, todo = "", "Correct the line"
         if is_open:
@@ -445,7 +446,7 @@ def _places(listing: Listing, named: Sequence[tuple[str, str]]) -> Places:
     by_path = {_key(str(path)): path for path in listing.photos}
     by_name = defaultdict(list)
     for path in listing.photos:
-        by_name[normalize("NFC", path.name).casefold()].append(path)
+        by_name[composed(path.name).casefold()].append(path)
     result: Places = {}
     for folder, word in named:
         for way in (word, word.replace("\\", "/")):
@@ -460,19 +461,13 @@ def _places(listing: Listing, named: Sequence[tuple[str, str]]) -> Places:
     taken = {path for paths in result.values() for path in paths}
     for folder, word in named:
         if (folder, word) not in result:
-            parts = normalize("NFC", word).replace("\\", "/").casefold().split("/")
-            alike = {path: _alike(path, parts) for path in by_name[parts[-1]] if path not in taken}
+            parts = composed(word).replace("\\", "/").casefold().split("/")
+            free = {path: composed(path).casefold().split("/") for path in by_name[parts[-1]] if path not in taken}
+            alike = {path: in_common(own[::-1], parts[::-1]) for path, own in free.items()}  # from the end on
             most = max(alike.values(), default=0)
             result[folder, word] = [path for path, count in alike.items() if count == most]
     return result
 
 
 def _key(path: str) -> str:
-    return normalize("NFC", os.path.abspath(path))  # noqa: PTH100 - links keep their names
-
-
-def _alike(path: Path, parts: list[str]) -> int:
-    """How many parts a photo's path has in common with another, from the end on."""
-    mine = normalize("NFC", path.as_posix()).casefold().split("/")
-    pairs = zip(reversed(mine), reversed(parts), strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(mine), len(parts)))
+    return composed(os.path.abspath(path))  # noqa: PTH100 - links keep their names

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from unicodedata import normalize
 
 from foodbox.data.formats.common import (
     Labels,
     RawBox,
     RawPhoto,
     bad_label,
+    composed,
     copy_photos,
     numbers,
     plain,
@@ -70,12 +70,12 @@ def write(dataset: Dataset, folder: Path) -> None:
 
 def _texts(listing: Listing) -> dict[str, str]:
     """All files that may be labels by their paths, letters in one piece (macOS writes Korean ones in several)."""
-    return {normalize("NFC", file): file for file in listing.files if file[-4:] in ENDINGS}
+    return {composed(file): file for file in listing.files if file[-4:] in ENDINGS}
 
 
 def _labels(photo: Path, texts: Mapping[str, str]) -> list[str]:
     """The label files beside a photo, of which the first counts."""
-    stem = normalize("NFC", str(photo).rpartition(".")[0])
+    stem = composed(str(photo).rpartition(".")[0])
     return [texts[stem + ending] for ending in ENDINGS if stem + ending in texts]
 
 

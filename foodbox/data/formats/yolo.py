@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import torch
 import yaml
@@ -349,13 +348,13 @@ def _listed_photos(file: Path, config: _Config, finder: PhotoFinder, findings: l
 
 def _texts(listing: Listing) -> dict[str, str]:
     """All .txt files by their paths without the ending, letters in one piece (macOS writes Korean ones in several)."""
-    return {normalize("NFC", file[:-4]): file for file in listing.files if file[-4:].lower() == ".txt"}
+    return {composed(file[:-4]): file for file in listing.files if file[-4:].lower() == ".txt"}
 
 
 def _label(photo: Path, texts: Mapping[str, str]) -> str | None:
     """A photo's .txt: where `images` is `labels`, or beside it."""
     stem = photo.with_suffix("")
-    return texts.get(normalize("NFC", str(_in_labels(stem)))) or texts.get(normalize("NFC", str(stem)))
+    return texts.get(composed(str(_in_labels(stem)))) or texts.get(composed(str(stem)))
 
 
 def _in_labels(path: Path) -> Path:

@@ -1,0 +1,48 @@
+"""A run's folder: whose it is, and which epoch is its best."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from foodbox.errors import UsageError
+from foodbox.evaluation.scores import score
+from foodbox.training.run_folder import Progress, RunFolder
+from tests.evaluation.random_detections import random_photos
+
+
+def test_runs_that_start_at_once_have_folders_of_their_own(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: RunFolder.new(tmp_path / "runs", None, "ssd").path, range(40)))
+    assert len(set(made)) == 40
+
+
+def test_of_runs_of_one_name_that_start_at_once_one_starts(tmp_path: Path) -> None:
+    def start(_: int) -> bool:
+        try:
+            RunFolder.new(tmp_path / "runs", "same", "ssd")
+        except UsageError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(start, range(40))) == 1
+
+
+def test_a_run_that_fails_before_it_has_a_model_leaves_its_name_free(tmp_path: Path) -> None:
+    folder = RunFolder.new(tmp_path, "mine", "ssd")
+    folder.write_config({"photos": "p"})
+    folder.give_up()
+    assert not folder.path.exists()
+    folder = RunFolder.new(tmp_path, "mine", "ssd")
+    folder.last_model.write_bytes(b"kept")
+    folder.give_up()
+    assert folder.last_model.exists()
+
+
+def test_of_equal_epochs_the_first_stays_the_best() -> None:
+    dataset, found = random_photos(0)
+    progress, scores = Progress(), score(dataset, found)
+    assert progress.note_if_better(scores, 1)
+    assert not progress.note_if_better(scores, 2)
+    assert progress.best_epoch == 1
