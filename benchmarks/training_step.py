@@ -1,6 +1,6 @@
 """One training step of RetinaNet on the CPU: its time, its operations, and its share of the machine's ceiling.
 
-    python benchmarks/training_step.py [--steps 40] [--size 320 256]
+    python benchmarks/training_step.py [--steps 40]
 
 The ceiling is measured beside each step, for a shared machine's speed changes from one second to the next: products of
 square matrices of 2,048 in the step's type, which is bfloat16 where that pays on this processor. Operations are those
@@ -13,7 +13,9 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 import tyro
@@ -28,14 +30,31 @@ from foodbox.training.optimiser import make_optimiser
 from foodbox.weights.pretrained import embedded
 from foodbox.weights.transfer import put
 
-VARIANTS: list[tuple[str, dict[str, Any], int, bool]] = [
-    ("light", {}, 2, True),
-    ("light, 4 photos a step", {}, 4, True),
-    ("light, 8 photos a step", {}, 8, True),
-    ("light, float32", {}, 2, False),
-    ("4 layers in the towers, as in the paper", {"tower_layers": 4}, 2, True),
-    ("all of the backbone trained", {"frozen_stages": 0}, 2, True),
-    ("nothing of the backbone trained", {"frozen_stages": 5}, 2, True),
+
+class Variant(NamedTuple):
+    """What a row measures: changes to `light` on the embedded weights, or another preset on fresh ones."""
+
+    name: str
+    changes: Mapping[str, Any] = MappingProxyType({})
+    batch: int = 2
+    half: bool = True
+    preset: str = "light"
+    size: tuple[int, int] = (320, 256)  # height and width of the photos, in pixels
+
+
+LIGHT = Variant("light")
+VARIANTS = [
+    LIGHT,
+    Variant("light, 4 photos a step", batch=4),
+    Variant("light, 8 photos a step", batch=8),
+    Variant("light, float32", half=False),
+    Variant("light, float32, 4 photos a step", batch=4, half=False),
+    Variant("light, float32, 8 photos a step", batch=8, half=False),
+    Variant("4 layers in the towers, as in the paper", {"tower_layers": 4}),
+    Variant("all of the backbone trained", {"frozen_stages": 0}),
+    Variant("nothing of the backbone trained", {"frozen_stages": 5}),
+    Variant("resnet50, 1 photo of 640 x 800 px", batch=1, preset="resnet50", size=(640, 800)),
+    Variant("resnet50, the same in float32", batch=1, half=False, preset="resnet50", size=(640, 800)),
 ]
 KINDS = {
     "convolution": "convolutions",
@@ -51,34 +70,33 @@ KINDS = {
 """Of torch's operations, by a part of their names; what has none is "other"."""
 
 
-def main(steps: int = 40, size: tuple[int, int] = (320, 256)) -> None:
+def main(steps: int = 40) -> None:
     """Measures, and prints two tables.
 
     Args:
-        steps: Steps of each variant; medians are printed.
-        size: Height and width of the photos, in pixels.
+        steps: Steps of each variant; medians are printed. Of other presets, which take seconds each, a quarter.
     """
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, photos of {size[0]} x {size[1]} px")
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     pays = half_precision_pays(torch.device("cpu"))
     print("| | type | ms a photo | forward | backward | the rest | GFLOP a photo | ceiling, GFLOP/s | share of it |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for name, changes, batch, half in VARIANTS:
-        if not half and not pays:
-            continue  # the first row is in float32 then
-        half = half and pays
-        kind = torch.bfloat16 if half else torch.float32
-        step, square = Step(changes, batch, half, size), torch.randn(2048, 2048).to(kind)
-        ceilings, timed = zip(*((ceiling(square), step()) for _ in range(steps)), strict=True)
-        parts = [statistics.median(column) * 1e3 / batch for column in zip(*timed, strict=True)]
+    for variant in VARIANTS:
+        if not variant.half and not pays:
+            continue  # the row without it is in float32 then
+        kind = torch.bfloat16 if variant.half and pays else torch.float32
+        step, square = Step(variant), torch.randn(2048, 2048).to(kind)
+        times = steps if variant.preset == LIGHT.preset else max(1, steps // 4)
+        ceilings, timed = zip(*((ceiling(square), step()) for _ in range(times)), strict=True)
+        parts = [statistics.median(column) * 1e3 / variant.batch for column in zip(*timed, strict=True)]
         work = step.operations()
         share = statistics.median(work / sum(own) / top for own, top in zip(timed, ceilings, strict=True))
         figures = [str(kind).split(".")[1], f"{sum(parts):.1f}", *(f"{part:.1f}" for part in parts)]
-        figures += [f"{work / batch / 1e9:.2f}", f"{statistics.median(ceilings) / 1e9:.0f}", f"{share:.0%}"]
-        print(f"| {name} | {' | '.join(figures)} |", flush=True)
+        figures += [f"{work / variant.batch / 1e9:.2f}", f"{statistics.median(ceilings) / 1e9:.0f}", f"{share:.0%}"]
+        print(f"| {variant.name} | {' | '.join(figures)} |", flush=True)
     print("\nWhere the time of a step of `light` goes:\n| | ms a photo | share |\n|---|---|---|")
-    spent = Step({}, 2, pays, size).by_kind()
+    spent = Step(LIGHT).by_kind()
     for kind, seconds in spent.most_common():
-        print(f"| {kind} | {seconds * 1e3 / 2:.1f} | {seconds / spent.total():.0%} |")
+        print(f"| {kind} | {seconds * 1e3 / LIGHT.batch:.1f} | {seconds / spent.total():.0%} |")
 
 
 def ceiling(square: Tensor) -> float:
@@ -95,17 +113,20 @@ def _seconds(call: Any) -> float:
 class Step:
     """A detector and a batch; each call makes a step. Five come before the clock counts."""
 
-    def __init__(self, changes: dict[str, Any], batch: int, half: bool, size: tuple[int, int]) -> None:
+    def __init__(self, variant: Variant) -> None:
         torch.manual_seed(0)
-        weights = embedded()
-        preset = RetinaNet.Settings(**RetinaNet.presets["light"])
-        detector = RetinaNet(["food"], apply(apply(preset, weights.settings), changes))
-        put(weights, detector)
+        settings = RetinaNet.Settings(**RetinaNet.presets[variant.preset])
+        weights = embedded() if variant.preset == LIGHT.preset else None
+        if weights is not None:
+            settings = apply(settings, weights.settings)
+        detector = RetinaNet(["food"], apply(settings, dict(variant.changes)))
+        if weights is not None:
+            put(weights, detector)
         self.detector = detector.train().to(memory_format=torch.channels_last)
-        self.half = half
-        self.images = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8)
+        self.half = variant.half and half_precision_pays(torch.device("cpu"))
+        self.images = torch.randint(0, 256, (variant.batch, 3, *variant.size), dtype=torch.uint8)
         corners = torch.tensor([[30, 40, 200, 220], [10, 10, 80, 90], [100, 100, 180, 250], [20, 150, 90, 240]])
-        self.targets = [Target(corners.float(), torch.zeros(4, dtype=torch.int64)) for _ in range(batch)]
+        self.targets = [Target(corners.float(), torch.zeros(4, dtype=torch.int64)) for _ in range(variant.batch)]
         self.optimiser = make_optimiser(detector, TrainSettings())
         self.learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
         for _ in range(5):
