@@ -41,6 +41,8 @@ FEW = 3
 SMALL_PHOTO = 32
 """Pixels. A photo whose longer side is shorter is an icon."""
 
+HELD = "valid", "test"
+"""Parts that are not trained on."""
 ACROSS = "same photo in two parts"
 """What it is called where a photo to train on looks like one to validate or test on."""
 
@@ -114,7 +116,8 @@ def examine(dataset: Dataset, findings: Sequence[Finding], valid: Dataset | None
     rest = without_left_out(dataset, findings)  # which is no reason to leave its copies out as well
     with without_collecting():
         found = [finding for photo in dataset for finding in _of_photo(photo, photo.path in faulty)]
-        return [*found, *_of_boxes(dataset), *_of_classes(dataset), *look_alikes(rest, valid)]
+        classes = [*_of_classes(dataset), *_only_held(dataset, valid)]
+        return [*found, *_of_boxes(dataset), *classes, *look_alikes(rest, valid)]
 
 
 def without_left_out(dataset: Dataset, findings: Sequence[Finding]) -> Dataset:
@@ -241,6 +244,24 @@ def _of_classes(dataset: Dataset) -> Iterator[Finding]:
             yield Finding(source, what, "Label more photos of it", "warning", kind="rare class")
 
 
+def _only_held(dataset: Dataset, valid: Dataset | None) -> Iterator[Finding]:
+    """Classes of photos to validate or test on that no photo to train on shows: nothing learns to find them."""
+    trained = dataset.with_photos([photo for photo in dataset if photo.part not in HELD])
+    if not trained.box_count:
+        return  # which is said elsewhere
+    own = dataset.with_photos([photo for photo in dataset if photo.part in HELD])
+    # Names of one dataset are merged where only their spelling differs; those of two folders stay as they are.
+    for held, name_of in ((own, _plain_name), (valid or dataset.with_photos([]), str)):
+        shown = {name_of(name) for name, count in zip(trained.names, trained.class_counts(), strict=True) if count}
+        for i, (name, count) in enumerate(zip(held.names, held.class_counts(), strict=True)):
+            if count and name_of(name) not in shown:
+                what = f"the class {name!r} is validated or tested on, and no photo to train on shows it"
+                if alike := sorted(other for other in shown if _plain_name(other) == _plain_name(name)):
+                    what += f": there it is {alike[0]!r}"
+                todo = "Give both one name" if alike else "See how it is spelled, or label some photos of it"
+                yield Finding(_first_of_class(held, i), what, todo, "warning", kind="class not trained on")
+
+
 def _first_of_class(dataset: Dataset, label: int) -> Source:
     """Where the first box of a class stands; the photos' folder where it has none."""
     for photo in dataset:
@@ -267,9 +288,9 @@ def look_alikes(dataset: Dataset, valid: Dataset | None) -> Iterator[Finding]:
     for i in np.nonzero(np.bincount(which)[which] > 1)[0].tolist():
         alike[which[i]].append(i)
     for members in alike.values():
-        of_part = [photos[i] for i in members if i < own and photos[i].part in ("valid", "test")]
+        of_part = [photos[i] for i in members if i < own and photos[i].part in HELD]
         held = [*of_part, *(photos[i] for i in members if i >= own)]
-        trained = [photos[i] for i in members if i < own and photos[i].part not in ("valid", "test")]
+        trained = [photos[i] for i in members if i < own and photos[i].part not in HELD]
         twice = _copies([photo.path for photo in of_part])
         for photo in of_part:
             if photo.path in twice:  # what is validated or tested on stays what it is

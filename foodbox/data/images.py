@@ -190,9 +190,10 @@ def as_seen(image: Image.Image) -> Image.Image:
     # Not ImageOps.exif_transpose: it writes the EXIF anew, which fails where a tag of it is damaged.
     if (turn := _orientation(image)) in TURNS and image.format != "TIFF":
         image = image.transpose(TURNS[turn])
-    if image.mode.startswith("I"):  # 16 or 32 bit grey, which convert() would cut off instead of scaling
+    if image.mode[0] in "IF":  # 16 or 32 bit grey, or decimals, which convert() would cut off instead of scaling
         brightest = float(image.getextrema()[1])  # type: ignore[arg-type]
-        scale = 255 / max(255.0, brightest)
+        # Decimals mostly go from 0 to 1.
+        scale = 255.0 if image.mode == "F" and 0 < brightest <= 1 else 255 / max(255.0, brightest)
         image = image.point(lambda value: value * scale).convert("L")
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -393,6 +393,37 @@ def test_a_class_is_found_where_its_first_box_stands() -> None:
     assert found == {"soup": Source("a.xml", 5), "cake": Source(Path())}
 
 
+def held_findings(trained: list[str], held: list[str], folder: list[str] | None = None) -> list[tuple[str, str]]:
+    """(what is said, what to do) of classes that are not trained on, of parts of one dataset and of a second folder."""
+    names = sorted({*trained, *held})
+    photos = [photo_with((5, 5, 50, 50), labels=[names.index(name)]) for name in [*trained, *held]]
+    for photo, part in zip(photos, ["train"] * len(trained) + ["valid"] * len(held), strict=True):
+        photo.part = part
+    valid = None
+    if folder is not None:
+        valid = Dataset([photo_with((5, 5, 50, 50), labels=[i]) for i in range(len(folder))], folder)
+    found = examine(Dataset(photos, names), [], valid)
+    return [(f.what, f.todo) for f in found if f.kind == "class not trained on"]
+
+
+def test_classes_that_are_only_validated_on() -> None:
+    said = "the class 'soup' is validated or tested on, and no photo to train on shows it"
+    spell = "See how it is spelled, or label some photos of it"
+    assert held_findings(["rice"], ["rice"], ["rice"]) == []
+    assert held_findings(["rice"], ["rice", "soup"]) == [(said, spell)]
+    assert held_findings(["rice"], [], ["rice", "soup"]) == [(said, spell)]
+    assert held_findings(["rice", "soup"], ["rice"], ["rice", "soup"]) == []
+    assert held_findings([], ["soup"], ["soup"]) == []  # nothing is trained on, which is said elsewhere
+
+
+def test_classes_that_are_validated_on_under_another_spelling() -> None:
+    """Within one dataset they are said, and merged, as one class with two names."""
+    (found,) = held_findings(["Rice"], [], ["rice"])
+    assert found[0].endswith("no photo to train on shows it: there it is 'Rice'")
+    assert found[1] == "Give both one name"
+    assert held_findings(["Rice"], ["rice"]) == []
+
+
 # -- Photos that look alike -------------------------------------------------------------------------------------------
 
 

@@ -133,6 +133,22 @@ def saved_and_opened(image: Image.Image, path: Path) -> list[list[int]]:
     return np.asarray(opened)[0].tolist()
 
 
+@pytest.mark.parametrize(
+    ("values", "greys"),
+    [
+        ([0.0, 0.5, 1.0], [0, 127, 255]),  # as scientific programs write them
+        ([0.0, 0.25, 0.5], [0, 63, 127]),  # a dark one stays dark
+        ([0.0, 100.0, 255.0], [0, 100, 255]),
+        ([0.0, 500.0, 1000.0], [0, 127, 255]),
+        ([0.0, 0.0, 0.0], [0, 0, 0]),
+    ],
+)
+def test_grey_of_decimals(values: list[float], greys: list[int], tmp_path: Path) -> None:
+    image = Image.new("F", (3, 1))
+    image.putdata(values)
+    assert saved_and_opened(image, tmp_path / "a.tiff") == [[grey] * 3 for grey in greys]
+
+
 def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
     image = Image.new("RGBA", (3, 1))
     image.putdata([(200, 0, 0, 255), (200, 0, 0, 0), (200, 0, 0, 128)])

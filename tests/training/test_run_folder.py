@@ -5,9 +5,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from foodbox.errors import UsageError
 from foodbox.evaluation.scores import score
-from foodbox.training.run_folder import Progress, RunFolder
+from foodbox.training.run_folder import Progress, RunFolder, load_optimiser, optimiser_tensors
 from tests.evaluation.random_detections import random_photos
 
 
@@ -46,3 +49,16 @@ def test_of_equal_epochs_the_first_stays_the_best() -> None:
     assert progress.note_if_better(scores, 1)
     assert not progress.note_if_better(scores, 2)
     assert progress.best_epoch == 1
+
+
+def test_the_optimisers_memory_lies_in_the_order_of_the_weights() -> None:
+    """Files keep no order of memory: read as it is, fused AdamW would go across it, many times as slowly."""
+    weight = nn.Parameter(torch.randn(8, 4, 3, 3).to(memory_format=torch.channels_last))
+    first, second = (torch.optim.AdamW([weight], fused=True) for _ in range(2))
+    weight.grad = torch.randn_like(weight)
+    first.step()
+    load_optimiser(second, {name: value.contiguous() for name, value in optimiser_tensors(first).items()})
+    for key, value in first.state[weight].items():
+        assert torch.equal(second.state[weight][key], value)
+        assert second.state[weight][key].stride() == value.stride()
+    assert second.state[weight]["exp_avg"].stride() == weight.stride() != (36, 9, 3, 1)
