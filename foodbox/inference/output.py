@@ -14,12 +14,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from foodbox.console import say
 from foodbox.data.images import PhotoError, open_photo, photo_size
 from foodbox.data.listing import find_photos, is_written
 from foodbox.drawing.boxes import draw_detections
 from foodbox.errors import UsageError
 from foodbox.files import as_json, free_name, make_folder, readable, write_whole
-from foodbox.records import Detections, Finding, Photo, Source
+from foodbox.records import Detections, Finding, Photo, Source, counted
 
 JPEG_QUALITY = 92
 LONGEST = 65_500
@@ -106,6 +107,7 @@ class DetectionWriter:
         self.folder = make_folder(folder)
         self.crop = crop
         self._names: set[str] = set()
+        self._older = set((self.folder / CROPS).glob("*.jpg")) if crop else set()
         self._thread = ThreadPoolExecutor(1)
         self._writing: deque[Future[None]] = deque()
 
@@ -128,12 +130,22 @@ class DetectionWriter:
         for i, row in enumerate(detections.rows() if self.crop else (), start=1):
             x1, y1, x2, y2 = (round(v) for v in row["box"])
             region = image.crop((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)))
-            write_whole(self.folder / CROPS / f"{name}_{i}_{_short(_plain(row['label']), 60)}.jpg", _jpeg(region))
+            path = self.folder / CROPS / f"{name}_{i}_{_short(_plain(row['label']), 60)}.jpg"
+            write_whole(path, _jpeg(region))
+            self._older.discard(path)
 
     def finish(self, found: Sequence[Detections]) -> None:
-        """detections.json and detections.csv, one for all photos, once all pictures are written."""
+        """detections.json and detections.csv, one for all photos, once all pictures are written.
+
+        Regions of an earlier call, which are in neither, stay and are said.
+        """
         while self._writing:
             self._writing.popleft().result()
+        if self._older:
+            said = counted(len(self._older), "region")
+            say(
+                f"{self.folder / CROPS} holds {said} of an earlier time besides: name another --out to have these alone."
+            )
         rows = [d.to_dict() for d in found]
         write_whole(self.folder / "detections.json", as_json(rows, indent=1))
         table = io.StringIO()

@@ -200,6 +200,22 @@ def test_photos_of_the_same_name_do_not_overwrite_each_other(tmp_path: Path) -> 
     assert {"lunch", "lunch-2"} <= set(written)
 
 
+def test_regions_of_an_earlier_time_stay_and_are_said(
+    drawn: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for photos in (drawn.photos[:3], drawn.photos[:3], drawn.photos[:1]):
+        writer = DetectionWriter(tmp_path, crop=True)
+        for photo in photos:
+            writer.add(found_on(photo))
+        assert capsys.readouterr().err == ""  # nor was anything said of the same photos' regions again
+        writer.finish([])
+    said = f"{tmp_path / 'crops'} holds 3 regions of an earlier time besides: name another --out to have these alone.\n"
+    assert capsys.readouterr().err == said
+    assert len(list((tmp_path / "crops").iterdir())) == 4
+    DetectionWriter(tmp_path, crop=False).finish([])
+    assert capsys.readouterr().err == ""
+
+
 def test_regions_show_what_is_in_the_boxes(drawn: Dataset, tmp_path: Path) -> None:
     """Each region is the drawn rectangle, all of one colour, and its name says photo, place and class."""
     writer = DetectionWriter(tmp_path / "out", crop=True)
