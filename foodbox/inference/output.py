@@ -142,10 +142,8 @@ class DetectionWriter:
         while self._writing:
             self._writing.popleft().result()
         if self._older:
-            said = counted(len(self._older), "region")
-            say(
-                f"{self.folder / CROPS} holds {said} of an earlier time besides: name another --out to have these alone."
-            )
+            older = f"{self.folder / CROPS} holds {counted(len(self._older), 'region')} of an earlier time besides"
+            say(f"{older}: name another --out to have these alone.")
         rows = [d.to_dict() for d in found]
         write_whole(self.folder / "detections.json", as_json(rows, indent=1))
         table = io.StringIO()
