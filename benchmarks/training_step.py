@@ -1,6 +1,6 @@
 """One training step of RetinaNet on the CPU: its time, its operations, and its share of the machine's ceiling.
 
-    python benchmarks/training_step.py [--steps 40]
+    python benchmarks/training_step.py [--steps 40] [--size 320 256]
 
 The ceiling is measured beside each step, for a shared machine's speed changes from one second to the next: products of
 square matrices of 2,048 in the step's type, which is bfloat16 where that pays on this processor. Operations are those
@@ -39,7 +39,7 @@ class Variant(NamedTuple):
     batch: int = 2
     half: bool = True
     preset: str = "light"
-    size: tuple[int, int] = (320, 256)  # height and width of the photos, in pixels
+    size: tuple[int, int] | None = None  # height and width of the photos in pixels, where it is not as asked for
 
 
 LIGHT = Variant("light")
@@ -70,21 +70,23 @@ KINDS = {
 """Of torch's operations, by a part of their names; what has none is "other"."""
 
 
-def main(steps: int = 40) -> None:
+def main(steps: int = 40, size: tuple[int, int] = (320, 256)) -> None:
     """Measures, and prints two tables.
 
     Args:
         steps: Steps of each variant; medians are printed. Of other presets, which take seconds each, a quarter.
+        size: Height and width of the photos of `light`, in pixels.
     """
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, photos of {size[0]} x {size[1]} px")
     pays = half_precision_pays(torch.device("cpu"))
     print("| | type | ms a photo | forward | backward | the rest | GFLOP a photo | ceiling, GFLOP/s | share of it |")
     print("|---|---|---|---|---|---|---|---|---|")
     for variant in VARIANTS:
         if not variant.half and not pays:
             continue  # the row without it is in float32 then
-        kind = torch.bfloat16 if variant.half and pays else torch.float32
-        step, square = Step(variant), torch.randn(2048, 2048).to(kind)
+        step = Step(variant, size)
+        kind = torch.bfloat16 if step.half else torch.float32
+        square = torch.randn(2048, 2048).to(kind)
         times = steps if variant.preset == LIGHT.preset else max(1, steps // 4)
         ceilings, timed = zip(*((ceiling(square), step()) for _ in range(times)), strict=True)
         parts = [statistics.median(column) * 1e3 / variant.batch for column in zip(*timed, strict=True)]
@@ -94,7 +96,7 @@ def main(steps: int = 40) -> None:
         figures += [f"{work / variant.batch / 1e9:.2f}", f"{statistics.median(ceilings) / 1e9:.0f}", f"{share:.0%}"]
         print(f"| {variant.name} | {' | '.join(figures)} |", flush=True)
     print("\nWhere the time of a step of `light` goes:\n| | ms a photo | share |\n|---|---|---|")
-    spent = Step(LIGHT).by_kind()
+    spent = Step(LIGHT, size).by_kind()
     for kind, seconds in spent.most_common():
         print(f"| {kind} | {seconds * 1e3 / LIGHT.batch:.1f} | {seconds / spent.total():.0%} |")
 
@@ -113,18 +115,16 @@ def _seconds(call: Any) -> float:
 class Step:
     """A detector and a batch; each call makes a step. Five come before the clock counts."""
 
-    def __init__(self, variant: Variant) -> None:
+    def __init__(self, variant: Variant, size: tuple[int, int]) -> None:
         torch.manual_seed(0)
-        settings = RetinaNet.Settings(**RetinaNet.presets[variant.preset])
+        preset = RetinaNet.Settings(**RetinaNet.presets[variant.preset])
         weights = embedded() if variant.preset == LIGHT.preset else None
-        if weights is not None:
-            settings = apply(settings, weights.settings)
-        detector = RetinaNet(["food"], apply(settings, dict(variant.changes)))
-        if weights is not None:
+        detector = RetinaNet(["food"], apply(preset, {**(weights.settings if weights else {}), **variant.changes}))
+        if weights:
             put(weights, detector)
         self.detector = detector.train().to(memory_format=torch.channels_last)
         self.half = variant.half and half_precision_pays(torch.device("cpu"))
-        self.images = torch.randint(0, 256, (variant.batch, 3, *variant.size), dtype=torch.uint8)
+        self.images = torch.randint(0, 256, (variant.batch, 3, *(variant.size or size)), dtype=torch.uint8)
         corners = torch.tensor([[30, 40, 200, 220], [10, 10, 80, 90], [100, 100, 180, 250], [20, 150, 90, 240]])
         self.targets = [Target(corners.float(), torch.zeros(4, dtype=torch.int64)) for _ in range(variant.batch)]
         self.optimiser = make_optimiser(detector, TrainSettings())
