@@ -18,6 +18,7 @@ from foodbox.console import progress_bar
 from foodbox.data.duplicates import groups
 from foodbox.data.facts import look
 from foodbox.data.formats.common import LEFT_OUT, REMOVED, broken, right_ending
+from foodbox.data.splits import to_train_on
 from foodbox.errors import FoodboxError
 from foodbox.garbage import without_collecting
 from foodbox.ops.boxes import iou
@@ -246,10 +247,11 @@ def _of_classes(dataset: Dataset) -> Iterator[Finding]:
 
 def _only_held(dataset: Dataset, valid: Dataset | None) -> Iterator[Finding]:
     """Classes of photos to validate or test on that no photo to train on shows: nothing learns to find them."""
-    trained = dataset.with_photos([photo for photo in dataset if photo.part not in HELD])
+    trained = to_train_on(dataset)
     if not trained.box_count:
         return  # which is said elsewhere
-    own = dataset.with_photos([photo for photo in dataset if photo.part in HELD])
+    held_parts = set(HELD) - {photo.part for photo in trained}
+    own = dataset.with_photos([photo for photo in dataset if photo.part in held_parts])
     # Names of one dataset are merged where only their spelling differs; those of two folders stay as they are.
     for held, name_of in ((own, _plain_name), (valid or dataset.with_photos([]), str)):
         shown = {name_of(name) for name, count in zip(trained.names, trained.class_counts(), strict=True) if count}

@@ -146,16 +146,13 @@ def read_split(file: Path) -> dict[str, list[str]]:
 
 
 def _to_train_on(dataset: Dataset) -> Dataset:
-    """The part "train" where labels or folders name one, else what they name neither "valid" nor "test"."""
-    there = {photo.part for photo in dataset}
-    if len(there) > 1 and "train" in there:
-        return part_of(dataset, "train")
-    # A folder of valid or test photos alone was chosen by the person, and is trained on.
-    unnamed = [photo for photo in dataset if not photo.part]
-    if len(unnamed) in (0, len(dataset)):
-        return dataset
-    say(f"Training on none of the {len(dataset) - len(unnamed):,} photos kept for validation or tests.")
-    return dataset.with_photos(unnamed)
+    """`splits.to_train_on`, and says what is left out."""
+    chosen = splits.to_train_on(dataset)
+    if left_out := len(dataset) - len(chosen):
+        if chosen.photos[0].part:
+            return part_of(dataset, "train")
+        say(f"Training on none of the {left_out:,} photos kept for validation or tests.")
+    return chosen
 
 
 def _with_outlines(dataset: Dataset, role: str) -> Dataset:

@@ -16,6 +16,16 @@ from foodbox.errors import UsageError
 from foodbox.records import Dataset, Photo
 
 
+def to_train_on(dataset: Dataset) -> Dataset:
+    """The part "train" where labels or folders name one, else what they name neither "valid" nor "test".
+
+    A folder of validation or test photos alone was chosen by the person, and is trained on.
+    """
+    there = {photo.part for photo in dataset}
+    part = "train" if "train" in there else ""
+    return dataset.with_photos([photo for photo in dataset if photo.part == part]) if part in there else dataset
+
+
 def sample(dataset: Dataset, count: int, seed: int) -> Dataset:
     """`count` photos drawn by `seed`, of each class its share, in the order of their paths; or all there are."""
     photos = sorted(dataset.photos, key=lambda photo: photo.path)

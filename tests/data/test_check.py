@@ -6,6 +6,7 @@ import dataclasses
 import re
 import shutil
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -393,11 +394,14 @@ def test_a_class_is_found_where_its_first_box_stands() -> None:
     assert found == {"soup": Source("a.xml", 5), "cake": Source(Path())}
 
 
-def held_findings(trained: list[str], held: list[str], folder: list[str] | None = None) -> list[tuple[str, str]]:
+def held_findings(
+    trained: list[str], held: list[str], folder: list[str] | None = None, unnamed: Sequence[str] = ()
+) -> list[tuple[str, str]]:
     """(what is said, what to do) of classes that are not trained on, of parts of one dataset and of a second folder."""
-    names = sorted({*trained, *held})
-    photos = [photo_with((5, 5, 50, 50), labels=[names.index(name)]) for name in [*trained, *held]]
-    for photo, part in zip(photos, ["train"] * len(trained) + ["valid"] * len(held), strict=True):
+    names = sorted({*trained, *held, *unnamed})
+    photos = [photo_with((5, 5, 50, 50), labels=[names.index(name)]) for name in [*trained, *held, *unnamed]]
+    parts = ["train"] * len(trained) + ["valid"] * len(held) + [""] * len(unnamed)
+    for photo, part in zip(photos, parts, strict=True):
         photo.part = part
     valid = None
     if folder is not None:
@@ -413,7 +417,14 @@ def test_classes_that_are_only_validated_on() -> None:
     assert held_findings(["rice"], ["rice", "soup"]) == [(said, spell)]
     assert held_findings(["rice"], [], ["rice", "soup"]) == [(said, spell)]
     assert held_findings(["rice", "soup"], ["rice"], ["rice", "soup"]) == []
-    assert held_findings([], ["soup"], ["soup"]) == []  # nothing is trained on, which is said elsewhere
+    assert held_findings([], ["soup"], ["soup"]) == []
+    assert held_findings([], ["rice"], ["soup"]) == [(said, spell)]  # photos of "valid" alone are trained on
+
+
+def test_classes_that_only_photos_of_no_part_show() -> None:
+    """These are trained on, but not beside a part "train"."""
+    assert held_findings([], ["soup"], unnamed=["soup"]) == []
+    assert len(held_findings(["rice"], ["soup"], unnamed=["soup"])) == 1
 
 
 def test_classes_that_are_validated_on_under_another_spelling() -> None:
