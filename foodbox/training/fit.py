@@ -113,6 +113,8 @@ def fit(
             for loader, views in ((batches, min(settings.views, epochs)), (checks, 1))
         )
     has_last_fit = type(detector).finish is not Detector.finish
+    # What the end takes, in scorings: the last fit goes over the photos to train on as scoring does over the others.
+    at_end = 1 + len(train) / len(valid) if has_last_fit else 1
     learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
     step, optimiser = accelerator.prepare(TrainStep(detector, way == "compiled"), optimiser)
 
@@ -139,7 +141,7 @@ def fit(
         """The share of the run that lies behind when so many steps do: of all steps, or of the time."""
         if settings.budget is None:
             return steps / (epochs * len(batches))
-        return agreed(seconds() / max(1e-9, settings.budget - scoring))
+        return agreed(seconds() / max(1e-9, settings.budget - at_end * scoring))
 
     def agreed(value: float) -> float:
         """One process's clock counts for all."""

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,28 @@ def test_the_last_fit_is_made_though_scoring_used_up_the_time(
     run = foodbox.train(photos, runs=tmp_path, time="60s", **QUICK)
     assert len(fits) == 1
     assert len(losses(run.folder)) == 2
+
+
+def test_time_is_left_for_the_last_fit(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock of ours: a step takes a second, scoring or fitting half a second a photo."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def takes(target: object, name: str, seconds: Callable[..., float]) -> None:
+        original = getattr(target, name)
+
+        def slow(*arguments: Any) -> Any:
+            now[0] += seconds(*arguments)
+            return original(*arguments)
+
+        monkeypatch.setattr(target, name, slow)
+
+    takes(fit_module, "set_rate", lambda *_: 1)
+    takes(fit_module, "_detect", lambda *arguments: arguments[4] / 2)
+    takes(fit_module, "_finish", lambda _, train, *__: len(train) / 2)
+    monkeypatch.setattr(RetinaNet, "finish", lambda self, batches: None)
+    run = foodbox.train(photos, runs=tmp_path, time="40s", **QUICK)
+    assert 39 <= run.seconds <= 41
 
 
 def test_the_last_fit_is_made_though_coming_back_used_up_the_time(
