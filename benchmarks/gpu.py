@@ -49,7 +49,7 @@ from foodbox.inference import kernels
 from foodbox.inference.predict import default_workers
 from foodbox.records import Batch, Frame, Photo, Target
 from foodbox.training.optimiser import make_optimiser
-from foodbox.training.step import Told, TrainStep
+from foodbox.training.step import PendingLoss, TrainStep
 
 CLASSES, BOXES, PHOTO_SIDE, PHOTOS = 80, 8, 1024, 128
 
@@ -239,7 +239,7 @@ def our_step(bench: Bench, compiled: bool = False) -> Callable[[Batch], None]:
     detector, settings = our_detector(bench).train(), TrainSettings()
     step, optimiser = TrainStep(detector, compiled), make_optimiser(detector, settings)
     learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
-    last: list[Told] = []
+    last: list[PendingLoss] = []
 
     def call(batch: Batch) -> None:
         batch = batch.to(bench.device)
@@ -249,9 +249,9 @@ def our_step(bench: Bench, compiled: bool = False) -> Callable[[Batch], None]:
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(learning, settings.clip)
         optimiser.step()
-        last.append(Told(losses, batch))
+        last.append(PendingLoss(losses, batch))
         if len(last) > 1:
-            last.pop(0).expect_finite(Path())
+            last.pop(0).value(Path())
 
     return call
 

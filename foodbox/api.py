@@ -90,7 +90,7 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     for setting in changes.keys() - set(config.setting_names(preset)):
         raise config.unknown_setting(setting, [*TrainSettings.model_fields, *config.setting_names(preset)])
     config.apply(preset, changes)
-    _expect_sense(chosen)
+    expect_sense(chosen)
     expect_way(chosen, kind, pick_device(chosen.device))
     RunFolder.expect_free(Path(runs), name)
     if kind.needs_proposals:
@@ -162,7 +162,7 @@ def _fit(
     return Run(folder.path, folder.best_model, fitted.seconds, fitted.epoch, fitted.scores, fitted.interrupted)
 
 
-def _expect_sense(settings: TrainSettings) -> None:
+def expect_sense(settings: TrainSettings) -> None:
     """Looks for settings that could do nothing, or nothing good, beside the others.
 
     Raises:
@@ -227,9 +227,8 @@ def _start(
     theirs, asked = (values.get("backbone") for values in (dictated, changes))
     if theirs and asked and theirs != asked:
         raise UsageError(f"{weights.origin} has the backbone {theirs}, not {asked}: leave --backbone out.")
-    if (
-        weights.detector
-    ):  # the whole network as it was built; how it is trained the preset says, unless the run was ours
+    if weights.detector:
+        # The whole network as it was built; how it is trained the preset says, unless the run was ours.
         whole = config.build(kind.Settings, weights.settings)
         kept = set(kind.Training.model_fields) - set(DetectorSettings.model_fields) if not weights.run else set()
         dictated = {name: getattr(whole, name) for name in kind.Settings.model_fields if name not in kept}
@@ -556,16 +555,18 @@ def export(
         read_labels(Path(valid))
     photos = _calibration_photos(Path(int8)) if int8 is not None else []
     detector = model.detector.cpu()
-    graph = exporting.graph_of(detector, header)
-    if photos:
-        say(f"Taking the ranges for int8 from {counted(len(photos), 'photo')}.")
-        graph = exporting.quantise(graph, photos, detector)
-    exporting.write(graph, file)
-    result = Export(file, time.monotonic() - start)
-    if (scored := valid or int8) is not None:
-        result.after = evaluate(file, scored, skip_bad=True)
-        result.before = evaluate(Model(detector, model.run, str(model.device)), scored, skip_bad=True)
-    detector.to(model.device)
+    try:
+        graph = exporting.graph_of(detector, header)
+        if photos:
+            say(f"Taking the ranges for int8 from {counted(len(photos), 'photo')}.")
+            graph = exporting.quantise(graph, photos, detector)
+        exporting.write(graph, file)
+        result = Export(file, time.monotonic() - start)
+        if (scored := valid or int8) is not None:
+            result.after = evaluate(file, scored, skip_bad=True)
+            result.before = evaluate(Model(detector, model.run, str(model.device)), scored, skip_bad=True)
+    finally:
+        detector.to(model.device)
     return result
 
 

@@ -137,7 +137,7 @@ def convert(
     Args:
         source: Folder with photos and labels, or a label file.
         dest: New folder.
-        to: The format to write: starthon, kfood, csv, voc, coco, yolo, labelme or uecfood.
+        to: The format to write: starthon, kfood, kfood_corners, csv, voc, coco, yolo, labelme or uecfood.
         format: The format of SOURCE, where looking is not enough.
         skip_bad: Leave faulty photos out instead of stopping.
         json: Print one JSON object and nothing else on standard output.
@@ -228,7 +228,7 @@ def _compare_command(words: list[str]) -> Any:
 
     Args:
         photos: Folder with photos and labels; the format is found out by looking.
-        detectors: all, or names with commas between them. Each takes its first preset.
+        detectors: all, or names with commas between them. Each takes its first preset, or --preset.
         size: Side of the input in pixels, for all; else each one's own.
         runs: The comparison's folder is made in here.
         name: Name of the comparison's folder; to go on with one, or to add detectors to it.
@@ -255,7 +255,7 @@ def evaluate(
         photos: Folder with photos and labels.
         one_class: Fold all classes of the photos into one of this name.
         format: The label format, where looking is not enough.
-        part: Which part of the photos, where labels or folders name parts; valid if not said, else test.
+        part: Which part of the photos, where labels or folders name parts; if not said valid, else test, else all.
         skip_bad: Leave faulty photos out instead of stopping.
         starthon_file: Write the contest's prediction file: x,y,w,h as fractions, a line a photo by file name.
         json: Print one JSON object and nothing else on standard output.
@@ -448,6 +448,8 @@ def _flags(settings: BaseModel) -> list[tuple[str, Any, Any]]:
             f"{v:g}" if isinstance(v, float) else str(v) for v in (value if isinstance(value, tuple) else [value])
         )
         words = (info.description or "") + ("" if isinstance(value, bool) or value is None else f" (default: {shown})")
+        if value is True:  # its flag is --no-...
+            words = f"Switch off: {words[:1].lower()}{words[1:]}"
         note = arg(help=words, help_behavior_hint="", metavar=metavar)
         fields.append((name, Annotated[kind, note], dataclasses.field(default=_as_words(value, kind))))
     return fields
@@ -462,6 +464,8 @@ def _flag_type(annotation: Any) -> tuple[Any, str | None]:
         count = 0 if inner[-1] is Ellipsis else len(inner)
         return (tuple.__class_getitem__((str,) * count) if count else tuple[str, ...]), None  # type: ignore[attr-defined]
     kinds = [k for k in (get_args(annotation) or (annotation,)) if k is not type(None)]
+    if get_origin(kinds[0]) is Literal:  # or None, where it is not given
+        return str, "{" + ",".join(get_args(kinds[0])) + "}"
     return str, {int: "INT", float: "FLOAT", Path: "PATH"}.get(kinds[0], "TEXT")
 
 

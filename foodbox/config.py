@@ -46,14 +46,20 @@ class TrainSettings(BaseModel):
     # What is trained on.
     valid: Path | None = Field(None, description="Folder of validation photos; else a part of PHOTOS is set apart.")
     valid_share: float = Field(0.2, gt=0, lt=1, description="The share of PHOTOS set apart where --valid is not given.")
-    split: Path | None = Field(None, description="Another run's split.json: train and validate on its very photos.")
+    split: Path | None = Field(
+        None,
+        description="Another run's split.json: train and validate on its very photos; with its --valid, if it had one.",
+    )
     sample: int | None = Field(None, ge=1, description="Train on this many photos, drawn by the seed.")
     one_class: str | None = Field(None, min_length=1, description="Fold all classes into one of this name.")
     format: str | None = Field(None, description="The label format, where looking is not enough.")
     skip_bad: bool = Field(False, description="Leave faulty photos out instead of stopping.")
 
     # What is trained, and from where.
-    detector: str = Field("retinanet", description="The detector.")
+    detector: str = Field(
+        "retinanet",
+        description="retinanet, rcnn, fast_rcnn, faster_rcnn, mask_rcnn, ssd, m2det or yolo: other settings differ.",
+    )
     preset: str | None = Field(None, description="The detector's preset; the first one if not given.")
     weights: str = Field("coco", description="Where to start: coco, imagenet, none, or a weight file.")
 

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Files: written whole or not at all; locks, free names, and JSON in any encoding."""
 
 import hashlib
 import json
@@ -28,8 +28,8 @@ def write_whole(path: Path, content: bytes | str) -> None:
         file.write(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
 
 
-def write_holes(path: Path, size: int) -> None:
-    """A file of so many bytes, all holes where the system has such, in the same way.
+def write_sparse(path: Path, size: int) -> None:
+    """Writes a sparse file of `size` bytes, zeros until somebody writes, whole or not at all.
 
     Raises:
         FoodboxError: the place cannot be written to.
@@ -156,3 +156,8 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def amount(size: float) -> str:
+    """Bytes in words, such as "64.3 MB"."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"

@@ -1,4 +1,4 @@
-"""Masks: outlines in pixels of a photo, small maps of chances in a box, bitmaps, and COCO's run lengths.
+"""Masks: outlines in pixels of a photo, probability maps in a box, bitmaps, and COCO's run-length encoding (RLE).
 
 An outline is float32 [P, 2], the corners x y of a closed line; an object has several where it lies in pieces. A point
 at 0 0 is the photo's corner, and the first pixel's middle is at 0.5 0.5.
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 THRESHOLD = 0.5
-"""The chance over which a pixel belongs to the object (Mask R-CNN, section 3.1, "Inference")."""
+"""The probability over which a pixel belongs to the object (Mask R-CNN, section 3.1, "Inference")."""
 
 
 # -- From outlines --------------------------------------------------------------------------------------------------
@@ -32,11 +32,11 @@ def rasterise(objects: Sequence[Sequence[Tensor]], height: int, width: int) -> T
     """
     if not objects:
         return torch.zeros((0, height, width), dtype=torch.bool)
-    pixels = coco_mask.decode([run_lengths(outlines, height, width) for outlines in objects])  # [H, W, N]
+    pixels = coco_mask.decode([rle_from_polygons(outlines, height, width) for outlines in objects])  # [H, W, N]
     return torch.from_numpy(pixels).permute(2, 0, 1).bool().contiguous()
 
 
-def run_lengths(outlines: Sequence[Tensor], height: int, width: int) -> dict[str, Any]:
+def rle_from_polygons(outlines: Sequence[Tensor], height: int, width: int) -> dict[str, Any]:
     """COCO's compressed run lengths ("size", "counts") of one object's outlines in a picture of height x width."""
     rings = [outline.double().flatten().tolist() for outline in outlines if len(outline) >= 3]
     if not rings:
@@ -48,7 +48,7 @@ def run_lengths(outlines: Sequence[Tensor], height: int, width: int) -> dict[str
 # -- From maps and bitmaps ------------------------------------------------------------------------------------------
 
 
-def trace(values: ArrayLike, left: float = 0, top: float = 0) -> list[NDArray[np.float64]]:
+def trace_contours(values: ArrayLike, left: float = 0, top: float = 0) -> list[NDArray[np.float64]]:
     """The outer outlines of what is over 0.5 in values [h, w] from 0 to 1, each [P, 2]; holes are filled.
 
     They run through places between the pixels' middles, so that the corners of a bitmap are cut off by half a pixel.
@@ -64,34 +64,35 @@ def trace(values: ArrayLike, left: float = 0, top: float = 0) -> list[NDArray[np
     return [ring[: offsets[1] - 1] + corner for ring, offsets in zip(*contours.filled(THRESHOLD, 2.0), strict=True)]
 
 
-def outlines_in_box(chances: Tensor, box: Tensor) -> list[Tensor]:
-    """The outer outlines of chances [M, M] in a box [4], in the pixels that the box is in."""
+def outlines_in_box(probabilities: Tensor, box: Tensor) -> list[Tensor]:
+    """The outer outlines of probabilities [M, M] in a box [4], in the pixels that the box is in."""
     left, top, right, bottom = box.tolist()
-    scale = (right - left) / chances.shape[1], (bottom - top) / chances.shape[0]
-    rings = [ring * scale + (left, top) for ring in trace(chances.numpy())]
+    scale = (right - left) / probabilities.shape[1], (bottom - top) / probabilities.shape[0]
+    rings = [ring * scale + (left, top) for ring in trace_contours(probabilities.numpy())]
     return [torch.from_numpy(ring.astype(np.float32)) for ring in rings]
 
 
-def window(chances: Tensor, box: Tensor, height: int, width: int) -> tuple[Tensor, int, int]:
-    """What chances [M, M] in a box [4] say of the pixels of a picture of height x width.
+def paste_mask(probabilities: Tensor, box: Tensor, height: int, width: int) -> tuple[Tensor, int, int]:
+    """What probabilities [M, M] in a box [4] say of the pixels of a picture of height x width.
 
     To the bit as torchvision's `paste_masks_in_image` does it, which takes a whole picture of float32 for each: a ring
-    of 0 is put around the chances, the box grows by it, and is rounded towards 0.
+    of 0 is put around the probabilities, the box grows by it, and is rounded towards 0.
 
     Returns:
         bool [h, w], and the pixels left of it and above it.
     """
-    scale = (chances.shape[-1] + 2) / chances.shape[-1]
+    scale = (probabilities.shape[-1] + 2) / probabilities.shape[-1]
     middle, half = (box[2:] + box[:2]) * 0.5, (box[2:] - box[:2]) * 0.5 * scale
     left, top, right, bottom = torch.cat((middle - half, middle + half)).long().tolist()
     sides = max(bottom - top + 1, 1), max(right - left + 1, 1)
-    whole = F.interpolate(F.pad(chances, (1, 1, 1, 1))[None, None], sides, mode="bilinear", align_corners=False)[0, 0]
+    padded = F.pad(probabilities, (1, 1, 1, 1))[None, None]
+    whole = F.interpolate(padded, sides, mode="bilinear", align_corners=False)[0, 0]
     x, y = max(left, 0), max(top, 0)
     part = whole[y - top : max(height - top, 0), x - left : max(width - left, 0)]
     return part > THRESHOLD, x, y
 
 
-def run_lengths_of(part: Tensor, left: int, top: int, height: int, width: int) -> dict[str, Any]:
+def rle_from_bitmap(part: Tensor, left: int, top: int, height: int, width: int) -> dict[str, Any]:
     """COCO's compressed run lengths of a part bool [h, w] of a picture; no bitmap of the whole picture is made."""
     columns = np.pad(part.numpy().T, ((0, 0), (1, 1)))  # [w, h + 2]: run lengths go down the columns
     column, row = np.divmod(np.flatnonzero(columns[:, 1:] != columns[:, :-1]), part.shape[0] + 1)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from foodbox.masks import outlines_in_box, window
+from foodbox.masks import outlines_in_box, paste_mask
 
 if TYPE_CHECKING:
     import supervision
@@ -181,12 +181,18 @@ class Preprocessing(BaseModel):
     size: int = Field(
         320, ge=32, le=4096, description="Input's side in pixels; light presets take up to twice it for small boxes."
     )
-    fit: Literal["longest", "shortest", "stretch", "letterbox"] = "longest"
-    max_size: int = Field(1333, ge=32, le=8192)
-    multiple: int = Field(32, ge=1)
-    antialias: bool = True
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    fit: Literal["longest", "shortest", "stretch", "letterbox"] = Field(
+        "longest", description="What has the input's size: a photo's longer or shorter side, or both sides."
+    )
+    max_size: int = Field(1333, ge=32, le=8192, description="With shortest: the longer side's most, px.")
+    multiple: int = Field(32, ge=1, description="The input is padded to a multiple of this, px.")
+    antialias: bool = Field(True, description="Smooth photos when they shrink.")
+    mean: tuple[float, float, float] = Field(
+        (0.485, 0.456, 0.406), description="Of red, green, blue, 0 to 1; starting weights bring their own."
+    )
+    std: tuple[float, float, float] = Field(
+        (0.229, 0.224, 0.225), description="What these are divided by; starting weights bring their own."
+    )
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """Width and height in pixels to which a photo of width x height is resized; never below 1."""
@@ -205,7 +211,7 @@ class Preprocessing(BaseModel):
         return max(1, int(width * scale + 1e-6)), max(1, int(height * scale + 1e-6))
 
     def padded(self, side: int) -> int:
-        """A side of an input in pixels, filled up to a multiple of `multiple`."""
+        """A side of an input in pixels, padded to a multiple of `multiple`."""
         return math.ceil(side / self.multiple) * self.multiple
 
     def frame(self, width: int, height: int, path: Path | None = None) -> Frame:
@@ -334,7 +340,7 @@ class Target:
 
 
 def stack_targets(targets: list[Target], multiple: int = 1) -> tuple[Tensor, Tensor]:
-    """B targets → boxes [B, M, 4] and labels [B, M], each photo's filled up with at least one empty box of class 0.
+    """B targets → boxes [B, M, 4] and labels [B, M], each photo's padded with at least one empty box of class 0.
 
     Args:
         multiple: M is one of this.
@@ -387,7 +393,7 @@ class Batch:
     Attributes:
         images: [B, 3, H, W], red green blue from 0 to 255 as uint8 or float; or a frozen backbone's maps of them.
         targets, frames: one for each image.
-        proposals: float32 [B, R, 4] in the inputs' pixels, the best first, filled up with zero boxes, for a detector
+        proposals: float32 [B, R, 4] in the inputs' pixels, the best first, padded with zero boxes, for a detector
             that gets them from outside; else None.
     """
 
@@ -428,7 +434,7 @@ class Detections:
         names: the detector's classes.
         width, height: the photo's size in pixels.
         path: the photo's file, or None for a photo that came as pixels.
-        masks: float32 [N, M, M], the chance of the object at M x M places of its box, or None for a detector that finds
+        masks: float32 [N, M, M], the object's probability at M x M places of its box, or None for a detector that finds
             boxes only. As bitmaps, a hundred masks of a photo of 12 megapixels would take 1.2 GB.
     """
 
@@ -462,7 +468,7 @@ class Detections:
         """Where detection i is, which must have a mask: bool [height, width]; as torchvision pastes masks, over 0.5."""
         assert self.masks is not None, "these detections have no masks"
         result = torch.zeros((self.height, self.width), dtype=torch.bool)
-        part, left, top = window(self.masks[i], self.boxes[i], self.height, self.width)
+        part, left, top = paste_mask(self.masks[i], self.boxes[i], self.height, self.width)
         result[top : top + part.shape[0], left : left + part.shape[1]] = part
         return result
 

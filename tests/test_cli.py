@@ -20,6 +20,7 @@ from foodbox.cli import main
 from foodbox.console import say
 from foodbox.data import formats, tables
 from foodbox.data.formats import FORMATS
+from foodbox.detectors import DETECTORS
 from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
 from foodbox.records import Dataset
 from foodbox.weights.model_file import save_model
@@ -236,6 +237,19 @@ def test_help(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     if not command:
         listed = re.findall(r"• (\w+) ", words)
         assert listed == ["demo", "check", "convert", "train", "compare", "evaluate", "detect", "export"]
+
+
+def test_help_says_what_can_be_chosen_and_what_a_switch_does(capfd: pytest.CaptureFixture[str]) -> None:
+    call("train", "--help")
+    words = " ".join(capfd.readouterr().out.replace("│", " ").split())
+    listed = re.search(r"--detector TEXT ([\w, ]+);", words)
+    assert listed is not None
+    assert re.split(", | or ", listed[1]) == list(DETECTORS)
+    assert "--freeze {backbone,C4}" in words
+    assert "--no-frozen-batch-norm Switch off: keep the backbone's batch norm as it came." in words
+    call("convert", "--help")
+    words = capfd.readouterr().out
+    assert all(name in words for name in FORMATS)
 
 
 # A program that runs `foodbox --help` and goes on.

@@ -79,7 +79,7 @@ def test_pixels_are_those_whose_middle_is_inside(points: list[tuple[float, float
     assert (found == inside)[clear].all()
 
 
-# -- From maps of chances -------------------------------------------------------------------------------------------
+# -- From probability maps -------------------------------------------------------------------------------------------
 
 
 def some(seed: int, count: int = 4) -> Detections:
@@ -119,8 +119,8 @@ def test_run_lengths_are_pycocotools(seed: int) -> None:
     found = some(seed)
     assert found.masks is not None
     for i in range(len(found)):
-        part, left, top = masks.window(found.masks[i], found.boxes[i], found.height, found.width)
-        mine = masks.run_lengths_of(part, left, top, found.height, found.width)
+        part, left, top = masks.paste_mask(found.masks[i], found.boxes[i], found.height, found.width)
+        mine = masks.rle_from_bitmap(part, left, top, found.height, found.width)
         whole = theirs.encode(np.asfortranarray(found.bitmap(i).numpy().astype(np.uint8)))
         assert mine == whole
 
@@ -130,12 +130,12 @@ def test_run_lengths_of_whole_pictures_are_pycocotools(height: int, width: int, 
     """Runs go on from one column to the next; with a mask that covers all, too."""
     whole = np.array([bits >> i & 1 for i in range(height * width)], np.uint8).reshape(height, width)
     for pixels in (whole, np.ones_like(whole)):
-        mine = masks.run_lengths_of(torch.from_numpy(pixels).bool(), 0, 0, height, width)
+        mine = masks.rle_from_bitmap(torch.from_numpy(pixels).bool(), 0, 0, height, width)
         assert mine == theirs.encode(np.asfortranarray(pixels))
 
 
 def test_an_empty_part_has_no_pixels() -> None:
-    mine: dict[str, Any] = masks.run_lengths_of(torch.zeros(0, 3, dtype=torch.bool), 2, 4, 4, 5)
+    mine: dict[str, Any] = masks.rle_from_bitmap(torch.zeros(0, 3, dtype=torch.bool), 2, 4, 4, 5)
     assert theirs.area(mine) == 0
 
 

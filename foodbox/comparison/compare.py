@@ -154,6 +154,7 @@ def _plan(photos: PathLike, detectors: str | Sequence[str], settings: dict[str, 
     run = {name: value for name, value in settings.items() if name in TrainSettings.model_fields}
     own = {name: value for name, value in settings.items() if name not in run}
     chosen = config.build(TrainSettings, run)
+    api.expect_sense(chosen)
     pick_device(chosen.device)
     faults = []
     for name in names:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from foodbox.console import say
 from foodbox.errors import FoodboxError
-from foodbox.files import cache_folder, make_folder, write_holes
+from foodbox.files import amount, cache_folder, make_folder, write_sparse
 
 CRC_BYTES = 4
 # Goes into the names of the files. To be counted up when photos are decoded or resized in another way, or the layout
@@ -55,13 +55,13 @@ class DiskCache:
         free = shutil.disk_usage(folder).free
         if free < missing:
             raise FoodboxError(
-                f"Keeping {len(photos):,} decoded photos on disk needs {_amount(missing)}, and {folder} has "
-                f"{_amount(free)} left: make room there, name a folder on another disk in the environment variable "
+                f"Keeping {len(photos):,} decoded photos on disk needs {amount(missing)}, and {folder} has "
+                f"{amount(free)} left: make room there, name a folder on another disk in the environment variable "
                 "FOODBOX_CACHE, or train with --cache memory."
             )
-        say(f"Keeping {len(photos):,} decoded photos on disk: {_amount(size)} in {self.path}, which you may delete.")
+        say(f"Keeping {len(photos):,} decoded photos on disk: {amount(size)} in {self.path}, which you may delete.")
         if not whole:
-            write_holes(self.path, size)
+            write_sparse(self.path, size)
 
     def get(self, index: int) -> Tensor | None:
         width, height = self.sizes[index]
@@ -102,7 +102,3 @@ def _bytes_on_disk(path: Path) -> int:
     """What a file takes of the disk so far: less than its size, as long as parts of it were never written."""
     stat = path.stat()
     return stat.st_blocks * 512 if hasattr(stat, "st_blocks") else stat.st_size  # Windows takes all from the start
-
-
-def _amount(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"

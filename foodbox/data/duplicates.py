@@ -48,10 +48,10 @@ def near_duplicates(hashes: Ints, most: int = NEAR) -> Ints:
     return np.unique(np.sort(pairs, axis=1), axis=0)
 
 
-def groups(hashes: Ints, most: int = NEAR) -> Ints:
+def groups(hashes: Ints) -> Ints:
     """int64 [N]: the number of the group of look-alikes that each photo belongs to, often alone."""
     group = np.arange(len(hashes))
-    pairs = near_duplicates(hashes, most)
+    pairs = near_duplicates(hashes)
     while len(pairs):  # each takes the smallest number among those it is linked with, until nothing changes
         before = group.copy()
         np.minimum.at(group, pairs[:, 0], group[pairs[:, 1]])

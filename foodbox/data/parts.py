@@ -27,13 +27,13 @@ def part_of(dataset: Dataset, part: str | None) -> Dataset:
 
     Args:
         part: "train", "valid", "test" or "all"; None for "valid" where there is such a part, else for "test" beside
-            "train", as photos that were trained on flatter, else for all.
+            others, as photos that were trained on flatter, else for all.
 
     Raises:
         UsageError: there is no such part.
     """
     there = {photo.part for photo in dataset}
-    chosen = part or ("valid" if "valid" in there else "test" if {"train", "test"} <= there else "all")
+    chosen = part or ("valid" if "valid" in there else "test" if "test" in there and len(there) > 1 else "all")
     if chosen == "all":
         return dataset
     if chosen not in there:
@@ -205,6 +205,9 @@ def _saved(
         raise FoodboxError(
             f"{len(gone)} photos of {origin} are gone or no longer readable, such as {gone[0]}. "
             "Bring them back, or start a new run."
+            if not Path(gone[0]).exists()
+            else f"{len(gone)} photos of {origin} lie outside the folders that are named, such as {gone[0]}. "
+            "Name their folder as well, with --valid."
         )
     train, valid = (
         Dataset([by_path[path] for path in split[part]], list(names), sources[0].format) for part in ("train", "valid")

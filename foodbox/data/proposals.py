@@ -33,8 +33,8 @@ from foodbox.records import Frame, Photo, SelectiveSearch
 REGIONS_EXTRA = 'pip install "foodbox[regions]"'
 # Goes into the names of the kept files. To be counted up when regions are found or ordered in another way.
 VERSION = 1
-# Uijlings, table 5, "Fast": segmentations of k = 50 and 100, smoothed by 0.8 as in section 3.1. OpenCV takes the first
-# k and the step to the others; "quality" goes on to 250.
+# Uijlings, table 4, "Fast" has segmentations of k = 50 and 100. OpenCV takes the first k and a step, and adds a third,
+# 150; its "quality" goes on to 250, the paper's to 300. Smoothing by 0.8 is OpenCV's.
 FIRST_K, NEXT_K, SMOOTHING = 50, 50, 0.8
 
 
@@ -131,7 +131,7 @@ def _search(image: Image.Image, size: tuple[int, int], search: SelectiveSearch) 
 
 
 def _order(regions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Uijlings section 4.2, "Combining": a region's place in the hierarchy times a random number; least first.
+    """Uijlings section 3.3: a region's place in the hierarchy times a random number; least first.
 
     The whole photo's place is 1. OpenCV draws from C's rand(), which gives another order each time; here the same
     regions always have the same order. Places go by area, for OpenCV does not say how regions were merged: what

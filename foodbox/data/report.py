@@ -13,7 +13,7 @@ from foodbox.ops.anchor_fitting import best_overlap
 from foodbox.records import Dataset, Finding, Source
 
 REACHED = 0.5
-"""IoU from which an anchor takes a box (RetinaNet section 4; the other detectors' papers say the same)."""
+"""IoU from which an anchor takes a box (RetinaNet section 4, SSD section 2.2; an RPN asks for 0.7)."""
 TOO_FEW_REACHED = 0.8
 
 

@@ -31,7 +31,7 @@ from PIL import Image
 from torch import Tensor
 
 from foodbox.data.processes import processes
-from foodbox.masks import trace
+from foodbox.masks import trace_contours
 from foodbox.records import Photo, Polygon, Source
 
 NAMES: list[str] = ["rice", "soup", "noodles", "salad", "cookies"]
@@ -380,7 +380,7 @@ def outlines(owner: NDArray[np.int8], i: int, at: Window) -> list[Polygon]:
     """The outer outlines of what is seen of dish i, float32 [P, 2] in pixels; no piece under `FRAGMENT`."""
     mask = owner[at.rows, at.columns] == i
     polygons = []
-    for ring in trace(mask, at.columns.start, at.rows.start):
+    for ring in trace_contours(mask, at.columns.start, at.rows.start):
         x, y = ring.T
         if abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2 >= FRAGMENT:
             polygons.append(torch.from_numpy(ring.astype(np.float32)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -17,7 +18,12 @@ from foodbox.ops.nms import nms_by_group
 from foodbox.records import Batch, Detections, Frame, KeptMaps, Preprocessing, SelectiveSearch, Target, no_boxes
 
 SIZES_KEPT = 16
-"""Of how many sizes of input a detector keeps the anchors: on a photo of 1333 x 800 px there are 3 MB."""
+"""Input sizes whose anchors a detector keeps; those of 1333 x 800 px take 3 MB."""
+BACKBONE = "backbone."
+"""What the names of the pretrained part's parameters begin with: it is trained at a lower rate."""
+OUTPUT_WEIGHTS = re.compile(r"(^|\.)(output|classes|boxes|objectness|masks|(class|box)_heads\.\d+)\.weight$")
+"""The names of the weights that outputs come from directly, which the optimiser moves in another way: a new detector's
+are called so, or stand here."""
 Device = torch.device | None
 Grids = list[Any] | None
 """Rows and columns of each of a network's maps, where they are known."""
@@ -31,6 +37,7 @@ class DetectorSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
+    score_threshold: float = Field(0.05, ge=0, le=1, description="Scores below this are not decoded.")
 
 
 class Detector(nn.Module, ABC):
@@ -40,7 +47,7 @@ class Detector(nn.Module, ABC):
 
     Attributes:
         Settings: the class of its settings.
-        Training: what it inherits of these concerns training alone; weights work with any value of it.
+        Training: the base class of `Settings` whose fields concern training alone; weights work with any value of them.
         presets: named settings, as differences from the defaults; the first is taken where none is named.
         needs_masks: it learns from masks: targets have them, and photos with boxes only are refused.
         needs_proposals: it gets regions from outside: `forward(images, proposals)` and `losses(images, targets,
@@ -109,13 +116,15 @@ class Detector(nn.Module, ABC):
     def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Pixels [B, 3, H, W] and B targets in the input's pixels → scalars whose sum is trained on."""
 
-    @abstractmethod
     def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
         """What `forward` gave, and B frames → the detections of each photo in its own pixels, best first.
+
+        A two-stage detector's `forward` has selected them already; one-stage detectors say how they do it here.
 
         Args:
             min_score: instead of the settings' own score threshold.
         """
+        return self.over_threshold(outputs, frames, self.settings.score_threshold if min_score is None else min_score)
 
     def candidates(self, outputs: Outputs) -> Outputs:
         """What `decode` chooses from, of what `forward` gave: all, unless a detector says otherwise.
@@ -166,6 +175,7 @@ class Detector(nn.Module, ABC):
                 best first; of a detector of masks also masks [B, D, M, M].
             threshold: a score has to be over it; with 0 all are there.
         """
+        outputs = {name: outputs[name].cpu() for name in ("boxes", "scores", "labels", "masks") if name in outputs}
         scores, masks, found = outputs["scores"], outputs.get("masks"), []
         for i, frame in enumerate(frames):
             mine = scores[i] > threshold if threshold > 0 else scores[i] >= 0
@@ -233,11 +243,6 @@ class Detector(nn.Module, ABC):
             return float(best_overlap(some, anchors).mean())
 
         return max(cls.anchor_choices(settings, boxes), key=overlap, default={})
-
-    @property
-    def backbone_prefix(self) -> str:
-        """Where the names of the pretrained part's parameters begin: it is trained at a lower rate."""
-        return "backbone."
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:

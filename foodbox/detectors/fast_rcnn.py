@@ -20,7 +20,7 @@ from foodbox.layers.heads import Norm
 from foodbox.layers.roi_heads import BoxHead, BoxLoss
 from foodbox.layers.trunks import Neck, make_trunk, map_strides
 from foodbox.ops.roi import Pooling, pool_regions
-from foodbox.records import Detections, Frame, Preprocessing, SelectiveSearch, Target
+from foodbox.records import Preprocessing, SelectiveSearch, Target
 
 
 class FastRCNNTraining(DetectorSettings):
@@ -51,7 +51,7 @@ class FastRCNNSettings(FastRCNNTraining):
     search: SelectiveSearch = Field(default_factory=SelectiveSearch)
     backbone: str = Field("vgg16", description="timm's name, or torchvision's mobilenet_v3_large(_reduced).")
     frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm as it came.")
-    batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm.")
+    batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm; weights bring theirs.")
     neck: Neck = Field("c4", description="One map, of stride 16, as in the paper, or a pyramid.")
     first_level: Literal[2, 3] = Field(2, description="The pyramid's finest level: P2 or P3.")
     channels: int = Field(512, ge=8, description="Width of the map, or of the pyramid.")
@@ -64,7 +64,6 @@ class FastRCNNSettings(FastRCNNTraining):
     box_layers: int = Field(2, ge=0, description="Linear layers of the head before its outputs: fc6 and fc7.")
     box_width: int = Field(4096, ge=8, description="Width of these.")
     class_agnostic: bool = Field(False, description="One box a region, instead of one for each class.")
-    score_threshold: float = Field(0.05, ge=0, le=1, description="Scores below this are not decoded.")
     nms_iou: float = Field(0.3, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
     max_detections: int = Field(100, ge=1, description="Boxes kept on a photo.")
 
@@ -91,7 +90,7 @@ class FastRCNN(Detector):
     Settings follow the paper. Where the authors' code says more, it is followed: the targets' boxes are regions too,
     and offsets are divided by 0.1 and 0.2, which makes them of one spread, where the paper normalises them by their own
     mean and deviation. Single scale only (section 5.2); truncated SVD (3.1) is left out. With a pyramid, RoIAlign and
-    Faster R-CNN's proposals it is that detector's second stage, to the same weights' names: a test holds them together.
+    Faster R-CNN's proposals it is that detector's second stage, down to its weights' names: a test holds them together.
     The optimiser is training/optimiser.py's, not the paper's.
     """
 
@@ -140,7 +139,7 @@ class FastRCNN(Detector):
     def maps(self, images: Tensor) -> list[Tensor]:
         """Section 2.1: the whole photo through the network once. Pixels [B, 3, H, W] → [B, channels, H/16, W/16].
 
-        A pyramid gives P2 ... P5; its P6 is for proposals alone (FPN section 4.2).
+        A pyramid gives P2 ... P5; its P6 is for proposals alone (FPN section 4.1, footnote 1).
         """
         found: list[Tensor] = self.neck(self.backbone_maps(images))
         return found if self.settings.neck == "c4" else found[:-1]
@@ -164,8 +163,9 @@ class FastRCNN(Detector):
         others by 0.1 to 0.5, which the paper takes for a heuristic of hard examples.
         """
         s = self.settings
-        sampling = (s.samples, s.positives, s.match_high, s.match_low, s.match_floor)
-        regions = roi_heads.sample_regions(proposals, targets, *sampling)
+        regions = roi_heads.sample_regions(
+            proposals, targets, s.samples, s.positives, high=s.match_high, low=s.match_low, floor=s.match_floor
+        )
         logits, deltas = self.head(self.maps(images), regions.boxes, regions.photo)
         found = roi_heads.region_losses(logits, deltas, regions, s.box_loss, s.smooth_l1_beta)
         return {"classes": found["classes"], "boxes": s.box_weight * found["boxes"]}
@@ -176,11 +176,6 @@ class FastRCNN(Detector):
         """A score and a box of each class for every region, then NMS class by class; as `forward`."""
         s, (height, width) = self.settings, images.shape[2:]
         return roi_heads.detect(partial(self.head, maps), proposals, height, width, s.nms_iou, s.max_detections)
-
-    def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
-        """What `forward` found, over the threshold."""
-        threshold = self.settings.score_threshold if min_score is None else min_score
-        return self.over_threshold(outputs, frames, threshold)
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:

@@ -8,11 +8,12 @@ walks through it.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor
 
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
@@ -29,10 +30,9 @@ from foodbox.ops.losses import giou_loss, smooth_l1_loss
 from foodbox.ops.matching import BACKGROUND, match, overlaps
 from foodbox.ops.proposals import pick_proposals, sample
 from foodbox.ops.roi import Pooling, pool_regions
-from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
+from foodbox.records import Preprocessing, Target, stack_targets
 
-Side = Annotated[float, Field(gt=0)]
-Sides = Annotated[tuple[Side, ...], Field(min_length=1)]
+Sides = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 
 
 class FasterRCNNTraining(DetectorSettings):
@@ -65,7 +65,7 @@ class FasterRCNNSettings(FasterRCNNTraining):
 
     backbone: str = Field("resnet50", description="timm's name, or torchvision's mobilenet_v3_large(_reduced).")
     frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm as it came.")
-    batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm.")
+    batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm; weights bring theirs.")
     neck: Neck = Field("pyramid", description="A pyramid, or one map, C4, as in Faster R-CNN's paper.")
     first_level: Literal[2, 3] = Field(2, description="The pyramid's finest level: P2 or P3.")
     channels: int = Field(256, ge=8, description="Width of the pyramid and of the proposal network.")
@@ -90,7 +90,6 @@ class FasterRCNNSettings(FasterRCNNTraining):
     box_layers: int = Field(2, ge=0, description="Linear layers of the box head before its outputs.")
     box_width: int = Field(1024, ge=8, description="Width of these.")
     class_agnostic: bool = Field(False, description="One box a region, instead of one for each class.")
-    score_threshold: float = Field(0.05, ge=0, le=1, description="Scores below this are not decoded.")
     nms_iou: float = Field(0.5, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
     max_detections: int = Field(100, ge=1, description="Boxes kept on a photo.")
 
@@ -135,8 +134,8 @@ class FasterRCNN(Detector):
     authors' code says more than the paper, torchvision is followed, as it follows them: the targets' boxes are
     proposals too, offsets of the second stage are divided by 0.1 and 0.2, and each box's best anchors stay positive.
     Anchors that cross the border are kept and their boxes cut off, as in FPN, where the paper ignores them in training
-    (3.1.3). The paper normalises the loss of boxes by the number of places, and lambda of 10 evens that out; here and
-    there both losses are divided by the number of sampled anchors. The optimiser is training/optimiser.py's.
+    (3.1.3). The paper normalises the loss of boxes by the number of places, and lambda of 10 evens that out; here, as
+    in torchvision, both losses are divided by the number of sampled anchors. The optimiser is training/optimiser.py's.
     """
 
     Settings = FasterRCNNSettings
@@ -209,7 +208,7 @@ class FasterRCNN(Detector):
         """Equation 1, section 3.1.2: the log loss of "objectness" and the loss of boxes, of sampled anchors.
 
         Args:
-            chosen: bool [B, A], the anchors that count; drawn by lot (section 3.1.3) where they are not given.
+            chosen: bool [B, A], the anchors that count; drawn at random (section 3.1.3) where they are not given.
         """
         s, anchors = self.settings, rpn["anchors"]
         boxes, _ = stack_targets(targets)  # [B, M, 4]
@@ -218,12 +217,12 @@ class FasterRCNN(Detector):
         positive = matched >= 0
         if chosen is None:
             chosen = sample(positive, matched == BACKGROUND, s.rpn_samples, s.rpn_positives)
-        count, there = chosen.sum().clamp(min=1), chosen & positive
+        count, positive_sample = chosen.sum().clamp(min=1), chosen & positive
 
         truth = positive[chosen].float()
         objectness = F.binary_cross_entropy_with_logits(rpn["rpn_logits"][chosen], truth, reduction="sum")
-        box = boxes.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, 4))[there]  # [P, 4], P positives
-        delta, anchor = rpn["rpn_deltas"][there], anchors.expand(len(targets), -1, -1)[there]
+        box = boxes.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, 4))[positive_sample]  # [P, 4], P positives
+        delta, anchor = rpn["rpn_deltas"][positive_sample], anchors.expand(len(targets), -1, -1)[positive_sample]
         if s.box_loss == "giou":
             loss = giou_loss(decode_centre(delta, anchor), box)
         else:
@@ -238,13 +237,13 @@ class FasterRCNN(Detector):
         maps = self.maps(images)
         rpn = self.rpn(maps, images)
         proposals = self.propose(rpn, images, s.train_candidates, s.train_proposals)
-        regions = roi_heads.sample_regions(proposals, targets, s.samples, s.positives, s.match, s.match)
+        regions = roi_heads.sample_regions(proposals, targets, s.samples, s.positives, high=s.match, low=s.match)
         return self.rpn_losses(rpn, targets) | self.second_losses(maps, regions, targets)
 
     def second_losses(self, maps: list[Tensor], regions: Regions, targets: list[Target]) -> dict[str, Tensor]:
         """Fast R-CNN's losses of sampled regions, from the same features."""
         s = self.settings
-        logits, deltas = self.box_head(self.pool(maps, regions.boxes, regions.photo, s.pool_size))
+        logits, deltas = self.head(maps, regions.boxes, regions.photo)
         found = roi_heads.region_losses(logits, deltas, regions, s.box_loss, s.smooth_l1_beta)
         return {"classes": found["classes"], "boxes": s.box_weight * found["boxes"]}
 
@@ -252,7 +251,7 @@ class FasterRCNN(Detector):
 
     @torch.no_grad()
     def propose(self, rpn: Outputs, images: Tensor, candidates: int, most: int) -> Tensor:
-        """The best boxes of the proposal network [B, R, 4], which are not trained through; zero boxes fill up."""
+        """The best boxes of the proposal network [B, R, 4], which are not trained through, padded with zero boxes."""
         s = self.settings
         boxes = box_ops.clip(decode_centre(rpn["rpn_deltas"], rpn["anchors"]), images.shape[3], images.shape[2])
         scores, levels = rpn["rpn_logits"].sigmoid(), rpn["levels"].tolist()
@@ -261,26 +260,21 @@ class FasterRCNN(Detector):
     def pool(self, maps: list[Tensor], boxes: Tensor, photo: Tensor, size: int) -> Tensor:
         """The features of regions [N, 4] of photos [N], each from its level: [N, channels, size, size].
 
-        A pyramid's P6 is for proposals alone (FPN section 4.2).
+        A pyramid's P6 is for proposals alone (FPN section 4.1, footnote 1).
         """
         s = self.settings
         last = 1 if s.neck == "c4" else -1
         return pool_regions(maps[:last], boxes, photo, self.strides[:last], size, s.pooling, s.pool_base)
 
+    def head(self, maps: list[Tensor], boxes: Tensor, photo: Tensor) -> tuple[Tensor, Tensor]:
+        """Fast R-CNN's outputs of regions [N, 4] of photos [N]: logits [N, 1 + K], deltas [N, K, 4] or [N, 1, 4]."""
+        logits, deltas = self.box_head(self.pool(maps, boxes, photo, self.settings.pool_size))
+        return logits, deltas
+
     def detect(self, maps: list[Tensor], proposals: Tensor, images: Tensor) -> Outputs:
         """Fast R-CNN on proposals [B, R, 4]: its logits and deltas for each, and the detections that they give."""
         s, (height, width) = self.settings, images.shape[2:]
-
-        def head(boxes: Tensor, photo: Tensor) -> tuple[Tensor, Tensor]:
-            logits, deltas = self.box_head(self.pool(maps, boxes, photo, s.pool_size))
-            return logits, deltas
-
-        return roi_heads.detect(head, proposals, height, width, s.nms_iou, s.max_detections)
-
-    def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
-        """What `forward` found, over the threshold."""
-        threshold = self.settings.score_threshold if min_score is None else min_score
-        return self.over_threshold(outputs, frames, threshold)
+        return roi_heads.detect(partial(self.head, maps), proposals, height, width, s.nms_iou, s.max_detections)
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:

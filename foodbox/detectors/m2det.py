@@ -19,7 +19,7 @@ from foodbox.layers.backbones import Backbone
 from foodbox.layers.heads import per_anchor
 from foodbox.layers.mlfpn import MLFPN, UnitNorm, Variant, scale_sides
 from foodbox.layers.vgg import VGG16
-from foodbox.ops.anchor_fitting import ratios_of
+from foodbox.ops.anchor_fitting import default_box_choices
 from foodbox.ops.anchors import grid_anchors
 from foodbox.ops.coding import decode_ssd, encode_ssd
 from foodbox.ops.default_boxes import default_box_shapes, hard_negative_loss, match_default_boxes
@@ -53,7 +53,7 @@ class M2DetSettings(M2DetTraining):
     preprocessing: Preprocessing = Field(default_factory=lambda: released(320))
     backbone: str = Field(VGG, description="vgg16 (SSD's, with dilated fc6), or timm's name of a backbone.")
     frozen_batch_norm: bool = Field(False, description="Keep the backbone's batch norm as it came.")
-    batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm.")
+    batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm; weights bring theirs.")
     fine_c4: bool = Field(False, description="ResNets: C4 with stride 8, C5 with stride 16, as the authors' have.")
     base_maps: Maps = Field("C3+C5", description="What FFMv1 fuses; for VGG, conv4_3 and fc7 whatever stands here.")
 
@@ -72,7 +72,6 @@ class M2DetSettings(M2DetTraining):
     scores: Literal["softmax", "sigmoid", "objectness"] = Field(
         "softmax", description="A softmax with background; or, by the focal loss, a sigmoid a class, or objectness."
     )
-    score_threshold: float = Field(0.05, ge=0, le=1, description="Scores below this are not decoded.")
     candidates: int = Field(1000, ge=1, description="Best scores decoded on a photo.")
     nms: Literal["linear", "gaussian", "hard"] = Field("linear", description="Soft-NMS of either kind, or hard NMS.")
     nms_iou: float = Field(0.3, ge=0, le=1, description="Overlap of a class's boxes over which the less sure loses.")
@@ -223,10 +222,7 @@ class M2Det(Detector):
     @classmethod
     def anchor_choices(cls, settings: M2DetSettings, boxes: Tensor) -> list[dict[str, Any]]:
         """All sizes times one factor, the ratios as they are or as the boxes'."""
-        sizes = [tuple(factor * size for size in settings.anchor_sizes) for factor in (0.35, 0.5, 0.7, 1.0, 1.4)]
-        lengths = (boxes[:, 2:] - boxes[:, :2]).sort(1).values  # [N, 2], the shorter side first
-        ratios = settings.anchor_ratios, ratios_of(F.pad(lengths, (2, 0)), len(settings.anchor_ratios))
-        return [{"anchor_sizes": size, "anchor_ratios": ratio} for size in sizes for ratio in ratios]
+        return default_box_choices("anchor_sizes", settings.anchor_sizes, settings.anchor_ratios, boxes)
 
     # -- Training: SSD section 2.2 ----------------------------------------------------------------------------------
 
@@ -244,31 +240,31 @@ class M2Det(Detector):
         boxes, labels = stack_targets(targets)  # [B, M, 4], [B, M]
         overlap = overlaps(boxes, anchors)  # [B, M, A]
         matched = match_default_boxes(overlap, s.match_high)  # [B, A]
-        found = matched >= 0
-        counted = found | (overlap.amax(1) < s.match_low)
-        answer = matched.clamp(min=0)
-        label = labels.gather(1, answer)  # [B, A]
-        box = boxes.gather(1, answer[..., None].expand(-1, -1, 4))[found]  # [P, 4], P matched default boxes
-        anchor = anchors.expand(len(targets), -1, -1)[found]  # [P, 4]
-        positives = found.sum().clamp(min=1)
+        positive = matched >= 0
+        valid = positive | (overlap.amax(1) < s.match_low)
+        matched_index = matched.clamp(min=0)
+        label = labels.gather(1, matched_index)  # [B, A]
+        box = boxes.gather(1, matched_index[..., None].expand(-1, -1, 4))[positive]  # [P, 4], P matched default boxes
+        anchor = anchors.expand(len(targets), -1, -1)[positive]  # [P, 4]
+        count = positive.sum().clamp(min=1)
 
         if s.box_loss == "giou":
-            box_loss = giou_loss(decode_ssd(deltas[found], anchor), box)
+            box_loss = giou_loss(decode_ssd(deltas[positive], anchor), box)
         else:
-            box_loss = smooth_l1_loss(deltas[found], encode_ssd(box, anchor), beta=1.0)
-        parts = {"boxes": box_loss.sum() * s.box_weight / positives}
+            box_loss = smooth_l1_loss(deltas[positive], encode_ssd(box, anchor), beta=1.0)
+        parts = {"boxes": box_loss.sum() * s.box_weight / count}
         if s.scores == "softmax":
-            answers = torch.where(found, label + 1, torch.where(counted, 0, -1))
-            return {"classes": hard_negative_loss(logits, answers, s.negatives).sum() / positives} | parts
-        truth = found.float()[..., None]
+            class_target = torch.where(positive, label + 1, torch.where(valid, 0, -1))
+            return {"classes": hard_negative_loss(logits, class_target, s.negatives).sum() / count} | parts
+        target = positive.float()[..., None]
         if s.scores == "sigmoid":
-            truth = F.one_hot(label, len(self.names)) * truth  # [B, A, K]
-        focal = sigmoid_focal_loss(logits[..., : truth.shape[-1]], truth, s.focal_alpha, s.focal_gamma)
-        focal = (focal * counted[..., None]).sum() / positives
+            target = F.one_hot(label, len(self.names)) * target  # [B, A, K]
+        focal = sigmoid_focal_loss(logits[..., : target.shape[-1]], target, s.focal_alpha, s.focal_gamma)
+        focal = (focal * valid[..., None]).sum() / count
         if s.scores == "sigmoid":
             return {"classes": focal} | parts
-        which = F.cross_entropy(logits[..., 1:][found], label[found], reduction="sum")
-        return {"objectness": focal, "classes": which / positives} | parts
+        class_loss = F.cross_entropy(logits[..., 1:][positive], label[positive], reduction="sum")
+        return {"objectness": focal, "classes": class_loss / count} | parts
 
     # -- Inference: section 3.2 -------------------------------------------------------------------------------------
 

@@ -86,19 +86,19 @@ class MaskRCNN(FasterRCNN):
 
     def second_losses(self, maps: list[Tensor], regions: Regions, targets: list[Target]) -> dict[str, Tensor]:
         """Faster R-CNN's, and "masks": the mean binary cross entropy of the places of the positive regions' masks."""
-        found = regions.positives()
+        positives = regions.positives()
         masks = [target.masks for target in targets if target.masks is not None]
         if len(masks) < len(targets):
             raise FoodboxError("Mask R-CNN learns from masks, and there are targets with boxes only.")
-        logits = self.mask_logits(maps, found.boxes, found.photo, found.labels - 1)  # [P, M, M]
-        truth = project_masks(masks, found.photo, found.answer, found.boxes, logits.shape[-1])
+        logits = self.mask_logits(maps, positives.boxes, positives.photo, positives.labels - 1)  # [P, M, M]
+        truth = project_masks(masks, positives.photo, positives.matched_index, positives.boxes, logits.shape[-1])
         loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="sum") / max(1, truth.numel())
         return super().second_losses(maps, regions, targets) | {"masks": self.settings.mask_weight * loss}
 
     # -- Inference: section 3.1 -------------------------------------------------------------------------------------
 
     def detect(self, maps: list[Tensor], proposals: Tensor, images: Tensor) -> Outputs:
-        """Faster R-CNN's, and masks [B, D, M, M], the chance of the object at M x M places of each detection's box.
+        """Faster R-CNN's, and masks [B, D, M, M], the object's probability at M x M places of each detection's box.
 
         "The mask branch is then applied to the highest scoring 100 detection boxes", and to no other region.
         """

@@ -19,14 +19,14 @@ from torchvision.ops import roi_align
 
 from foodbox.detectors.base import Detector, DetectorSettings, Outputs
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.region_fits import BoxRegressors, RegionSVMs, Sample
+from foodbox.layers.region_fits import BoxRegressors, RandomSubset, RegionSVMs
 from foodbox.layers.roi_heads import sample_regions
 from foodbox.ops import boxes as box_ops
 from foodbox.ops.coding import decode_centre, encode_centre
 from foodbox.ops.nms import best_by_group
-from foodbox.records import Batch, Detections, Frame, Preprocessing, SelectiveSearch, Target, stack_targets
+from foodbox.records import Batch, Preprocessing, SelectiveSearch, Target, stack_targets
 
-# Bytes of features that the last fit keeps of all photos, and as many of those near a box; above, a part by lot.
+# Bytes of features that the last fit keeps of all photos, and as many of those near a box; above, a part at random.
 KEPT_BYTES = 2**29
 
 
@@ -47,14 +47,13 @@ class RCNNSettings(RCNNTraining):
     search: SelectiveSearch = Field(default_factory=SelectiveSearch)
     backbone: str = Field("vgg16", description="timm's name of the network that looks at regions.")
     frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm as it came.")
-    batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm.")
+    batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm; weights bring theirs.")
     crop_size: int = Field(224, ge=32, multiple_of=32, description="Side in pixels to which a region is warped.")
     context: int = Field(16, ge=0, description="Pixels of it on each side that show what is around the region, p.")
     layers: int = Field(2, ge=1, description="Linear layers behind the network's last map: fc6 and fc7.")
     width: int = Field(4096, ge=8, description="Width of these.")
     classifier: Literal["svm", "softmax"] = Field("svm", description="Scores by SVMs fitted last, or fine-tuning's.")
     at_once: int = Field(64, ge=1, description="Regions that go through the network together, to bound memory.")
-    score_threshold: float = Field(0.05, ge=0, le=1, description="Scores below this are not decoded.")
     nms_iou: float = Field(0.3, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
     max_detections: int = Field(100, ge=1, description="Boxes kept on a photo.")
 
@@ -154,14 +153,14 @@ class RCNN(Detector):
         region: region_scores [B, R, K] and region_boxes [B, R, K, 4].
         """
         s, classes = self.settings, len(self.names)
-        photo, place = torch.where(box_ops.area(proposals) > 0)  # [N]; zero boxes only fill up
+        photo, place = torch.where(box_ops.area(proposals) > 0)  # [N]; zero boxes are padding
         regions = proposals[photo, place]
         maps, last = self.features_in_parts(self.normalise(images), regions, photo)
         found = box_ops.clip(decode_centre(self.regressors(maps), regions[:, None]), images.shape[3], images.shape[2])
         boxes = proposals.new_zeros((*proposals.shape[:2], classes, 4))  # [B, R, K, 4]
         scores = boxes.new_full(boxes.shape[:3], -1.0)  # [B, R, K]
         boxes[photo, place] = found
-        scores[photo, place] = self.chances(last).masked_fill(box_ops.area(found) <= 0, -1.0)
+        scores[photo, place] = self.probabilities(last).masked_fill(box_ops.area(found) <= 0, -1.0)
 
         label = torch.arange(classes, device=scores.device).expand_as(scores).flatten(1)
         index, best = best_by_group(boxes.flatten(1, 2), scores.flatten(1), label, s.nms_iou, s.max_detections)
@@ -169,17 +168,12 @@ class RCNN(Detector):
         detections = {"boxes": kept, "scores": best, "labels": label.gather(1, index)}
         return detections | {"region_scores": scores, "region_boxes": boxes}
 
-    def chances(self, features: Tensor) -> Tensor:
+    def probabilities(self, features: Tensor) -> Tensor:
         """Features [N, width] → scores [N, K], 0 to 1: of the SVMs, as far as they are fitted, or of the softmax."""
         softmax: Tensor = self.classes(features).float().softmax(-1)[:, 1:]
         if self.settings.classifier == "softmax":
             return softmax
         return torch.where(self.svms.fitted > 0, self.svms(features), softmax)
-
-    def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
-        """What `forward` found, over the threshold."""
-        threshold = self.settings.score_threshold if min_score is None else min_score
-        return self.over_threshold(outputs, frames, threshold)
 
     # -- Training: section 2.3, "Domain-specific fine-tuning" -------------------------------------------------------
 
@@ -195,8 +189,9 @@ class RCNN(Detector):
         if self.training:  # what was fitted last was fitted on features that now change
             self.svms.forget()
             self.regressors.forget()
-        sampling = (s.regions_per_photo, s.positives, s.match_iou, s.match_iou)
-        regions = sample_regions(proposals, targets, *sampling)
+        regions = sample_regions(
+            proposals, targets, s.regions_per_photo, s.positives, high=s.match_iou, low=s.match_iou
+        )
         _, last = self.features(self.normalise(images), regions.boxes, regions.photo)
         loss = F.cross_entropy(self.classes(last).float(), regions.labels, reduction="sum")
         return {"classes": loss / max(1, len(regions.labels))}
@@ -208,9 +203,10 @@ class RCNN(Detector):
         """The SVMs and the box regressors, on features that are cached, as in the paper.
 
         They are cached in memory, in half precision, and not more than `KEPT_BYTES`: of many photos a part of the
-        regions decides, by lot.
+        regions decides, at random.
         """
-        s, all_regions, truths, near = self.settings, Sample(KEPT_BYTES), Sample(KEPT_BYTES), Sample(KEPT_BYTES)
+        s = self.settings
+        all_regions, truths, near = (RandomSubset(KEPT_BYTES) for _ in range(3))
         for batch in batches:
             assert batch.proposals is not None
             assert isinstance(batch.images, Tensor)
@@ -225,13 +221,13 @@ class RCNN(Detector):
                 continue
             regions = batch.proposals[photo, place]
             maps, last = self.features_in_parts(images, regions, photo)
-            overlap = box_ops.iou(batch.proposals, boxes)[photo, place]  # [N, M]; 0 with boxes that fill up
+            overlap = box_ops.iou(batch.proposals, boxes)[photo, place]  # [N, M]; 0 with boxes that are padding
             of_class = F.one_hot(labels, len(self.names))[photo]  # [N, M, K]
             all_regions.add(last.half(), (overlap[..., None] * of_class).amax(1))
-            most, answer = overlap.max(1)  # [N]
+            most, matched_index = overlap.max(1)  # [N]
             chosen = most > s.box_iou
-            truth = boxes[photo, answer][chosen]
-            near.add(maps[chosen].half(), encode_centre(truth, regions[chosen]), labels[photo, answer][chosen])
+            truth = boxes[photo, matched_index][chosen]
+            near.add(maps[chosen].half(), encode_centre(truth, regions[chosen]), labels[photo, matched_index][chosen])
         if s.classifier == "svm" and truths.count and all_regions.count:
             (features, overlaps), (positives, labels) = all_regions.rows(), truths.rows()
             self.svms.fit(features.float(), overlaps, positives.float(), labels, s.svm_negative_iou)

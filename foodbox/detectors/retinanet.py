@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
@@ -26,8 +26,8 @@ from foodbox.ops.matching import BACKGROUND, match, only, overlaps
 from foodbox.ops.nms import best_pairs
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
-Side = Annotated[float, Field(gt=0)]
-Sides = Annotated[tuple[Side, ...], Field(min_length=1)]
+Sizes = tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat]
+Sides = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 
 
 class RetinaNetTraining(DetectorSettings):
@@ -59,14 +59,14 @@ class RetinaNetSettings(RetinaNetTraining):
 
     backbone: str = Field("resnet50", description="timm's name of the backbone, or mobilenet_v3_large_reduced.")
     frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm as it came.")
-    batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm.")
+    batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm; weights bring theirs.")
     expansion: bool = Field(False, description="Of MobileNets, each map before the convolution that makes it narrow.")
     keras_layout: bool = Field(False, description="Strides and padding as keras-retinanet's ResNets.")
 
     pyramid_channels: int = Field(256, ge=8, description="Width of the pyramid and of the towers.")
     extra_from: Literal["C5", "P5"] = Field("C5", description="What P6 is computed from.")
 
-    anchor_sizes: tuple[Side, Side, Side, Side, Side] = Field((32, 64, 128, 256, 512), description="At P3 to P7, px.")
+    anchor_sizes: Sizes = Field((32, 64, 128, 256, 512), description="At P3 to P7, px.")
     anchor_scales: Sides = Field((1.0, 2 ** (1 / 3), 2 ** (2 / 3)), description="Factors on the sizes of each level.")
     anchor_ratios: Sides = Field((0.5, 1.0, 2.0), description="Height over width.")
     anchor_places: Literal["centre", "torchvision"] = Field(
@@ -79,7 +79,6 @@ class RetinaNetSettings(RetinaNetTraining):
         "sigmoid", description="The paper's sigmoid a class, or one objectness times a softmax over the classes."
     )
     box_coding: Literal["centre", "corner"] = Field("centre", description="How boxes are offsets from anchors.")
-    score_threshold: float = Field(0.05, ge=0, le=1, description="Scores below this are not decoded.")
     candidates: int = Field(1000, ge=1, description="Best scores decoded at each level.")
     nms_iou: float = Field(0.5, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
     max_detections: int = Field(300, ge=1, description="Boxes kept on a photo.")
@@ -217,39 +216,39 @@ class RetinaNet(Detector):
         boxes, labels = stack_targets(targets)  # [B, M, 4], [B, M]
         overlap = overlaps(boxes, anchors)  # [B, M, A]
         matched = match(overlap, s.match_high, s.match_low, s.match_best)  # [B, A]
-        found = matched >= 0
-        answer = matched.clamp(min=0)
+        positive = matched >= 0
+        matched_index = matched.clamp(min=0)
 
-        counted = (found | (matched == BACKGROUND)).float()
-        label = labels.gather(1, answer)  # [B, A]
-        some = only(found)  # of P anchors: the matched ones, or all, of which the others then weigh nothing
-        box = boxes.gather(1, answer[..., None].expand(-1, -1, 4))  # [B, A, 4]
+        valid = (positive | (matched == BACKGROUND)).float()
+        label = labels.gather(1, matched_index)  # [B, A]
+        some = only(positive)  # of P anchors: the matched ones, or all, of which the others then weigh nothing
+        box = boxes.gather(1, matched_index[..., None].expand(-1, -1, 4))  # [B, A, 4]
         anchor = anchors.expand_as(box)[some]  # [P, 4]
-        box = torch.where(found[some][..., None], box[some], anchor)  # [P, 4]
+        box = torch.where(positive[some][..., None], box[some], anchor)  # [P, 4]
         box_loss = self._box_loss(deltas[some], box, anchor)  # [P]
 
-        positives = found.sum(1)  # [B]
+        count = positive.sum(1)  # [B]
         if s.loss_per == "photo":
-            weight = 1 / positives.clamp(min=1) / len(targets)
+            weight = 1 / count.clamp(min=1) / len(targets)
         else:
-            weight = 1 / positives.sum().clamp(min=1).expand_as(positives)
-        at_found = (weight[:, None] * found)[some]  # [P]
+            weight = 1 / count.sum().clamp(min=1).expand_as(count)
+        positive_weight = (weight[:, None] * positive)[some]  # [P]
 
-        score_loss = (self._score_loss(logits, label, found, counted) * weight[:, None]).sum()
-        parts = {"boxes": (box_loss * at_found).sum() * s.box_weight}
+        score_loss = (self._score_loss(logits, label, positive, valid) * weight[:, None]).sum()
+        parts = {"boxes": (box_loss * positive_weight).sum() * s.box_weight}
         if s.scores == "sigmoid":
             return {"classes": score_loss} | parts
-        which = logits[..., 1:][some].log_softmax(-1).gather(-1, label[some][..., None])[..., 0]  # [P]
-        return {"objectness": score_loss, "classes": -(which * at_found).sum()} | parts
+        class_score = logits[..., 1:][some].log_softmax(-1).gather(-1, label[some][..., None])[..., 0]  # [P]
+        return {"objectness": score_loss, "classes": -(class_score * positive_weight).sum()} | parts
 
-    def _score_loss(self, logits: Tensor, label: Tensor, found: Tensor, counted: Tensor) -> Tensor:
+    def _score_loss(self, logits: Tensor, label: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
         """Equation 5 for every anchor: [B, A]. Anchors between the two IoU bounds count nothing."""
         s = self.settings
         if s.scores == "objectness":
-            logits, truth = logits[..., :1], found[..., None].float()
+            logits, truth = logits[..., :1], positive[..., None].float()
         else:
-            truth = F.one_hot(label, len(self.names)).float() * found[..., None]  # [B, A, K]
-        return sigmoid_focal_loss(logits, truth, s.focal_alpha, s.focal_gamma).sum(-1) * counted
+            truth = F.one_hot(label, len(self.names)).float() * positive[..., None]  # [B, A, K]
+        return sigmoid_focal_loss(logits, truth, s.focal_alpha, s.focal_gamma).sum(-1) * valid
 
     def _box_loss(self, deltas: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
         """Section 4, "Box Regression Subnet", for P matched anchors: three times [P, 4] → [P]."""

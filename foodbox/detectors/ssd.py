@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
@@ -22,7 +22,7 @@ from foodbox.layers.heads import Norm, per_anchor
 from foodbox.layers.mobilenetv3 import MobileNetV3Large
 from foodbox.layers.separable import ExtraMap, lite_head, size_after
 from foodbox.layers.vgg import VGG16
-from foodbox.ops.anchor_fitting import ratios_of
+from foodbox.ops.anchor_fitting import default_box_choices
 from foodbox.ops.anchors import grid_anchors
 from foodbox.ops.coding import decode_ssd, encode_ssd
 from foodbox.ops.default_boxes import default_box_shapes, hard_negative_loss, match_default_boxes
@@ -30,11 +30,10 @@ from foodbox.ops.losses import giou_loss, smooth_l1_loss
 from foodbox.ops.matching import overlaps
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
-Share = Annotated[float, Field(gt=0)]
 Ratio = Annotated[float, Field(gt=1)]
 
 # The extra feature layers: channels between and out, then kernel, stride and padding of what makes the map smaller.
-# SSD300 is figure 2, SSD512 footnote 5 with the authors' code; SSDLite's widths are torchvision's.
+# SSD300 is figure 2, SSD512 footnote 3 with the authors' code; SSDLite's widths are torchvision's.
 EXTRAS = {
     "ssd300": [(256, 512, 3, 2, 1), (128, 256, 3, 2, 1), (128, 256, 3, 1, 0), (128, 256, 3, 1, 0)],
     "ssd512": [(256, 512, 3, 2, 1), *[(128, 256, 3, 2, 1)] * 3, (128, 256, 4, 1, 1)],
@@ -66,7 +65,7 @@ class SSDSettings(SSDTraining):
     layout: Literal["ssd300", "ssd512", "lite"] = Field("ssd300", description="Whose extra layers and predictors.")
     norm: Norm = Field("none", description="Normalisation in extra layers and in SSDLite's predictors.")
 
-    scales: Annotated[tuple[Share, ...], Field(min_length=2)] = Field(
+    scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=2)] = Field(
         (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05),
         description="Sizes of the default boxes map by map, and one more, as shares of the input's sides.",
     )
@@ -74,7 +73,9 @@ class SSDSettings(SSDTraining):
         (2.0, 3.0), description="Long over short side of the default boxes, lying and upright."
     )
     maps_of_four: tuple[int, ...] = Field((0, 4, 5), description="Maps that have the first ratio only; 0 is the first.")
-    steps: tuple[Share, ...] = Field((), description="Pixels between places map by map; else input over places.")
+    steps: tuple[PositiveFloat, ...] = Field(
+        (), description="Pixels between places map by map; else input over places."
+    )
 
     score_threshold: float = Field(0.01, ge=0, le=1, description="Scores below this are not decoded.")
     candidates: int = Field(400, ge=1, description="Best scores of each class that go into NMS.")
@@ -214,11 +215,7 @@ class SSD(Detector):
     @classmethod
     def anchor_choices(cls, settings: SSDSettings, boxes: Tensor) -> list[dict[str, Any]]:
         """All scales times one factor, the ratios as they are or as the boxes'."""
-        scales = [tuple(factor * scale for scale in settings.scales) for factor in (0.35, 0.5, 0.7, 1.0, 1.4)]
-        sides = (boxes[:, 2:] - boxes[:, :2]).sort(dim=1).values  # [N, 2]: short, long
-        theirs = ratios_of(F.pad(sides, (2, 0)), len(settings.anchor_ratios))
-        ratios = settings.anchor_ratios, tuple(max(ratio, 1.05) for ratio in theirs)
-        return [{"scales": scale, "anchor_ratios": ratio} for scale in scales for ratio in ratios]
+        return default_box_choices("scales", settings.scales, settings.anchor_ratios, boxes)
 
     # -- Training: section 2.2, "Matching strategy", "Training objective", "Hard negative mining" --------------------
 
@@ -235,15 +232,16 @@ class SSD(Detector):
         boxes, labels = stack_targets(targets)  # [B, M, 4], [B, M]
         overlap = overlaps(boxes, anchors)  # [B, M, A]
         matched = match_default_boxes(overlap, s.match_high)  # [B, A]
-        found = matched >= 0
-        answer = matched.clamp(min=0)
-
-        truth = torch.where(found, labels.gather(1, answer) + 1, 0)  # [B, A]; 0 is background
-        class_loss = hard_negative_loss(outputs["logits"], truth, s.negatives, s.least_negatives)  # [B, A]
-        box = boxes.gather(1, answer[..., None].expand(-1, -1, 4))[found]  # [P, 4], P matched default boxes
-        box_loss = self._box_loss(outputs["deltas"][found], box, anchors.expand(len(targets), -1, -1)[found])  # [P]
-        positives = found.sum().clamp(min=1)
-        return {"classes": class_loss.sum() / positives, "boxes": s.box_weight * box_loss.sum() / positives}
+        positive = matched >= 0
+        matched_index = matched.clamp(min=0)
+        class_target = torch.where(positive, labels.gather(1, matched_index) + 1, 0)  # [B, A]; 0 is background
+        class_loss = hard_negative_loss(outputs["logits"], class_target, s.negatives, s.least_negatives)  # [B, A]
+        box = boxes.gather(1, matched_index[..., None].expand(-1, -1, 4))[positive]  # [P, 4], P matched default boxes
+        box_loss = self._box_loss(
+            outputs["deltas"][positive], box, anchors.expand(len(targets), -1, -1)[positive]
+        )  # [P]
+        count = positive.sum().clamp(min=1)
+        return {"classes": class_loss.sum() / count, "boxes": s.box_weight * box_loss.sum() / count}
 
     def _box_loss(self, deltas: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
         """Equation 2 for P matched default boxes, or 1 - GIoU: three times [P, 4] → [P]."""

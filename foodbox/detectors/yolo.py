@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
@@ -29,7 +29,6 @@ from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targ
 STRIDES = (32, 16, 8)
 """Pixels from cell to cell, scale by scale from the coarsest, which section 2.3 predicts first."""
 
-Side = Annotated[float, Field(gt=0)]
 Width = Annotated[int, Field(ge=8)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -59,7 +58,7 @@ class YOLOSettings(YOLOTraining):
     )
     head_layers: tuple[Count, ...] = Field((5, 5, 5), description="Convolutions before each head's last two.")
     head_norm: DarknetNorm = Field("batch", description="Normalisation in the heads.")
-    priors: tuple[Side, ...] = Field(
+    priors: tuple[PositiveFloat, ...] = Field(
         (10, 13, 16, 30, 33, 23, 30, 61, 62, 45, 59, 119, 116, 90, 156, 198, 373, 326),
         description="Width and height of each prior, px; from the finest scale, which has the first, to the coarsest.",
     )
@@ -207,7 +206,7 @@ class YOLO(Detector):
     # -- Training: sections 2.1, 2.2 and 2.5 ------------------------------------------------------------------------
 
     def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
-        """The losses on "boxes" and "classes" over the priors with a box, and on "objectness" over all not excused."""
+        """The losses on "boxes" and "classes" over the priors with a box, and on "objectness" over all not ignored."""
         return self.losses_of(self(images), targets)
 
     def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
@@ -215,23 +214,22 @@ class YOLO(Detector):
         s, values = self.settings, outputs["values"]
         boxes, labels = stack_targets(targets)  # [B, M, 4], [B, M]
         matched = self._assign(boxes, outputs)  # [B, A]
-        found = matched >= 0
-        answer = matched.clamp(min=0)
-        box = boxes.gather(1, answer[..., None].expand(-1, -1, 4))[found]  # [P, 4], P priors with a box
-        label = labels.gather(1, answer)[found]  # [P]
+        positive = matched >= 0
+        matched_index = matched.clamp(min=0)
+        box = boxes.gather(1, matched_index[..., None].expand(-1, -1, 4))[positive]  # [P, 4], P priors with a box
+        label = labels.gather(1, matched_index)[positive]  # [P]
 
         predicted = self.boxes(outputs)
-        rival = outputs["anchors"][None] if s.ignore_by == "prior" else predicted.detach()
-        excused = (box_ops.iou(boxes, rival) > s.ignore_threshold).any(1) & ~found  # [B, A]
-        there = F.binary_cross_entropy_with_logits(values[..., 4], found.float(), reduction="none") * ~excused
-        which = F.one_hot(label, len(self.names)).float()  # [P, K]
+        reference = outputs["anchors"][None] if s.ignore_by == "prior" else predicted.detach()
+        ignored = (box_ops.iou(boxes, reference) > s.ignore_threshold).any(1) & ~positive  # [B, A]
+        objectness = F.binary_cross_entropy_with_logits(values[..., 4], positive.float(), reduction="none") * ~ignored
+        class_targets = F.one_hot(label, len(self.names)).float()  # [P, K]
+        classes = F.binary_cross_entropy_with_logits(values[positive][:, 5:], class_targets, reduction="sum")
+        giou = s.box_loss == "giou"
+        box_loss = giou_loss(predicted[positive], box) if giou else self._offset_loss(outputs, positive, box)  # [P]
         weight = 1 / (len(targets) if s.loss_per == "photo" else max(1, len(box)))
-        box_loss = giou_loss(predicted[found], box) if s.box_loss == "giou" else self._offset_loss(outputs, found, box)
-        return {
-            "boxes": box_loss.sum() * weight * s.box_weight,
-            "objectness": there.sum() * weight,
-            "classes": F.binary_cross_entropy_with_logits(values[found][:, 5:], which, reduction="sum") * weight,
-        }
+        losses = {"boxes": box_loss.sum() * s.box_weight, "objectness": objectness.sum(), "classes": classes}
+        return {part: loss * weight for part, loss in losses.items()}
 
     def _assign(self, boxes: Tensor, outputs: Outputs) -> Tensor:
         """Boxes [B, M, 4] → int64 [B, A]: which box each prior has, -1 for none.
@@ -252,7 +250,7 @@ class YOLO(Detector):
         overlap = shape_iou(boxes[..., 2:] - boxes[..., :2], anchors[:, 2:] - anchors[:, :2])  # [B, M, Q]
         best = overlap == overlap.amax(-1, keepdim=True)  # several, where scales have a prior in common
         has = best | (overlap >= self.settings.share_iou)
-        has = has & (box_ops.area(boxes) > 0)[..., None]  # rows of area 0 only fill up
+        has = has & (box_ops.area(boxes) > 0)[..., None]  # rows of area 0 are padding
         most = boxes.shape[1]
         order = torch.arange(most, device=boxes.device)[:, None] + most * best  # [B, M, Q]: the best goes before others
         claims = torch.where(has, order, -1).flatten(1)
@@ -260,11 +258,11 @@ class YOLO(Detector):
         claimed = claimed.scatter_reduce(1, place.flatten(1), claims, "amax")
         return torch.where(claimed >= 0, claimed % most, -1)
 
-    def _offset_loss(self, outputs: Outputs, found: Tensor, boxes: Tensor) -> Tensor:
+    def _offset_loss(self, outputs: Outputs, positive: Tensor, boxes: Tensor) -> Tensor:
         """The losses on t_x, t_y, t_w, t_h of P priors with boxes [P, 4]: [P]."""
-        corner, prior = (x.expand(len(found), -1, -1)[found] for x in cells_and_priors(outputs))  # [P, 2]
-        stride = outputs["strides"].expand(len(found), -1, -1)[found]  # [P, 1]
-        t = outputs["values"][found]  # [P, 5 + K]
+        corner, prior = (x.expand(len(positive), -1, -1)[positive] for x in cells_and_priors(outputs))  # [P, 2]
+        stride = outputs["strides"].expand(len(positive), -1, -1)[positive]  # [P, 1]
+        t = outputs["values"][positive]  # [P, 5 + K]
         sides = boxes[:, 2:] - boxes[:, :2]
         inside = ((boxes[:, :2] + sides / 2 - corner) / stride).clamp(0, 1)  # σ(t_x), σ(t_y) of the truth
         wide = (t[:, 2:4] - (sides / prior).log()).square() / 2
@@ -281,8 +279,8 @@ class YOLO(Detector):
         """Objectness times class over the threshold, the `candidates` best of a photo; then NMS class by class."""
         s = self.settings
         threshold = s.score_threshold if min_score is None else min_score
-        chances = outputs["values"][..., 4:].sigmoid()
-        score, label, anchor = best_pairs(chances[..., :1] * chances[..., 1:], s.candidates)  # [B, C]
+        probabilities = outputs["values"][..., 4:].sigmoid()
+        score, label, anchor = best_pairs(probabilities[..., :1] * probabilities[..., 1:], s.candidates)  # [B, C]
         score = score.masked_fill(score <= threshold, -1.0) if threshold > 0 else score
         boxes = self.boxes(outputs).gather(1, anchor[..., None].expand(-1, -1, 4))  # [B, C, 4]
         return self.select(score, label, boxes, frames, s.nms_iou, s.max_detections)

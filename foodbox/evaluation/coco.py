@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from faster_coco_eval import COCO, COCOeval_faster
 
-from foodbox.masks import run_lengths, run_lengths_of, window
+from foodbox.masks import paste_mask, rle_from_bitmap, rle_from_polygons
 from foodbox.records import Dataset, Detections
 
 
@@ -78,7 +78,7 @@ def mask_scores(dataset: Dataset, detections: Sequence[Detections]) -> tuple[flo
         for mask, box, label, score in zip(
             d.masks if d.masks is not None else (), d.boxes, d.labels.tolist(), d.scores.double().tolist(), strict=True
         ):
-            pixels = run_lengths_of(*window(mask, box, d.height, d.width), d.height, d.width)
+            pixels = rle_from_bitmap(*paste_mask(mask, box, d.height, d.width), d.height, d.width)
             found.append({"image_id": i, "category_id": label + 1, "segmentation": pixels, "score": score})
     truth = _annotations(dataset)
     owners = (photo for photo in dataset for _ in photo.boxes)
@@ -86,7 +86,7 @@ def mask_scores(dataset: Dataset, detections: Sequence[Detections]) -> tuple[flo
     for entry, photo, outlines in zip(truth, owners, every, strict=True):
         x, y, w, h = entry["bbox"]
         square = torch.tensor([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
-        entry["segmentation"] = run_lengths(outlines or [square], photo.height, photo.width)
+        entry["segmentation"] = rle_from_polygons(outlines or [square], photo.height, photo.width)
         entry["iscrowd"] |= not outlines
     precision, _ = _counted(dataset, truth, found, "segm")
     return _mean(precision[:, :, :, 0, -1]), _mean(precision[0, :, :, 0, -1])

@@ -1,4 +1,4 @@
-"""Whose convolutions a GPU gets: those that start at once, those that are faster after a moment, or after seconds."""
+"""torch's own convolutions or cuDNN's: a GPU starts with what is there at once, and gets faster ones where it pays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A thousand launches on a GPU recorded as one."""
+"""CUDA graphs: the launches of a function, recorded once for each shape of input and replayed as one."""
 
 from __future__ import annotations
 

@@ -37,8 +37,9 @@ class Backbone(nn.Module):
         fine_c4: C4 keeps C3's stride of 8 and C5 has 16, as in M2Det's ResNets; ResNets only.
         leaky_slope: of every LeakyReLU below 0, where the weights need another than the network's own.
         expansion: of MobileNets and EfficientNets, each map before its last convolution, which makes it narrow: six
-            times the channels, behind an activation. MobileNetV2 section 6.2 attaches SSDLite there. Other networks
-            give the maps that they have.
+            times the channels, behind an activation. SSDLite begins nearby (MobileNetV2 section 6.2: at the first
+            convolution of the next block, and at the very last layer), where timm gives no maps. Other networks give
+            the maps that they have.
         levels: the first and last map that comes out: C2 to C5 for the pyramid of FPN's paper.
 
     Raises:

@@ -23,7 +23,7 @@ SLOPE = 0.1
 
 
 class DarknetUnit(nn.Sequential):
-    """A convolution without bias, norm, LeakyReLU: YOLOv3 figure 1's "Convolutional"; size 3 is padded by 1.
+    """A convolution without bias, norm, LeakyReLU: YOLOv3 table 1's "Convolutional"; size 3 is padded by 1.
 
     Args:
         norm: "group" is for training with few photos a step, whose statistics are too rough for batch norm.

@@ -1,6 +1,6 @@
 """MobileNetV3-Large as SSDLite and torchvision's Faster R-CNN use it.
 
-Timm has it without the reduced tail, so it is torchvision's.
+It is torchvision's: SSDLite's C4 lies within a block, where timm gives no map.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ BLOCKS_UP_TO = (1, 3, 6, 12, 16)
 class MobileNetV3Large(nn.Module):
     """MobileNetV3-Large (Howard et al. 2019) up to its last convolution, without weights of its own.
 
-    The two maps are those of its section 6.3: "the expansion layer of the 16th bottleneck block" is the first, as in
-    MobileNetV2's SSDLite, and "the layer immediately before pooling" the second.
+    The two maps are those of its section 6.3: the expansion layer of the 13th bottleneck block is the first, as in
+    MobileNetV2's SSDLite, and the layer just before pooling the second.
 
     Args:
         reduced_tail: half the channels from C4 on (section 6.3 as well); ImageNet's weights have all of them.

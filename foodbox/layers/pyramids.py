@@ -19,7 +19,7 @@ class FeaturePyramid(nn.Module):
         in_channels: widths of C3, C4, C5, or of whatever maps there are, from fine to coarse.
         channels: width of every level that comes out.
         extra_from: what P6 is computed from; the paper's text says C5, torchvision's first model takes P5. "pool" has a
-            P6 alone, every second place of P5 (FPN section 4.1, footnote 2).
+            P6 alone, every second place of P5 (FPN section 4.1, footnote 1).
         keras_layout: P6 and P7 with TensorFlow's "same" padding.
         norm: behind each convolution of the pyramid proper.
     """

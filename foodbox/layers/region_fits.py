@@ -23,10 +23,10 @@ RIDGE = 1000.0
 
 
 class RegionSVMs(nn.Module):
-    """R-CNN section 2.3, "Object category classifiers": a linear SVM a class, and a sigmoid that makes a chance of it.
+    """R-CNN section 2.3, "Object category classifiers": an SVM a class, and a sigmoid that makes a probability of it.
 
     The paper has no sigmoid: the SVMs' scores rank detections. A sigmoid that rises keeps that rank within a class
-    (Platt 1999) and lies between 0 and 1: the chance that a region overlaps a box of the class by half.
+    (Platt 1999) and lies between 0 and 1: the probability that a region overlaps a box of the class by half.
 
     Args:
         width: of the features.
@@ -34,7 +34,7 @@ class RegionSVMs(nn.Module):
 
     Attributes:
         weight [K, width], bias [K]: score = weight · features + bias.
-        slope, offset: [K], chance = sigmoid(slope * score + offset).
+        slope, offset: [K], probability = sigmoid(slope * score + offset).
         fitted: [K], 1 for a class whose SVM is fitted, else 0.
     """
 
@@ -51,7 +51,7 @@ class RegionSVMs(nn.Module):
             self.register_buffer(name, torch.zeros(classes))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [..., width] → chances [..., K]."""
+        """Features [..., width] → probabilities [..., K]."""
         return (self.slope * (features @ self.weight.T + self.bias) + self.offset).sigmoid()
 
     def forget(self) -> None:
@@ -81,8 +81,8 @@ class RegionSVMs(nn.Module):
 def fit_svm(positives: Tensor, negatives: Tensor) -> tuple[Tensor, float]:
     """A linear SVM with hard negative mining (section 2.3): positives [P, F], negatives [N, F] → weight [F] and bias.
 
-    It begins with some negatives by lot. Then those over the margin join, until none is left or after some rounds. With
-    all of them over the margin in, the others would change nothing.
+    It begins with some negatives at random. Then those over the margin join, until none is left or after some rounds.
+    With all of them over the margin in, the others would change nothing.
     """
     from sklearn.svm import LinearSVC
 
@@ -107,7 +107,7 @@ def fit_svm(positives: Tensor, negatives: Tensor) -> tuple[Tensor, float]:
 
 
 def fit_sigmoid(scores: Tensor, there: Tensor) -> tuple[float, float]:
-    """Slope and offset of the sigmoid that makes chances of scores [N], where bool [N] says what was there.
+    """Slope and offset of the sigmoid that makes probabilities of scores [N], where bool [N] says what was there.
 
     A slope that is not above 0, or none where all or nothing was there, becomes 1.
     """
@@ -167,24 +167,24 @@ class BoxRegressors(nn.Module):
             bias[:, k] = torch.from_numpy(ridge.intercept_).float()
 
 
-class Sample:
-    """Rows by lot out of more than memory holds, every row with the same chance.
+class RandomSubset:
+    """A random subset of rows, bounded in memory; every row is in it with the same probability.
 
-    As soon as the rows take more than `most_bytes`, a half of them goes, and of those that come only as many are taken.
+    When the rows take more than `most_bytes`, half of them are dropped at random, and of later ones that share is kept.
     """
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
         self.share = 1.0
-        self._lot = torch.Generator().manual_seed(0)  # the same rows in, the same rows out
+        self._random = torch.Generator().manual_seed(0)  # the same rows in, the same rows out
         self._parts: list[tuple[Tensor, ...]] = []
 
     def add(self, *columns: Tensor) -> None:
         """Tensors [N, ...] whose first dimension is the rows."""
-        self._parts.append(self._by_lot(columns, self.share))
+        self._parts.append(self._drawn(columns, self.share))
         while sum(column.nbytes for part in self._parts for column in part) > self.most_bytes:
             self.share /= 2
-            self._parts = [self._by_lot(part, 0.5) for part in self._parts]
+            self._parts = [self._drawn(part, 0.5) for part in self._parts]
 
     @property
     def count(self) -> int:
@@ -195,8 +195,8 @@ class Sample:
         """All that was kept, column by column; at least one `add` must have been."""
         return tuple(torch.cat(columns) for columns in zip(*self._parts, strict=True))
 
-    def _by_lot(self, columns: tuple[Tensor, ...], share: float) -> tuple[Tensor, ...]:
+    def _drawn(self, columns: tuple[Tensor, ...], share: float) -> tuple[Tensor, ...]:
         if share == 1:
             return tuple(column.cpu() for column in columns)
-        kept = torch.rand(len(columns[0]), generator=self._lot) < share
+        kept = torch.rand(len(columns[0]), generator=self._random) < share
         return tuple(column.cpu()[kept] for column in columns)

@@ -1,7 +1,7 @@
 """The second stage of the two-stage detectors, Fast R-CNN's: from the features of regions to classes and boxes.
 
 A detector pools its regions (ops/roi.py), gives their features to a `BoxHead`, and asks `region_losses` in training or
-`select_detections` otherwise. Nothing here knows where the regions come from.
+`detect` otherwise. Nothing here knows where the regions come from.
 """
 
 from __future__ import annotations
@@ -132,20 +132,21 @@ class Regions:
         photo: int64 [N], the photo of the batch.
         boxes: [N, 4] in the input's pixels.
         labels: int64 [N], 0 for background, 1 + class elsewhere.
-        answer: int64 [N], the place of its box among the photo's target boxes; of no meaning for background.
-        truth: [N, 4], that box.
+        matched_index: int64 [N], the place of its box among the photo's target boxes; of no meaning for background.
+        matched_boxes: [N, 4], that box.
     """
 
     photo: Tensor
     boxes: Tensor
     labels: Tensor
-    answer: Tensor
-    truth: Tensor
+    matched_index: Tensor
+    matched_boxes: Tensor
 
     def positives(self) -> Regions:
         """Those of an object."""
-        there = self.labels > 0
-        return Regions(*(v[there] for v in (self.photo, self.boxes, self.labels, self.answer, self.truth)))
+        positive = self.labels > 0
+        columns = self.photo, self.boxes, self.labels, self.matched_index, self.matched_boxes
+        return Regions(*(column[positive] for column in columns))
 
 
 def sample_regions(
@@ -156,24 +157,21 @@ def sample_regions(
     high: float = 0.5,
     low: float = 0.5,
     floor: float = 0.0,
-    add_boxes: bool = True,
 ) -> Regions:
-    """Mini-batch sampling: of each photo's proposals, `number` by lot, of which at most a `share` is positive.
+    """Mini-batch sampling: of each photo's proposals, `number` at random, of which at most a `share` is positive.
 
     Args:
-        proposals: [B, R, 4] in the input's pixels; an empty box only fills up.
+        proposals: [B, R, 4] in the input's pixels; an empty box is padding.
         high: IoU with a target's box from which a proposal is positive.
         low, floor: background overlaps its box by less than `low` and by `floor` or more (the paper: 0.5 and 0.1).
-        add_boxes: the targets' boxes are proposals too, as in the authors' code and torchvision.
     """
     boxes, labels = stack_targets(list(targets))  # [B, M, 4], [B, M]
-    if add_boxes:
-        proposals = torch.cat((proposals, boxes), dim=1)  # [B, R + M, 4]
-    answer, positive, negative = match_regions(proposals, boxes, high, low, floor)  # [B, R + M] each
+    proposals = torch.cat((proposals, boxes), dim=1)  # [B, R + M, 4]; boxes too, as in the authors' code
+    matched_index, positive, negative = match_regions(proposals, boxes, high, low, floor)  # [B, R + M] each
     photo, place = torch.where(sample(positive, negative, number, share))  # [N]
-    answer = answer[photo, place]
-    label = torch.where(positive[photo, place], labels[photo, answer] + 1, 0)
-    return Regions(photo, proposals[photo, place], label, answer, boxes[photo, answer])
+    matched_index = matched_index[photo, place]
+    label = torch.where(positive[photo, place], labels[photo, matched_index] + 1, 0)
+    return Regions(photo, proposals[photo, place], label, matched_index, boxes[photo, matched_index])
 
 
 def region_losses(
@@ -192,16 +190,16 @@ def region_losses(
     count = max(1, len(regions.labels))
     classes = F.cross_entropy(logits, regions.labels, reduction="sum") / count
     place = torch.where(regions.labels > 0)[0]  # [P], P positives
-    box, truth = regions.boxes[place], regions.truth[place]
+    box, matched = regions.boxes[place], regions.matched_boxes[place]
     delta = deltas[place, 0 if deltas.shape[1] == 1 else regions.labels[place] - 1]  # [P, 4]
     if loss == "giou":
-        of_box = giou_loss(decode_ssd(delta, box), truth)
+        of_box = giou_loss(decode_ssd(delta, box), matched)
     else:
-        of_box = smooth_l1_loss(delta, encode_ssd(truth, box), beta)
+        of_box = smooth_l1_loss(delta, encode_ssd(matched, box), beta)
     return {"classes": classes, "boxes": of_box.sum() / count}
 
 
-# -- Detection: Fast R-CNN section 2.3 "Fast R-CNN detection" -------------------------------------------------------
+# -- Detection: Fast R-CNN section 3 ---------------------------------------------------------------------------------
 
 
 def detect(
@@ -212,7 +210,7 @@ def detect(
 
     Args:
         head: regions [N, 4] of photos int64 [N] → logits [N, 1 + K] and deltas [N, K, 4] or [N, 1, 4].
-        proposals: [B, R, 4]; an empty box only fills up.
+        proposals: [B, R, 4]; an empty box is padding.
         height, width, nms_iou, most: as `select_detections` has them.
 
     Returns:
@@ -232,7 +230,7 @@ def select_detections(
 
     Args:
         logits: [B, R, 1 + K]; deltas: [B, R, K, 4] or [B, R, 1, 4].
-        proposals: [B, R, 4]; an empty box only fills up.
+        proposals: [B, R, 4]; an empty box is padding.
         height, width: of the input, whose borders cut boxes off.
         nms_iou: of two boxes of a class that overlap more, the less sure goes.
         most: detections that a photo keeps.
@@ -245,8 +243,8 @@ def select_detections(
     boxes = box_ops.clip(decode_ssd(deltas, proposals[:, :, None]), width, height)  # [B, R, K, 4]
     boxes = boxes.expand(-1, -1, classes, -1).flatten(1, 2)  # [B, R x K, 4]
     scores = logits.softmax(-1)[..., 1:].flatten(1)  # [B, R x K]
-    filling = (box_ops.area(proposals) <= 0).repeat_interleave(classes, dim=1)
-    scores = scores.masked_fill(filling | too_thin(boxes, 1e-2), -1.0)  # 0.01 px as torchvision
+    padding = (box_ops.area(proposals) <= 0).repeat_interleave(classes, dim=1)
+    scores = scores.masked_fill(padding | too_thin(boxes, 1e-2), -1.0)  # 0.01 px as torchvision
     label = torch.arange(classes, device=logits.device).repeat(logits.shape[1]).expand_as(scores)
     index, scores = best_by_group(boxes, scores, label, nms_iou, most)  # [B, D]
     boxes = boxes.gather(1, index[..., None].expand(-1, -1, 4))

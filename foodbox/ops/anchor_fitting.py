@@ -21,6 +21,21 @@ def pyramid_choices(
     return [{"anchor_sizes": size, "anchor_ratios": ratio} for size in scaled for ratio in both]
 
 
+def default_box_choices(
+    name: str, sizes: Sequence[float], ratios: Sequence[float], boxes: Tensor
+) -> list[dict[str, tuple[float, ...]]]:
+    """The same of SSD's default boxes, whose ratios are above 1 and stand for their inverses as well.
+
+    Returns:
+        Changes of `name`, which is what the detector calls its sizes, and of "anchor_ratios".
+    """
+    scaled = [tuple(factor * size for size in sizes) for factor in (0.35, 0.5, 0.7, 1.0, 1.4)]
+    sides = (boxes[:, 2:] - boxes[:, :2]).sort(dim=1).values  # [N, 2]: short, long
+    theirs = ratios_of(torch.cat((torch.zeros_like(sides), sides), dim=1), len(ratios))
+    both = tuple(ratios), tuple(max(ratio, 1.05) for ratio in theirs)
+    return [{name: size, "anchor_ratios": ratio} for size in scaled for ratio in both]
+
+
 def best_overlap(boxes: Tensor, anchors: Tensor) -> Tensor:
     """The IoU of each box [N, 4] with the anchor [A, 4] that fits it best: [N], 0 without anchors."""
     if not len(anchors):

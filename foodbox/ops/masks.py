@@ -10,14 +10,14 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 
-def project_masks(masks: Sequence[Tensor], photo: Tensor, answer: Tensor, boxes: Tensor, size: int) -> Tensor:
+def project_masks(masks: Sequence[Tensor], photo: Tensor, matched_index: Tensor, boxes: Tensor, size: int) -> Tensor:
     """The part of each region's mask that lies in its box: Mask R-CNN section 3, "Mask Representation".
 
     "The mask target is the intersection between an RoI and its associated ground-truth mask" (section 3.1).
 
     Args:
         masks: of each of B photos bool [N_b, H_b, W_b], in the input's pixels.
-        photo, answer: int64 [P], of each region the photo and the place among its masks.
+        photo, matched_index: int64 [P], of each region the photo and the place among its masks.
         boxes: [P, 4] in the input's pixels.
         size: places across and down, M.
 
@@ -27,7 +27,7 @@ def project_masks(masks: Sequence[Tensor], photo: Tensor, answer: Tensor, boxes:
     high, wide = (max(m.shape[side] for m in masks) for side in (1, 2))
     together = torch.cat([F.pad(m, (0, wide - m.shape[2], 0, high - m.shape[1])) for m in masks])  # [sum N_b, H, W]
     first = torch.tensor([0, *(len(m) for m in masks)], device=photo.device).cumsum(0)  # [B + 1]
-    which, place = torch.unique(first[photo] + answer, return_inverse=True)  # only those that are asked for
+    which, place = torch.unique(first[photo] + matched_index, return_inverse=True)  # only those that are asked for
     regions = torch.cat((place[:, None].to(boxes.dtype), boxes), dim=1)  # [P, 5]
     pooled: Tensor = roi_align(together[which, None].to(boxes.dtype), regions, size, 1.0, aligned=False)
     return pooled[:, 0]

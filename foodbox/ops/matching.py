@@ -12,15 +12,15 @@ BETWEEN = -2
 
 
 def overlaps(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """The IoU of a batch's boxes [B, M, 4] with anchors [A, 4]: [B, M, A], -1 for boxes of no area, which only fill up.
+    """The IoU of a batch's boxes [B, M, 4] with anchors [A, 4]: [B, M, A], -1 for boxes of no area, which are padding.
 
-    See `stack_targets`, which fills up, and `match`, which takes what comes out.
+    See `stack_targets`, which pads, and `match`, which takes what comes out.
     """
     return iou(boxes, anchors[None]).masked_fill_((area(boxes) <= 0)[..., None], -1.0)
 
 
 def only(found: Tensor) -> Any:
-    """What indexes the anchors that took a box, bool [B, A], in tensors [B, A, ...]: → [P, ...], or all: [B, A, ...].
+    """An index of the positive anchors, bool [B, A], or of all: x[index] of a tensor [B, A, ...] is [P, ...] or itself.
 
     The CPU saves the work on the others. Elsewhere that is cheaper than to wait until the device has counted them.
     """

@@ -15,7 +15,7 @@ FEW = 1000
 def best_pairs(scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
     """The best scores of one box for one class, of all boxes and classes.
 
-    They are boxes' whose best scores are among the best of all boxes, so that few are sorted.
+    Only the `most` boxes with the highest best score are looked at: no other box has one of the `most` best pairs.
 
     Args:
         scores: [B, A, K], or values in the same order.

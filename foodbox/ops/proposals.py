@@ -32,7 +32,7 @@ def pick_proposals(
         min_score: below this a box is no candidate.
 
     Returns:
-        Proposals [B, R, 4], best first and filled up with zero boxes, and their scores [B, R], -1 for what fills up.
+        Proposals [B, R, 4], best first and padded with zero boxes, and their scores [B, R], -1 for padding.
     """
     best, of_level, start = [], [], 0
     for i, count in enumerate(levels):
@@ -55,7 +55,7 @@ def too_thin(boxes: Tensor, least: float) -> Tensor:
 
 
 def sample(positive: Tensor, negative: Tensor, number: int, share: float) -> Tensor:
-    """Of each photo's places, at most `number` by lot, of which at most a `share` are positives.
+    """Of each photo's anchors or regions, at most `number` at random, of which at most a `share` are positives.
 
     Faster R-CNN section 3.1.3 (256 anchors, half of them positive), Fast R-CNN section 2.3 (a quarter of the regions).
     Negatives take the places that positives leave. One lot is drawn for all photos of the batch, so that what is taken
@@ -85,8 +85,8 @@ def match_regions(
     """Regions to boxes by overlap: Fast R-CNN section 2.3, "Mini-batch sampling".
 
     Args:
-        regions: [B, R, 4]; an empty one only fills up, and is neither positive nor negative.
-        boxes: [B, M, 4]; an empty one only fills up.
+        regions: [B, R, 4]; an empty one is padding, and neither positive nor negative.
+        boxes: [B, M, 4]; an empty one is padding.
         high: IoU from which a region is positive.
         low, floor: negatives overlap their box by less than `low` and by `floor` or more.
 
@@ -96,5 +96,5 @@ def match_regions(
     """
     overlap = box_ops.iou(boxes, regions)  # [B, M, R]
     best, box = overlap.masked_fill((box_ops.area(boxes) <= 0)[..., None], 0.0).max(dim=1)  # [B, R]
-    there = box_ops.area(regions) > 0
-    return box, there & (best >= high), there & (best < low) & (best >= floor)
+    real = box_ops.area(regions) > 0
+    return box, real & (best >= high), real & (best < low) & (best >= floor)

@@ -13,6 +13,8 @@ from torchvision.ops import roi_align, roi_pool
 from foodbox.ops.boxes import area
 
 Pooling = Literal["align", "pool"]
+SAMPLING = 2
+"""Points across and down of a cell that RoIAlign looks at; as detectron and torchvision."""
 
 
 def assign_levels(boxes: Tensor, strides: Sequence[int], base: float = 224.0) -> Tensor:
@@ -40,7 +42,6 @@ def pool_regions(
     size: int,
     method: Pooling = "align",
     base: float = 224.0,
-    sampling: int = 2,
 ) -> Tensor:
     """The features of N regions, each from the map that fits its size.
 
@@ -50,7 +51,7 @@ def pool_regions(
         photo: int64 [N], the photo of the batch that each region is of.
         size: places across and down of what comes out.
         method: "pool", the maximum of each of size x size cells, whose borders are rounded to whole places (Fast R-CNN
-            section 2.1); "align", the mean of values between the places, at sampling x sampling points of each cell
+            section 2.1); "align", the mean of values between the places, at 2 x 2 points of each cell
             (Mask R-CNN section 3, "RoIAlign").
         base: see `assign_levels`.
 
@@ -62,15 +63,15 @@ def pool_regions(
     pooled = maps[0].new_zeros((len(boxes), maps[0].shape[1], size, size), dtype=torch.float32)
     for i, (features, stride) in enumerate(zip(maps, strides, strict=True)):
         mine = torch.where(level == i)[0]
-        pooled[mine] = _pool(features.float(), regions[mine].float(), 1 / stride, size, method, sampling)
+        pooled[mine] = _pool(features.float(), regions[mine].float(), 1 / stride, size, method)
     return pooled
 
 
-def _pool(features: Tensor, regions: Tensor, scale: float, size: int, method: Pooling, sampling: int) -> Tensor:
+def _pool(features: Tensor, regions: Tensor, scale: float, size: int, method: Pooling) -> Tensor:
     """[B, C, H, W] and regions [N, 5] → [N, C, size, size]."""
     pooled: Tensor
     if method == "pool":
         pooled = roi_pool(features, regions, size, scale)
     else:
-        pooled = roi_align(features, regions, size, scale, sampling)
+        pooled = roi_align(features, regions, size, scale, SAMPLING)
     return pooled

@@ -24,7 +24,7 @@ from foodbox.console import progress_bar, say
 from foodbox.data.loader import PHOTOS_AT_ONCE, Collate, PreparedPhotos
 from foodbox.detectors.base import Detector
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.files import cache_folder, cannot_write, make_folder
+from foodbox.files import amount, cache_folder, cannot_write, make_folder
 from foodbox.layers.backbones import Backbone
 from foodbox.records import Batch, Frame, KeptMaps, Target
 
@@ -61,8 +61,8 @@ def kept_loader(
     """A loader's photos in its order, with the backbone's maps in the images' place.
 
     Args:
-        detector: whose backbone is run over all photos now, and rests from then on. Where what makes its last map still
-            learns, the maps before that are kept.
+        detector: whose backbone is run over all photos now, and rests from then on. Where the layers
+            behind C4 still learn, the maps up to C4 are kept.
         loader: of prepared photos.
         views: how many variants of each photo are kept.
         half: run the backbone in bfloat16. Maps are kept in bfloat16 in any case.
@@ -189,16 +189,15 @@ class DiskMaps:
 def _store(size: int, disk: bool) -> MemoryMaps | DiskMaps:
     """Where so many bytes are kept; says so."""
     disk = disk or size > MEMORY_BYTES
-    amount = f"{size / 2**20:,.1f} MB"
     if not disk:
-        say(f"Keeping the frozen backbone's maps in memory: {amount}.")
+        say(f"Keeping the frozen backbone's maps in memory: {amount(size)}.")
         return MemoryMaps()
     folder = make_folder(cache_folder())
     if (free := shutil.disk_usage(folder).free) < size:
         raise FoodboxError(
-            f"Keeping the frozen backbone's maps needs {amount} on the disk, and {folder} has {free / 2**20:,.0f} MB "
+            f"Keeping the frozen backbone's maps needs {amount(size)} on the disk, and {folder} has {amount(free)} "
             "left: make room there, name a folder on another disk in the environment variable FOODBOX_CACHE, or train "
             "with fewer --views."
         )
-    say(f"Keeping the frozen backbone's maps on the disk, in {folder}, until the run ends: {amount}.")
+    say(f"Keeping the frozen backbone's maps on the disk, in {folder}, until the run ends: {amount(size)}.")
     return DiskMaps()

@@ -28,7 +28,7 @@ from foodbox.records import Batch, Dataset, Detections, KeptMaps, Target
 from foodbox.training.feature_cache import freeze, kept_loader
 from foodbox.training.optimiser import make_optimiser, set_rate
 from foodbox.training.run_folder import Progress, RunFolder, load_optimiser, optimiser_tensors
-from foodbox.training.step import Told, TrainStep, replayed, way_of
+from foodbox.training.step import PendingLoss, TrainStep, replayed, way_of
 from foodbox.training.words import epoch_line, outlook
 from foodbox.weights.model_file import save_model
 
@@ -86,12 +86,14 @@ def fit(
     batches = training_loader(
         train.photos, detector.preprocessing,
         Augmentation(settings.mirror, settings.zoom, settings.colour, settings.stretch),
-        batch_size, workers, settings.seed, (accelerator.process_index, accelerator.num_processes), settings.cache,
-        detector.needs_masks, detector.search, way != "plain", on_gpu,
+        batch_size, workers, settings.seed, part=(accelerator.process_index, accelerator.num_processes),
+        cache=settings.cache, masks=detector.needs_masks, search=detector.search, whole=way != "plain", pinned=on_gpu,
     )  # fmt: skip
     order = batches.batch_sampler
     assert isinstance(order, Shuffled)  # which training_loader put there
-    checks = photo_loader(valid.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, detector.search, on_gpu)
+    checks = photo_loader(
+        valid.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, search=detector.search, pinned=on_gpu
+    )
 
     detector.to(device).to(memory_format=torch.channels_last)
     if settings.freeze is not None:
@@ -148,7 +150,7 @@ def fit(
         return float(broadcast(torch.tensor(value, device=device))) if accelerator.num_processes > 1 else value
 
     sums = torch.zeros((), device=device)  # of each part of the loss, since the last scores
-    told: Told | None = None  # of the last step
+    pending: PendingLoss | None = None  # of the last step
     steps = first = progress.epochs * len(batches)
     scored = drawn = seconds()
     kept = -KEEPING  # the first epoch is
@@ -173,13 +175,13 @@ def fit(
                     images, *proposals = batch.inputs
                     losses = learn(images, batch.targets, *proposals)
                     steps += 1
-                    before, told = told, Told(losses, batch)
-                    sums = sums + told.losses
-                    bar.advance(note=f"loss {before.expect_finite(folder.last_model):.3f}" if before else None)
+                    before, pending = pending, PendingLoss(losses, batch)
+                    sums = sums + pending.losses
+                    bar.advance(note=f"loss {before.value(folder.last_model):.3f}" if before else None)
                     if settings.budget is not None and done(steps) >= 1:
                         break
-            assert told is not None  # an epoch has a step
-            told.expect_finite(folder.last_model)
+            assert pending is not None  # an epoch has a step
+            pending.value(folder.last_model)
             ended = done(steps) >= 1
             if settings.budget is not None and not ended and agreed(seconds() - scored < SCORING * scoring):
                 continue  # short epochs of few photos: the time is for training
@@ -198,7 +200,7 @@ def fit(
                     "epoch": epoch + 1,
                     "seconds": round(seconds(), 1),
                     "learning_rate": max(float(group["lr"]) for group in optimiser.param_groups),
-                    "losses": dict(zip(told.parts, (sums / (steps - first)).tolist(), strict=True)),
+                    "losses": dict(zip(pending.parts, (sums / (steps - first)).tolist(), strict=True)),
                     "scores": scores.to_dict(),
                 }
                 log.append(entry)
@@ -249,7 +251,9 @@ def _finish(detector: Detector, train: Dataset, device: torch.device, workers: i
     An epoch whose model was better without it remains the best one.
     """
     pinned = device.type == "cuda"
-    loader = photo_loader(train.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, detector.search, pinned)
+    loader = photo_loader(
+        train.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, search=detector.search, pinned=pinned
+    )
     with progress_bar("last fit", len(loader)) as bar:
 
         def batches() -> Iterator[Batch]:

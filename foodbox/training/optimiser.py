@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from typing import Any
 
@@ -11,12 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from foodbox.config import TrainSettings
-from foodbox.detectors.base import Detector
+from foodbox.detectors.base import BACKBONE, OUTPUT_WEIGHTS, Detector
 
 MOMENTUM = 0.95
 QUINTIC = 3.4445, -4.7750, 2.0315  # of the Newton-Schulz iteration; both as Jordan has them
-LAST = re.compile(r"(^|\.)(output|classes|boxes|objectness|masks|(class|box)_heads\.\d+)\.weight$")
-"""Names of the weights that a detector's outputs come from directly."""
 
 
 def make_optimiser(detector: Detector, settings: TrainSettings) -> Muon:
@@ -30,8 +27,8 @@ def make_optimiser(detector: Detector, settings: TrainSettings) -> Muon:
     groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in detector.named_parameters():
         if parameter.requires_grad:
-            inside, decays = name.startswith(detector.backbone_prefix), parameter.ndim > 1
-            matrix = not inside and decays and min(parameter.shape[:2]) > 1 and not LAST.search(name)
+            inside, decays = name.startswith(BACKBONE), parameter.ndim > 1
+            matrix = not inside and decays and min(parameter.shape[:2]) > 1 and not OUTPUT_WEIGHTS.search(name)
             groups.setdefault((inside, decays, matrix), []).append(parameter)
     peaks = {inside: settings.peak_rate * (settings.backbone_share if inside else 1.0) for inside in (True, False)}
     return Muon(

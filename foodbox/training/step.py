@@ -18,7 +18,7 @@ from foodbox.inference.replay import Replayed
 from foodbox.records import Batch, Target, stack_targets
 
 BOXES = 16
-"""To a multiple of this many boxes a photo's are filled up where steps are recorded or compiled by their shapes."""
+"""Where steps are recorded or compiled by shape, each photo's boxes are padded to a multiple of this."""
 Way = Literal["plain", "replayed", "compiled"]
 
 
@@ -94,7 +94,7 @@ def replayed(
     return call
 
 
-class Told:
+class PendingLoss:
     """A step's loss on its way to the CPU. It is looked at after the next step, so that no GPU waits for more work."""
 
     def __init__(self, losses: dict[str, Tensor], batch: Batch) -> None:
@@ -105,11 +105,11 @@ class Told:
         self._loss = self.losses.sum().to("cpu", non_blocking=on_gpu)
         self._there = torch.cuda.current_stream(self.losses.device).record_event() if on_gpu else None
 
-    def expect_finite(self, kept: Path) -> float:
+    def value(self, last_good: Path) -> float:
         """The loss.
 
         Raises:
-            FoodboxError: it is not finite; `kept` is the last good model.
+            FoodboxError: it is not finite; `last_good` is the model to name.
         """
         if self._there is not None:
             self._there.synchronize()
@@ -118,6 +118,6 @@ class Told:
         parts = ", ".join(compress(self.parts, (~torch.isfinite(self.losses)).tolist()))
         photos = ", ".join(str(frame.path) for frame in self._frames)
         raise FoodboxError(
-            f"The loss ({parts}) is no longer a finite number, at the photos {photos}. The last good model is {kept}. "
-            "Look at these photos and their boxes, or train with a lower --learning-rate."
+            f"The loss ({parts}) is no longer a finite number, at the photos {photos}. The last good model is "
+            f"{last_good}. Look at these photos and their boxes, or train with a lower --learning-rate."
         )

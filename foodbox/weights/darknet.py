@@ -16,10 +16,9 @@ from foodbox.console import say
 from foodbox.detectors.yolo import DARKNET, YOLO, YOLOSettings
 from foodbox.errors import FoodboxError, first_line
 from foodbox.layers.darknet import TINY
-from foodbox.weights.torchvision import CATEGORIES
+from foodbox.weights.torchvision import COCO_CLASSES
 from foodbox.weights.transfer import Weights
 
-COCO = [name for name in CATEGORIES if name not in ("__background__", "N/A")]
 TITLES = {"yolov3": "YOLOv3", "yolov3_tiny": "YOLOv3-tiny"}
 MISTAKEN = (10.0, 14.0, 23.0, 27.0, 37.0, 58.0, 81.0, 82.0, 135.0, 169.0, 344.0, 319.0)
 """The priors of darknet's own cfg/yolov3-tiny.cfg, with which its weights were not trained, by what they find."""
@@ -163,8 +162,10 @@ def _network_of(count: int, path: Path) -> tuple[str, int, dict[str, Any]]:
         classes, rest = divmod(count - one, two - one)
         if rest == 0 and 0 <= classes < MOST_CLASSES:
             return preset, classes + 1, YOLO.presets[preset]
-        sizes[preset] = one + (len(COCO) - 1) * (two - one)
-    known = " and ".join(f"{TITLES[preset]} has {size:,} for {len(COCO)} classes" for preset, size in sizes.items())
+        sizes[preset] = one + (len(COCO_CLASSES) - 1) * (two - one)
+    known = " and ".join(
+        f"{TITLES[preset]} has {size:,} for {len(COCO_CLASSES)} classes" for preset, size in sizes.items()
+    )
     raise FoodboxError(f"{path} holds {count:,} values, which fit neither network: {known}. {_guess(count, sizes)}")
 
 
@@ -176,8 +177,8 @@ def _guess(count: int, sizes: dict[str, int]) -> str:
     if not larger:
         return "It goes on behind both networks' last tensor: take a YOLOv3, or lay its .cfg beside it."
     preset = min(larger, key=lambda preset: sizes[preset])
-    ends = list(accumulate(t.numel() for t in _in_order(_empty(preset, len(COCO))).values()))
-    last = list(_in_order(_empty(preset, len(COCO))))[next(i for i, end in enumerate(ends) if end > count)]
+    ends = list(accumulate(t.numel() for t in _in_order(_empty(preset, len(COCO_CLASSES))).values()))
+    last = list(_in_order(_empty(preset, len(COCO_CLASSES))))[next(i for i, end in enumerate(ends) if end > count)]
     return f"If it is a {TITLES[preset]}, it is cut short in {last}: download it again, or lay its .cfg beside it."
 
 
@@ -295,7 +296,7 @@ def _backbone(values: np.ndarray[Any, Any], path: Path) -> Weights:
 
 def _names(file: Path | None, classes: int) -> list[str]:
     if file is None:
-        return COCO if classes == len(COCO) else [str(i) for i in range(classes)]
+        return COCO_CLASSES if classes == len(COCO_CLASSES) else [str(i) for i in range(classes)]
     try:
         names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as fault:

@@ -13,7 +13,7 @@ from torch import Tensor
 from foodbox.detectors import DETECTORS
 from foodbox.errors import FoodboxError
 from foodbox.weights import checkpoint
-from foodbox.weights.torchvision import CATEGORIES
+from foodbox.weights.torchvision import COCO_CLASSES, batch_counters
 from foodbox.weights.transfer import Weights
 
 NEEDED = {"backbone.body.conv1.weight", "class_tower.output.weight", "class_tower.output.bias", "box_tower.output.bias"}
@@ -81,12 +81,10 @@ def convert(values: dict[str, np.ndarray[Any, Any]], origin: str) -> Weights:
         )
     # Keras photos are blue green red; ours red green blue.
     tensors["backbone.body.conv1.weight"] = tensors["backbone.body.conv1.weight"].flip(1)
-    counters = [n for n in tensors if n.endswith("running_mean")]
-    tensors |= {n.replace("running_mean", "num_batches_tracked"): torch.tensor(0) for n in counters}
+    tensors |= batch_counters(tensors)
     places = len(tensors["box_tower.output.bias"]) // 4
     classes = len(tensors["class_tower.output.bias"]) // places
-    coco = [name for name in CATEGORIES if name not in ("__background__", "N/A")]
-    names = coco if classes == len(coco) else [str(i) for i in range(classes)]
+    names = COCO_CLASSES if classes == len(COCO_CLASSES) else [str(i) for i in range(classes)]
     settings: dict[str, Any] = {"backbone": backbone} | DETECTORS["retinanet"].presets["keras"]
     return Weights(tensors, origin, names, "retinanet", settings)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from foodbox.detectors.m2det import M2Det, M2DetSettings, released
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.weights import checkpoint
-from foodbox.weights.torchvision import CATEGORIES
+from foodbox.weights.torchvision import COCO_CLASSES
 from foodbox.weights.transfer import Weights
 from foodbox.weights.vgg import REDUCED
 
@@ -139,7 +139,7 @@ def _side(state: dict[str, Tensor], name: str, dimension: int, otherwise: int) -
 
 def _names(classes: int) -> list[str]:
     """Without background, by their number: COCO's and VOC's are known, others are numbered."""
-    known = {80: [name for name in CATEGORIES if name not in ("__background__", "N/A")], 20: VOC}
+    known = {80: COCO_CLASSES, 20: VOC}
     return known.get(classes) or [str(i) for i in range(1, classes + 1)]
 
 

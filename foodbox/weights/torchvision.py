@@ -22,6 +22,7 @@ COCO = {
 }
 CATEGORIES: list[str] = RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
 """COCO's 91 category numbers: "__background__", 80 classes, and "N/A" where a number was never used."""
+COCO_CLASSES = [name for name in CATEGORIES if name not in ("__background__", "N/A")]
 
 TRAINED_NORMS = {"batch_norm_eps": 1e-5}
 """Of first models whose batch norms are not the published ones, which have no epsilon."""
@@ -112,7 +113,7 @@ def convert(state: dict[str, Tensor], origin: str) -> Weights:
     for name in ("class_tower.output.weight", "class_tower.output.bias"):
         tensors[name], names = drop_unused(tensors[name], places)
     trained = "backbone.body.bn1.num_batches_tracked" in tensors
-    tensors |= _batch_counters(tensors)
+    tensors |= batch_counters(tensors)
     backbone = checkpoint.resnet_of(tensors) or "resnet50"
     settings = DETECTORS["retinanet"].presets[preset] | {"backbone": backbone} | (TRAINED_NORMS if trained else {})
     kind = DETECTORS["retinanet"]
@@ -137,7 +138,7 @@ def drop_unused(rows: Tensor, places: int, keep_background: bool = False) -> tup
     return rows.reshape(-1, *rows.shape[2:]), names
 
 
-def _batch_counters(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def batch_counters(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Frozen batch norms are saved without the counter that ours have; it is never used."""
     ends = "running_mean"
     return {n.removesuffix(ends) + "num_batches_tracked": torch.tensor(0) for n in tensors if n.endswith(ends)}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foodbox.detectors.base import Detector
+from foodbox.detectors.base import BACKBONE, Detector
 from foodbox.records import Preprocessing
 
 
@@ -39,7 +39,7 @@ class Weights:
         if "preprocessing" in self.settings:
             prepared = Preprocessing.model_validate(self.settings["preprocessing"])
             settings |= {"mean": prepared.mean, "std": prepared.std}
-        tensors = {name: tensor for name, tensor in self.tensors.items() if name.startswith("backbone.")}
+        tensors = {name: tensor for name, tensor in self.tensors.items() if name.startswith(BACKBONE)}
         return Weights(tensors, f"the backbone of {self.origin}", settings=settings)
 
 

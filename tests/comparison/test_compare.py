@@ -167,6 +167,8 @@ def test_other_settings_or_photos_are_another_comparison(compared: Comparison, p
         ({"epochs": 0}, "The setting epochs is 0"),
         ({"size": "large"}, "The setting size is 'large'"),
         ({"preset": "huge"}, "no preset 'huge'"),
+        ({"epochs": 1, "time": "10s"}, "--time and --epochs both say how long"),
+        ({"views": 2}, "--views is for --freeze"),
         ({"device": "abacus"}, "no device 'abacus'"),
         ({}, "nowhere"),
     ],

@@ -343,6 +343,15 @@ def test_photos_of_a_split_that_are_gone_are_told(tmp_path: Path) -> None:
         read_parts(folder, chosen(split=split))
 
 
+def test_photos_of_a_split_that_lie_elsewhere_are_told(tmp_path: Path) -> None:
+    folder, other = voc(tmp_path / "photos", 3), voc(tmp_path / "other", 2, seed=1)
+    split = write_split(tmp_path / "split.json", [folder / "p0.png"], [other / "p1.png"])
+    with pytest.raises(FoodboxError, match=r"^1 photos of .*split\.json lie outside .*p1\.png\. Name .* --valid"):
+        read_parts(folder, chosen(split=split))
+    _, valid = read_parts(folder, chosen(split=split, valid=other))
+    assert [photo.path for photo in valid] == [other / "p1.png"]
+
+
 def test_going_on_takes_the_runs_photos_with_the_runs_classes(tmp_path: Path) -> None:
     photos, other = voc(tmp_path / "photos", 3), voc(tmp_path / "other", 2, seed=1, name="soup")
     split = {"train": [str(photos / "p2.png")], "valid": [str(other / "p1.png")]}
@@ -383,13 +392,14 @@ def test_part_of(part: str | None, expected: list[int]) -> None:
     assert [int(photo.path.stem) for photo in part_of(dataset, part)] == expected
 
 
-@pytest.mark.parametrize("parts", [["", ""], ["train", ""], ["test", ""], ["test"]])
+@pytest.mark.parametrize("parts", [["", ""], ["train", ""], ["test"]])
 def test_without_a_part_to_validate_on_all_are_taken(parts: list[str]) -> None:
     assert len(part_of(in_parts(*parts), None)) == len(parts)
 
 
 def test_photos_to_train_on_are_not_scored_where_there_are_others_to_test_on() -> None:
     assert {photo.part for photo in part_of(in_parts("train", "test", "", "train"), None)} == {"test"}
+    assert {photo.part for photo in part_of(in_parts("", "test", ""), None)} == {"test"}
 
 
 @pytest.mark.parametrize(

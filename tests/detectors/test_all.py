@@ -16,7 +16,7 @@ from foodbox.config import apply, build
 from foodbox.data.images import prepare
 from foodbox.data.loader import Collate
 from foodbox.detectors import DETECTORS
-from foodbox.detectors.base import Detector
+from foodbox.detectors.base import BACKBONE, Detector
 from foodbox.inference.kernels import Kernels
 from foodbox.records import Batch, Detections, Frame, KeptMaps, Target
 from foodbox.weights import model_file
@@ -172,7 +172,7 @@ def test_kept_maps_give_what_pixels_give(detector: Detector) -> None:
         assert all(torch.equal(pixels[name], resumed[name]) for name in pixels)
     found = []
     for source in (images, kept):
-        torch.manual_seed(0)  # for the regions and anchors that some draw by lot
+        torch.manual_seed(0)  # for the regions and anchors that some draw at random
         found.append(detector.losses(source, batch.targets, *regions))
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
@@ -241,7 +241,7 @@ def test_the_pretrained_part_is_named(name: str) -> None:
     """The prefix is that of some parameters, and not of all."""
     detector = light(name, NAMES)
     names = [n for n, _ in detector.named_parameters()]
-    assert 0 < sum(n.startswith(detector.backbone_prefix) for n in names) < len(names)
+    assert 0 < sum(n.startswith(BACKBONE) for n in names) < len(names)
 
 
 @pytest.mark.parametrize(

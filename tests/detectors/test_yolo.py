@@ -17,7 +17,7 @@ from torchvision.ops import box_iou
 from foodbox.config import apply
 from foodbox.data.images import prepare
 from foodbox.data.loader import Collate
-from foodbox.detectors.base import Outputs
+from foodbox.detectors.base import BACKBONE, Outputs
 from foodbox.detectors.yolo import LIGHT, STRIDES, YOLO, YOLOSettings
 from foodbox.errors import UsageError
 from foodbox.records import Frame, Preprocessing, Target
@@ -483,7 +483,7 @@ def test_light_starts_from_the_embedded_backbone() -> None:
     assert not [name for name in result.fresh if name.startswith("backbone.")]
     frozen = [n for n, p in detector.named_parameters() if not p.requires_grad]
     assert frozen
-    assert all(n.startswith(detector.backbone_prefix) for n in frozen)
+    assert all(n.startswith(BACKBONE) for n in frozen)
 
 
 def test_a_box_that_is_the_prior_keeps_it_before_one_that_would_share_it() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from foodbox.layers.region_fits import BoxRegressors, RegionSVMs, Sample, fit_sigmoid, fit_svm
+from foodbox.layers.region_fits import BoxRegressors, RandomSubset, RegionSVMs, fit_sigmoid, fit_svm
 from foodbox.ops.coding import decode_centre, encode_centre
 
 svm = pytest.importorskip("sklearn.svm")
@@ -130,7 +130,7 @@ def test_box_regression_is_ridge_regression_and_finds_what_is_there() -> None:
 
 
 def test_rows_by_lot_have_the_same_chance_early_and_late() -> None:
-    sample = Sample(most_bytes=8 * 1000)
+    sample = RandomSubset(most_bytes=8 * 1000)
     for start in range(0, 40_000, 100):
         sample.add(torch.arange(start, start + 100))
     (kept,) = sample.rows()
@@ -142,10 +142,10 @@ def test_rows_by_lot_have_the_same_chance_early_and_late() -> None:
 
 
 def test_rows_stay_together() -> None:
-    sample = Sample(most_bytes=2000)
+    sample = RandomSubset(most_bytes=2000)
     for start in range(0, 1000, 10):
         rows = torch.arange(start, start + 10)
         sample.add(rows.float()[:, None].expand(-1, 3), rows)
     values, rows = sample.rows()
     assert torch.equal(values, rows.float()[:, None].expand(-1, 3))
-    assert Sample(10).count == 0
+    assert RandomSubset(10).count == 0

@@ -78,18 +78,17 @@ def test_a_sampled_region_knows_its_box() -> None:
     assert sorted(positives.photo.tolist()) == [0] * 6 + [1]  # the boxes themselves, too
     for i in range(len(positives.photo)):
         target = targets[int(positives.photo[i])]
-        answer = int(positives.answer[i])
-        assert positives.labels[i] == 1 + target.labels[answer]
-        assert torch.equal(positives.truth[i], target.boxes[answer])
-        assert (positives.boxes[i] - target.boxes[answer]).abs().max() <= 0.5
+        matched = int(positives.matched_index[i])
+        assert positives.labels[i] == 1 + target.labels[matched]
+        assert torch.equal(positives.matched_boxes[i], target.boxes[matched])
+        assert (positives.boxes[i] - target.boxes[matched]).abs().max() <= 0.5
     background = found.labels == 0
     assert found.photo[background].tolist() == [0] + [1] * 4 + [2] * 4
     assert torch.equal(found.boxes[background], far.expand(9, -1))
 
 
-def test_the_boxes_themselves_may_be_left_out() -> None:
-    target = [Target(boxes_in(2), torch.tensor([0, 1]))]
-    found = sample_regions(torch.tensor([[[200.0, 200, 240, 240], [0, 0, 0, 0]]]), target, 10, 0.5, add_boxes=False)
+def test_padding_is_no_region() -> None:
+    found = sample_regions(torch.tensor([[[200.0, 200, 240, 240], [0, 0, 0, 0]]]), [Target()], 10, 0.5)
     assert found.labels.tolist() == [0]
 
 

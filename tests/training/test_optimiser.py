@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from foodbox.config import TrainSettings
 from foodbox.detectors import DETECTORS
+from foodbox.detectors.base import BACKBONE
 from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
 from foodbox.errors import UsageError
 from foodbox.training.optimiser import LAST, Muon, make_optimiser, orthogonal, set_rate
@@ -97,7 +98,7 @@ def test_muon_moves_what_lies_between_the_backbone_and_the_outputs(name: str) ->
     assert by_muon
     assert not by_muon & changed
     assert {n for n in changed if n.endswith("weight")} <= {n for n in names.values() if LAST.search(n)}
-    assert not [n for n in by_muon if n.startswith(few.backbone_prefix) or "box" in n.split(".")[-2]]
+    assert not [n for n in by_muon if n.startswith(BACKBONE) or "box" in n.split(".")[-2]]
 
 
 def test_rates() -> None:

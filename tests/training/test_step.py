@@ -14,7 +14,7 @@ from foodbox.detectors import DETECTORS, base, retinanet
 from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.records import Batch, Frame, Target, stack_targets
-from foodbox.training.step import Told, TrainStep, way_of
+from foodbox.training.step import PendingLoss, TrainStep, way_of
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -97,13 +97,13 @@ def test_a_way_that_cannot_be_taken_is_refused(way: str) -> None:
         way_of(TrainSettings(gpu_step=way), ssd, CUDA, 1)
 
 
-def test_a_loss_is_told_and_names_its_photos() -> None:
+def test_a_loss_is_pending_and_names_its_photos() -> None:
     batch = Batch(torch.zeros(1, 3, 8, 8), [Target()], [Frame(8, 8, 8, 8, Path("soup.jpg"))])
-    told = Told({"classes": torch.tensor(1.5), "boxes": torch.tensor(2.0)}, batch)
-    assert told.expect_finite(Path("kept")) == 3.5
-    assert dict(zip(told.parts, told.losses.tolist(), strict=True)) == {"classes": 1.5, "boxes": 2.0}
+    pending = PendingLoss({"classes": torch.tensor(1.5), "boxes": torch.tensor(2.0)}, batch)
+    assert pending.value(Path("kept")) == 3.5
+    assert dict(zip(pending.parts, pending.losses.tolist(), strict=True)) == {"classes": 1.5, "boxes": 2.0}
     with pytest.raises(FoodboxError, match=r"The loss \(boxes\) is no longer a finite number, at the photos soup.jpg"):
-        Told({"classes": torch.tensor(1.5), "boxes": torch.tensor(torch.inf)}, batch).expect_finite(Path("kept"))
+        PendingLoss({"classes": torch.tensor(1.5), "boxes": torch.tensor(torch.inf)}, batch).value(Path("kept"))
 
 
 def test_targets_are_filled_up_to_a_multiple() -> None:

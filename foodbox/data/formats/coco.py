@@ -30,6 +30,7 @@ from foodbox.data.formats.common import (
     bad_label,
     box_around,
     copy_photos,
+    numbers_first,
     part_of_file,
     part_of_name,
     read_text,
@@ -37,7 +38,7 @@ from foodbox.data.formats.common import (
 )
 from foodbox.data.listing import Listing
 from foodbox.files import write_whole
-from foodbox.masks import trace
+from foodbox.masks import trace_contours
 from foodbox.records import Dataset, Finding, Photo, Polygon, Source
 
 LISTS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
@@ -226,7 +227,7 @@ class _File:
                 self._bad(f"{what}: its id {key} is {first!r} already, and here {name!r}", None, "Give it another id")
             else:
                 found[key] = entry
-        self.names = {key: str(found[key]["name"]).strip() for key in sorted(found, key=_order)}
+        self.names = {key: str(found[key]["name"]).strip() for key in sorted(found, key=numbers_first)}
         for name, count in Counter(self.names.values()).items():
             if count > 1:
                 ids = ", ".join(key for key, other in self.names.items() if other == name)
@@ -306,7 +307,7 @@ class _File:
             elif photo:
                 self._read_annotation(what, entry, self.names.setdefault(category, category), photo)
         if not named:
-            self.names = {key: key for key in sorted(self.names, key=_order)}
+            self.names = {key: key for key in sorted(self.names, key=numbers_first)}
         if repeated:
             words = f"{len(repeated):,} annotations have an id that another has already, the first is {repeated[0]}"
             self._warn(f"{words}: all are read", "Number them anew: pycocotools keeps one of each", "repeated id")
@@ -382,12 +383,6 @@ def _key(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _order(key: str) -> tuple[bool, int, str]:
-    """Numbers by their size, then words."""
-    number = int(key) if key.removeprefix("-").isdecimal() and len(key) < 20 else None
-    return number is None, number or 0, key
-
-
 def _file_name(entry: dict[str, Any]) -> str:
     """The photo's name; LVIS gives its address alone."""
     name = entry.get("file_name") or entry.get("coco_url")
@@ -460,7 +455,7 @@ def _trace(rle: dict[str, Any], size: tuple[int, int] | None) -> tuple[list[list
     if not pixels.any():
         return [], "a mask without a pixel"
     outlines = []
-    for ring in trace(pixels, left, top):
+    for ring in trace_contours(pixels, left, top):
         step = ring - np.roll(ring, 1, 0)
         turns = (step != np.roll(step, -1, 0)).any(1)  # points on a straight line say nothing
         outlines.append(ring[turns].flatten().tolist())

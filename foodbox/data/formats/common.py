@@ -498,5 +498,11 @@ def _outside(corners: Array, box: RawBox, raw: RawPhoto, sides: Array, gone: boo
     return Finding(box.source, what, todo, "error", raw.path, "box outside the photo", mend)
 
 
+def numbers_first(word: str) -> tuple[bool, int, str]:
+    """A key to sort by: whole numbers by their size, then words."""
+    number = int(word) if word.removeprefix("-").isdecimal() and len(word) < 20 else None
+    return number is None, number or 0, word
+
+
 def _shown(corners: Sequence[float] | Array) -> str:
     return ", ".join(f"{value:g}" for value in corners)

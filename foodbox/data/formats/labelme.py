@@ -40,7 +40,7 @@ from foodbox.data.formats.common import (
 from foodbox.data.images import ENDINGS
 from foodbox.data.listing import Listing
 from foodbox.files import write_whole
-from foodbox.masks import trace
+from foodbox.masks import trace_contours
 from foodbox.records import Dataset, Finding, Photo, Source
 
 VERSION = "5.5.0"
@@ -331,7 +331,7 @@ def _trace(encoded: object, points: list[tuple[float, float]], name: str) -> lis
         raise _Fault(f"{name} has a mask of {width} x {height} pixels, and its points are the corners of {shown}")
     if not mask.any():
         raise _Fault(f"{name} has a mask in which nothing is marked")
-    return [[(float(x), float(y)) for x, y in ring] for ring in trace(mask, left, top)]
+    return [[(float(x), float(y)) for x, y in ring] for ring in trace_contours(mask, left, top)]
 
 
 def _is_difficult(shape: dict[str, Any]) -> bool:

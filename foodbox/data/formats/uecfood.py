@@ -22,6 +22,7 @@ from foodbox.data.formats.common import (
     bad_label,
     copy_file,
     numbers,
+    numbers_first,
     read_text,
     right_ending,
     without_photo,
@@ -114,7 +115,9 @@ def _names(folders: Sequence[Path], findings: list[Finding]) -> dict[Path, str]:
     names: dict[Path, str] = {}
     for root in dict.fromkeys(folder.parent for folder in folders):
         file = root / CATEGORIES
-        inside = sorted((folder for folder in folders if folder.parent == root), key=_order)
+        inside = sorted(
+            (folder for folder in folders if folder.parent == root), key=lambda folder: numbers_first(folder.name)
+        )
         known: dict[str, str] = {}
         if file.exists():
             known = _read_names(file, findings)
@@ -129,12 +132,6 @@ def _names(folders: Sequence[Path], findings: list[Finding]) -> dict[Path, str]:
                     what = f"the folder {folder.name} has no line: its class is called {folder.name!r}"
                     findings.append(Finding(Source(file), what, "Add its name", "warning", kind="no class names"))
     return names
-
-
-def _order(folder: Path) -> tuple[bool, int, str]:
-    """Numbers by their size, then words."""
-    number = int(folder.name) if folder.name.isdecimal() else None
-    return number is None, number or 0, folder.name
 
 
 def _read_names(file: Path, findings: list[Finding]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from xml.parsers import expat
 
@@ -30,6 +31,7 @@ from foodbox.data.listing import Listing
 from foodbox.files import make_folder, write_whole
 from foodbox.records import Dataset, Finding, Photo, Source
 
+ENCODING = re.compile(rb"\s*<\?xml[^>]*\bencoding\s*=\s*[\"']([\w.-]+)")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 PARTS = {"train": "train", "val": "valid", "test": "test"}
 """Files in ImageSets/Main, and the part that each lists."""
@@ -175,11 +177,25 @@ def _read_file(label: Path, path: Path, findings: list[Finding]) -> RawPhoto:
 def _parse(text: bytes) -> tuple[ElementTree.Element, dict[ElementTree.Element, int]]:
     """An XML text's tree, and the line that each of its elements begins on.
 
+    The text is in what it says itself, else in UTF-8, or Korean as older Windows writes it (CP949).
+
     Raises:
         expat.ExpatError: it is no whole XML.
+        ValueError, LookupError: its encoding is not known.
     """
+    try:
+        return _parse_as(None, text)
+    except (expat.ExpatError, ValueError, LookupError):
+        said = ENCODING.match(text)
+        encoding = said[1].decode().lower() if said else "cp949"
+        with suppress(expat.ExpatError, ValueError, LookupError):  # Python knows more of them than expat
+            return _parse_as("utf-8", text.decode("cp949" if encoding == "euc-kr" else encoding).encode())
+        raise
+
+
+def _parse_as(encoding: str | None, text: bytes) -> tuple[ElementTree.Element, dict[ElementTree.Element, int]]:
     builder, lines = ElementTree.TreeBuilder(), []
-    parser = expat.ParserCreate()
+    parser = expat.ParserCreate(encoding)
 
     def start(tag: str, attributes: dict[str, str]) -> None:
         lines.append(parser.CurrentLineNumber)

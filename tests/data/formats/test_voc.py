@@ -308,11 +308,28 @@ def test_a_faulty_file_is_found_with_its_line(text: str, words: str, line: int, 
     assert str(finding).startswith(f"{tmp_path / 'lunch.xml'}:{line}: ")
 
 
-@pytest.mark.parametrize("encoding", ["euc-kr", "no-such-encoding", "utf-32"])
+@pytest.mark.parametrize("encoding", ["no-such-encoding", "utf-32"])
 def test_an_encoding_that_cannot_be_read_is_a_finding(encoding: str, tmp_path: Path) -> None:
     head = f'<?xml version="1.0" encoding="{encoding}"?>\n'
     text = an_annotation(an_object("밥"), head=head).encode("utf-8" if encoding == "no-such-encoding" else encoding)
     assert "the file is no whole XML" in one_finding(folder_with(tmp_path, text)).what
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "encoding"),
+    [
+        ("똠얌꿍", None, "cp949"),
+        ("똠얌꿍", "EUC-KR", "cp949"),
+        ("똠얌꿍", "cp949", "cp949"),
+        ("ごはん", "shift-jis", "shift-jis"),
+    ],
+)
+def test_encodings_that_expat_does_not_know_are_read(
+    name: str, said: str | None, encoding: str, tmp_path: Path
+) -> None:
+    head = f'<?xml version="1.0" encoding="{said}"?>\n' if said else ""
+    dataset, findings = read(folder_with(tmp_path, an_annotation(an_object(name), head=head).encode(encoding)))
+    assert (dataset.names, findings) == ([name], [])
 
 
 def test_all_faults_of_a_file_are_found_at_once(tmp_path: Path) -> None:
