@@ -62,9 +62,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Imports a part when it is first asked for, so that `foodbox --help` need not wait for torch."""
-    if name in _WHERE:
-        with without_collecting():
-            return getattr(importlib.import_module(_WHERE[name]), name)
-    raise AttributeError(f"module 'foodbox' has no attribute {name!r}")
+if not TYPE_CHECKING:  # to whom every name would be one
+
+    def __getattr__(name: str) -> Any:
+        """Imports a part when it is first asked for, so that `foodbox --help` need not wait for torch."""
+        if name in _WHERE:
+            with without_collecting():
+                return getattr(importlib.import_module(_WHERE[name]), name)
+        raise AttributeError(f"module 'foodbox' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

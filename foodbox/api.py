@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ class Run:
         return result | (self.scores.to_dict() if self.scores else {})
 
 
+@torch.inference_mode(False)
 def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None, **settings: Any) -> Run:
     """Trains a detector on a folder of photos with boxes.
 
@@ -101,6 +102,8 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     weights = _weights(kind, config.apply(preset, changes), chosen)
     if "size" not in changes and not (weights and weights.detector):  # a whole detector brings its input's size
         preset = _large_enough(kind, preset, train_part)
+    if "max_detections" not in changes:
+        preset = _enough_detections(preset, train_part)
     if chosen.fit_anchors:
         reach = _reach(kind, config.apply(preset, changes), train_part, chosen.detector)
         if reach is None:
@@ -126,6 +129,7 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
         raise
 
 
+@torch.inference_mode(False)
 def resume(run: PathLike) -> Run:
     """Goes on with a run that was stopped, with the photos and settings that it began with.
 
@@ -157,6 +161,7 @@ def _fit(
 ) -> Run:  # fmt: skip
     if detector.search is not None:
         proposals.prepare_all([*train_part.photos, *valid_part.photos], detector.search)
+        proposals.say_reached(train_part.photos, detector.search)
     with alone_in(folder.path) if is_speaker() else nullcontext():
         fitted = fit(detector, train_part, valid_part, chosen, folder, about, resume, start)
     return Run(folder.path, folder.best_model, fitted.seconds, fitted.epoch, fitted.scores, fitted.interrupted)
@@ -299,7 +304,20 @@ def _large_enough(kind: type[Detector], preset: DetectorSettings, dataset: Datas
         f"A quarter of the boxes, classes counted alike, are under {under:.0f} px in an input of {usual.size} px: "
         f"training takes {size} px and up to {times:.1f} times the time (--size {usual.size} keeps it)."
     )
-    return config.apply(preset, {"size": size})
+    larger = {"size": size}
+    if (search := getattr(preset, "search", None)) is not None:  # what no region reaches, no input shows
+        larger["search_size"] = round(search.search_size * size / usual.size)
+    return config.apply(preset, larger)
+
+
+def _enough_detections(preset: DetectorSettings, dataset: Dataset) -> DetectorSettings:
+    """The preset with as many detections of a photo as one of these has boxes, where that is more."""
+    most = max(len(photo.boxes) for photo in dataset)
+    kept = getattr(preset, "max_detections", most)
+    if most <= kept:
+        return preset
+    say(f"A photo has {most} boxes, and {kept} detections are kept of one: --max-detections is {most} here.")
+    return config.apply(preset, {"max_detections": most})
 
 
 def _reach(kind: type[Detector], settings: DetectorSettings, dataset: Dataset, name: str) -> AnchorReach | None:
@@ -367,13 +385,15 @@ class Model:
 
         Raises:
             FoodboxError: the file is no photo.
+            UsageError: it is neither of these.
         """
+        _expect_score(min_score)
         path = Path(photo) if isinstance(photo, str | Path) else None
         if path is not None:
             width, height, _ = photo_size(path)
             image = open_photo(path, at_least=max(self.detector.preprocessing.resized(width, height)))
         else:
-            image = as_seen(photo if isinstance(photo, Image.Image) else Image.fromarray(photo))  # type: ignore[arg-type]
+            image = as_seen(_picture(photo))
             width, height = image.size
         pixels, frame = prepare(image, self.detector.preprocessing, path, (width, height))
         item: Item = (pixels, Target(), frame)
@@ -405,13 +425,36 @@ class Model:
         """Writes the model to one .safetensors file.
 
         Raises:
-            UsageError: it is an exported one, which has no such file's tensors.
+            UsageError: the path ends otherwise, or the model is an exported one, which has no such file's tensors.
         """
+        if Path(path).suffix.lower() != ".safetensors":
+            raise UsageError(
+                f"A model is saved as .safetensors, and {path} ends otherwise: call it {path}.safetensors."
+            )
         if isinstance(self.detector, runtime.Exported):
             raise UsageError("An exported model is saved by copying its two files, .xml and .bin.")
         save_model(Path(path), self.detector, self.run)
 
 
+def _picture(photo: object) -> Image.Image:
+    """A picture as it is, or an array [H, W, 3] or [H, W] of bytes as one."""
+    if isinstance(photo, Image.Image):
+        return photo
+    if isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.size:
+        with suppress(TypeError):  # of other shapes
+            return Image.fromarray(photo)
+    about = f"an array {list(photo.shape)} of {photo.dtype}" if isinstance(photo, np.ndarray) else type(photo).__name__
+    raise UsageError(
+        f"A photo is {about}: expected a path, a Pillow picture, or an array [height, width, 3] of uint8, red first."
+    )
+
+
+def _expect_score(score: float) -> None:
+    if not 0 <= score <= 1:  # nan neither
+        raise UsageError(f"The smallest score is {score}: expected a number from 0 to 1.")
+
+
+@torch.inference_mode(False)
 def load(file: PathLike, device: str | None = None) -> Model:
     """A model from a file: one of ours, an exported one (.xml), or another program's that an importer knows.
 
@@ -598,7 +641,7 @@ def _calibration_photos(place: Path) -> list[Photo]:
 
 def detect(
     model: Model | PathLike,
-    paths: Sequence[PathLike],
+    paths: PathLike | Iterable[PathLike],
     *,
     out: PathLike | None = None,
     min_score: float = SURE,
@@ -607,7 +650,7 @@ def detect(
     """What is on many photos.
 
     Args:
-        paths: photos, folders (with all below them) and patterns such as "july/*.jpg".
+        paths: photos, folders (with all below them) and patterns such as "july/*.jpg"; one or many.
         out: write pictures with boxes, detections.json and detections.csv into this folder.
         min_score: leave out what is less sure.
         crop: write each region as its own photo besides.
@@ -618,9 +661,10 @@ def detect(
     Raises:
         UsageError: there is nothing at a path, or a photo lies where pictures are written to.
     """
+    _expect_score(min_score)
     if not isinstance(model, Model):
         model = load(model)
-    photos, findings = find_all(paths)
+    photos, findings = find_all([paths] if isinstance(paths, str | Path) else paths)
     if out is not None:
         expect_elsewhere(photos, Path(out))
     writer = DetectionWriter(Path(out), crop) if out is not None else None

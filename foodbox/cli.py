@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             args=words,
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
         )
+        sys.stdout.flush()
     except FoodboxError as fault:
         say(f"foodbox: {fault}")
         sys.exit(fault.exit_code)
@@ -52,6 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say("foodbox: stopped.")
         sys.exit(1)
     except BrokenPipeError:
+        sys.exit(1)
+    except OSError as fault:
+        if fault.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
+        say(f"foodbox: Cannot write the result to standard output: {fault.strerror}.")
         sys.exit(1)
     sys.exit(code or 0)
 
@@ -417,9 +425,10 @@ def _print_scores(scores: dict[str, Any]) -> None:
             continue  # of a detector that finds boxes only
         print(f"  {title:<40} {_figure(scores[key])}")
     if len(scores["per_class"]) > 1:
-        width = max(len("class"), *map(len, scores["per_class"]))
+        lines = {" ".join(name.split()): row for name, row in scores["per_class"].items()}  # names may have line breaks
+        width = max(len("class"), *map(len, lines))
         print(f"  {'class':<{width}}     AP   AP50  boxes")
-        for name, row in scores["per_class"].items():
+        for name, row in lines.items():
             print(f"  {name:<{width}}  {_figure(row['ap'])}  {_figure(row['ap50'])}  {row['boxes']:>5}")
     for remark in scores["remarks"]:
         print(f"{remark}.")

@@ -242,7 +242,7 @@ def test_help(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
 def test_help_says_what_can_be_chosen_and_what_a_switch_does(capfd: pytest.CaptureFixture[str]) -> None:
     call("train", "--help")
     words = " ".join(capfd.readouterr().out.replace("│", " ").split())
-    listed = re.search(r"--detector TEXT ([\w, ]+);", words)
+    listed = re.search(r"--detector TEXT ([\w, ]+):", words)
     assert listed is not None
     assert re.split(", | or ", listed[1]) == list(DETECTORS)
     assert "--freeze {backbone,C4}" in words
@@ -250,6 +250,22 @@ def test_help_says_what_can_be_chosen_and_what_a_switch_does(capfd: pytest.Captu
     call("convert", "--help")
     words = capfd.readouterr().out
     assert all(name in words for name in FORMATS)
+
+
+def test_a_full_disk_behind_standard_output_is_said() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    command = [sys.executable, "-m", "foodbox.cli", "--help"]
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - it is no file
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()) == (
+        1, ["foodbox: Cannot write the result to standard output: No space left on device."]
+    )  # fmt: skip
+
+
+def test_the_package_has_the_names_that_it_says() -> None:
+    assert set(dir(foodbox)) == set(foodbox.__all__)
+    assert all(hasattr(foodbox, name) for name in foodbox.__all__)
 
 
 # A program that runs `foodbox --help` and goes on.

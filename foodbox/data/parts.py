@@ -104,12 +104,18 @@ def read_parts(photos: Path, settings: TrainSettings, outlined: bool = False) ->
             share = (len(left) - settings.sample) / len(left)
         train, valid = splits.split(left, share, settings.seed)
     for part, role in ((train, "train"), (valid, "validate")):
-        if not part.box_count:
-            raise FoodboxError(f"None of the {len(part)} photos to {role} on has a box: add labelled photos.")
+        if not sum(part.class_counts(ignored=False)):
+            besides = f" ({part.box_count} are marked as crowd or difficult)" if part.box_count else ""
+            raise FoodboxError(
+                f"None of the {len(part)} photos to {role} on has a box that counts{besides}: add labelled photos."
+            )
     lacking = zip(train.names, train.class_counts(), valid.class_counts(), strict=True)
     if unseen := [name for name, seen, wanted in lacking if wanted and not seen]:
+        shown = ", ".join(unseen[:10]) + (f" and {len(unseen) - 10} more" if len(unseen) > 10 else "")
         say(
-            f"No photo to train on shows {', '.join(unseen)}, which is validated on: see how these classes are spelled."
+            f"No photo to train on shows {shown}, which is validated on: see how these classes are spelled."
+            if given.photos
+            else f"All photos of {shown} were set apart for validation, and none is left to learn from: add photos."
         )
     return train, valid
 

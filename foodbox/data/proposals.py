@@ -27,9 +27,14 @@ from foodbox.data.images import open_photo
 from foodbox.data.processes import processes
 from foodbox.errors import FoodboxError
 from foodbox.files import cache_folder, write_whole
+from foodbox.ops.anchor_fitting import best_overlap
 from foodbox.ops.boxes import area, clip
 from foodbox.records import Frame, Photo, SelectiveSearch
 
+REACHED, FEW_REACHED = 0.5, 0.8
+"""IoU from which a region meets a box, and the share of boxes below which that is said."""
+RECALL_PHOTOS = 250
+"""Photos of which it is measured."""
 REGIONS_EXTRA = 'pip install "foodbox[regions]"'
 # Goes into the names of the kept files. To be counted up when regions are found or ordered in another way.
 VERSION = 1
@@ -97,6 +102,17 @@ def prepare_all(photos: Sequence[Photo], search: SelectiveSearch) -> None:
     with processes(min(os.cpu_count() or 1, len(missing))) as pool, progress_bar("regions", len(missing)) as bar:
         for _ in pool.map(partial(_find_and_keep, search=search), missing, chunksize=4):
             bar.advance()
+
+
+def say_reached(photos: Sequence[Photo], search: SelectiveSearch) -> None:
+    """Says how many boxes some region meets, where they are few: no detector of these regions finds the others."""
+    some = [photo for photo in photos if len(photo.boxes)][:RECALL_PHOTOS]
+    best = torch.cat([best_overlap(photo.boxes, of_photo(photo, search)) for photo in some])
+    if (share := float((best >= REACHED).float().mean())) < FEW_REACHED:
+        say(
+            f"The regions meet {share:.0%} of the boxes at IoU {REACHED}, and what none meets cannot be found: try a "
+            f"--search-size over {search.search_size}, more --proposals, or another detector."
+        )
 
 
 def in_input(regions: Tensor, frame: Frame) -> Tensor:

@@ -189,9 +189,8 @@ class RCNN(Detector):
         if self.training:  # what was fitted last was fitted on features that now change
             self.svms.forget()
             self.regressors.forget()
-        regions = sample_regions(
-            proposals, targets, s.regions_per_photo, s.positives, high=s.match_iou, low=s.match_iou
-        )
+        iou = s.match_iou
+        regions = sample_regions(proposals, targets, s.regions_per_photo, s.positives, high=iou, low=iou)
         _, last = self.features(self.normalise(images), regions.boxes, regions.photo)
         loss = F.cross_entropy(self.classes(last).float(), regions.labels, reduction="sum")
         return {"classes": loss / max(1, len(regions.labels))}

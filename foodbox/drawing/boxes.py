@@ -105,26 +105,31 @@ def _shade(image: Image.Image, outlines: Sequence[Polygon], scale: tuple[float, 
         ImageDraw.Draw(cover).polygon([(x - left, y - top) for x, y in outline], fill=SHADE)
     image.paste(colour, (left, top), cover)
     for outline in corners:  # tells objects of one class apart that touch
-        ImageDraw.Draw(image).polygon(outline, outline=colour, width=max(1, round(max(image.size) / 500)))
+        ImageDraw.Draw(image).polygon(outline, outline=colour, width=max(1, round(_length(image.size) / 500)))
 
 
 def _box(
     pen: ImageDraw.ImageDraw, size: tuple[int, int], box: Sequence[float], colour: str, words: str, thick: int = 1
 ) -> None:
-    width = thick * max(2, round(max(size) / 250))
+    width = thick * max(2, round(_length(size) / 250))
     x1, y1, x2, y2 = box
     outline = [x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)]
     pen.rectangle([v + d for v, d in zip(outline, (-1, -1, 1, 1), strict=True)], outline="black", width=width + 2)
     pen.rectangle(outline, outline=colour, width=width)
     if not words:
         return
-    letters = font(words, max(11, round(max(size) / 45)))
+    letters = font(words, max(11, round(_length(size) / 45)))
     left, _, right, bottom = pen.textbbox((0, 0), words, font=letters)
     # Above the box where there is room, else inside it.
     y = y1 - (bottom + 4) if y1 > bottom + 4 else y1 + width
     x = min(max(0.0, x1), max(0, size[0] - right - 6))
     pen.rectangle([x, y, x + right - left + 6, y + bottom + 4], fill=colour)
     pen.text((x + 3, y + 1), words, fill="black", font=letters)
+
+
+def _length(size: tuple[int, int]) -> int:
+    """By what lines and letters are made thick: the longer side, but of panoramas four times the shorter one."""
+    return min(max(size), 4 * min(size))
 
 
 def font(words: str, size: int) -> Any:

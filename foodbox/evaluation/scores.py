@@ -13,7 +13,7 @@ from foodbox.evaluation.coco import CocoScores, coco_scores, mask_scores
 from foodbox.evaluation.starthon import mean_iou
 from foodbox.evaluation.voc import voc_ap50
 from foodbox.ops.boxes import area, iou
-from foodbox.records import Dataset, Detections
+from foodbox.records import Dataset, Detections, counted
 
 SURE = 0.3
 """The score from which a detection is shown to people unless they ask otherwise."""
@@ -77,19 +77,21 @@ def score(dataset: Dataset, detections: Sequence[Detections]) -> Scores:
 
 def _remarks(dataset: Dataset, detections: Sequence[Detections]) -> list[str]:
     """What a person would see on the pictures: photos without a detection, boxes missed, wrong boxes, wrong classes."""
-    silent = missed = wrong = confused = boxes = shown = 0
+    silent = missed = wrong = confused = boxes = shown = asked = 0
     for photo, found in zip(dataset, detections, strict=True):
         sure = found.over(SURE)
         labels = photo.labels[~photo.ignore]
         boxes, shown = boxes + len(labels), shown + len(sure)
+        asked += len(labels) > 0
         silent += len(sure) == 0 and len(labels) > 0
         overlap = iou(sure.boxes, photo.boxes[~photo.ignore]) >= 0.5  # [N, M]
         wrong += int((~(overlap.any(1) | _within(sure.boxes, photo.boxes[photo.ignore]))).sum())
         same = sure.labels[:, None] == labels[None, :]
         missed += int((~overlap.any(0)).sum())
         confused += int((overlap.any(1) & ~(overlap & same).any(1)).sum())
+    has = "has" if silent == 1 else "have"
     remarks = [
-        (silent, f"{silent} of {len(dataset)} photos have no detection over {SURE}"),
+        (silent, f"{counted(silent, 'photo')} with boxes of {asked} {has} no detection over {SURE}"),
         (missed, f"{missed} of {boxes} boxes are met by no detection over {SURE} (at IoU 0.5)"),
         (wrong, f"{wrong} of {shown} detections over {SURE} lie on no box"),
         (confused, f"{confused} of {shown} detections over {SURE} lie on a box of another class"),

@@ -7,7 +7,7 @@ import functools
 import glob
 import io
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import takewhile
 from pathlib import Path
@@ -32,7 +32,7 @@ WAITING = 16
 COLUMNS = ("path", "width", "height", "label", "score", "x1", "y1", "x2", "y2")
 
 
-def find_all(paths: Sequence[str | Path]) -> tuple[list[Photo], list[Finding]]:
+def find_all(paths: Iterable[str | Path]) -> tuple[list[Photo], list[Finding]]:
     """The photos that paths, folders and patterns name, each once, in the order of the call; what is no photo is found.
 
     Raises:

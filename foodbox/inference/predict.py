@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import current_process
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ def default_workers(training_on: torch.device | None = None) -> int:
         training_on: the device of a training. On a CPU of two cores its steps wait at every operation for the core that
             opens photos, which costs more than to open them in between.
     """
+    if current_process().daemon:  # a worker of a pool, which may have no processes of its own
+        return 0
     cores = os.cpu_count() or 1
     if training_on is not None and training_on.type == "cpu" and cores <= 2:
         return 0
@@ -38,6 +41,7 @@ def pick_device(name: str | None = None) -> torch.device:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name is None:
         return torch.device(next(kind for kind, is_there in there.items() if is_there))
+    name = str(name)
     kind = name.split(":")[0]
     if not there.get(kind):
         usable = ", ".join(kind for kind, is_there in there.items() if is_there)
@@ -59,7 +63,6 @@ def half_precision_pays(device: torch.device) -> bool:
     return capabilities.startswith("AVX512") and bool(with_bf16)
 
 
-@torch.inference_mode()
 def predict(
     detector: Detector,
     batches: Iterable[Batch],
@@ -80,9 +83,9 @@ def predict(
     detector.eval()
     network = network or detector
     for batch in batches:
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             outputs = network(*batch.to(device).inputs)
-        with one_thread():
+        with torch.no_grad(), one_thread():  # detections are the caller's to change, which inference mode forbids
             found = detector.decode(outputs, batch.frames, min_score)
         yield from found
         progress(len(batch))

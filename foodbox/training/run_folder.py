@@ -47,8 +47,8 @@ class Progress:
     ended: bool = False
 
     def note_if_better(self, scores: Scores, epoch: int) -> bool:
-        """Notes an epoch that is the best one so far; says whether it is."""
-        better = self.scores is None or scores.decisive > self.scores.decisive
+        """Notes an epoch that is the best one so far, of equals the later one; says whether it is."""
+        better = self.scores is None or scores.decisive >= self.scores.decisive
         if better:
             self.scores, self.best_epoch = scores, epoch
         return better
@@ -199,7 +199,8 @@ class RunFolder:
         """
         try:
             with safe_open(self._state, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                # Copies: Windows replaces no file that memory is mapped from.
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
                 told = json.loads(file.metadata()["progress"])
         except (OSError, SafetensorError) as fault:
             raise UsageError(

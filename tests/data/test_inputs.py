@@ -11,6 +11,7 @@ from PIL import Image
 
 import foodbox
 from foodbox.data.inputs import ALIKE, BOXES, boxes_in_input, size_for, small_boxes
+from foodbox.detectors.retinanet import RetinaNet
 from foodbox.records import Dataset, Photo, Preprocessing
 
 
@@ -149,6 +150,35 @@ def test_training_takes_it_unless_the_person_says_otherwise(
     assert foodbox.load(run.model).detector.preprocessing.size == expected
     said = f"training takes {expected} px and up to {(expected / 320) ** 2:.1f} times the time (--size 320 keeps it)."
     assert (said in capsys.readouterr().err) == (expected > 320)
+
+
+@pytest.mark.parametrize(("settings", "expected"), [({}, 350), ({"search_size": 200}, 200), ({"size": 320}, 250)])
+def test_the_search_for_regions_grows_with_the_input(
+    drawn: Path, settings: dict[str, Any], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """250 x 448 / 320: what no region reaches, the largest input does not show."""
+    monkeypatch.setenv("FOODBOX_CACHE", str(drawn / "cache"))
+    common: dict[str, Any] = {"epochs": 1, "valid": drawn, "runs": drawn / "runs", "weights": "none", "workers": 0}
+    run = foodbox.train(drawn, detector="fast_rcnn", **common, **settings)
+    search = foodbox.load(run.model).detector.search
+    assert search is not None
+    assert search.search_size == expected
+
+
+@pytest.mark.parametrize(("settings", "expected"), [({}, 12), ({"max_detections": 5}, 5)])
+def test_no_photo_has_more_boxes_than_are_kept(
+    drawn: Path, settings: dict[str, Any], expected: int, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """A detector that keeps 10 of a photo, and a photo with 12 boxes."""
+    monkeypatch.setitem(RetinaNet.presets["light"], "max_detections", 10)
+    boxes = "".join(f"{{}}.jpg,{8 * i},0,{8 * i + 7},60,food\n" for i in range(12))
+    for name in "ab":
+        (drawn / f"{name}.txt").unlink()
+    (drawn / "boxes.csv").write_text("".join(boxes.replace("{}", name) for name in "ab"))
+    run = foodbox.train(drawn, epochs=1, valid=drawn, runs=drawn / "runs", weights="none", workers=0, **settings)
+    assert foodbox.load(run.model).detector.settings.max_detections == expected  # type: ignore[attr-defined]
+    assert ("A photo has 12 boxes, and 10 detections are kept of one" in capsys.readouterr().err) == (not settings)
 
 
 def test_the_papers_sizes_stay(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:

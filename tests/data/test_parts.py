@@ -238,6 +238,27 @@ def test_classes_that_only_validation_has_are_said(tmp_path: Path, capfd: pytest
     assert "No photo to train on shows" not in capfd.readouterr().err
 
 
+def test_a_class_of_which_all_was_set_apart_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nobody misspelled it."""
+    photos = voc(tmp_path / "photos", 2)
+    (photos / "p1.xml").write_text((photos / "p1.xml").read_text().replace("rice", "soup"))
+    _, valid = read_parts(photos, chosen())
+    apart = valid.names[int(valid.photos[0].labels[0])]
+    words = " ".join(capfd.readouterr().err.split())
+    assert f"All photos of {apart} were set apart for validation" in words
+    assert "spelled" not in words
+
+
+@pytest.mark.parametrize("role", ["train", "validate"])
+def test_boxes_that_do_not_count_are_no_boxes_to_learn_or_score(role: str, tmp_path: Path) -> None:
+    photos, other = voc(tmp_path / "photos", 2), voc(tmp_path / "other", 2, seed=1)
+    for label in (photos if role == "train" else other).glob("*.xml"):
+        label.write_text(label.read_text().replace("</name>", "</name><difficult>1</difficult>"))
+    words = rf"None of the 2 photos to {role} on has a box that counts \(\d+ are marked as crowd or difficult\)"
+    with pytest.raises(FoodboxError, match=words):
+        read_parts(photos, chosen(valid=other))
+
+
 def test_a_sample_of_a_named_part_keeps_all_to_validate_on(tmp_path: Path) -> None:
     folder = voc(tmp_path / "photos", 8, train=[0, 1, 2, 3, 4], val=[5, 6, 7])
     train, valid = read_parts(folder, chosen(sample=2))

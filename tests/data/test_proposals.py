@@ -89,13 +89,23 @@ def test_the_order_is_the_same_each_time_and_not_by_size(photo: Photo) -> None:
 
 
 def test_large_regions_tend_to_come_first() -> None:
-    """Uijlings section 4.2: place times a random number. Of a hundred nested squares, the larger half comes first."""
+    """Uijlings section 3.3: place times a random number. Of a hundred nested squares, the larger half comes first."""
     sides = np.arange(1, 201)
     nested = np.stack((0 * sides, 0 * sides, sides, sides), axis=1)
     order = proposals._order(nested)
     assert sorted(order.tolist()) == list(range(200))
     assert sides[order[:50]].mean() > 130
     assert sides[order[-50:]].mean() < 60
+
+
+def test_boxes_that_no_region_meets_are_said(photo: Photo, capfd: pytest.CaptureFixture[str]) -> None:
+    """Three boxes that are found, then one more, in the middle of nothing."""
+    proposals.say_reached([photo], SEARCH)
+    assert "The regions meet" not in capfd.readouterr().err
+    photo.boxes = torch.cat((photo.boxes, torch.tensor([[0.0, 0, 4, 4]])))
+    proposals.say_reached([photo], SEARCH)
+    words = " ".join(capfd.readouterr().err.split())
+    assert "The regions meet 75% of the boxes at IoU 0.5, and what none meets cannot be found: try a" in words
 
 
 def test_only_so_many_are_given_and_the_first_do_not_depend_on_how_many(photo: Photo) -> None:

@@ -58,6 +58,14 @@ def test_boxes_shrink_with_the_picture() -> None:
         assert colour_at(drawn, x, y) == ImageColor.getrgb(COLOURS[0])
 
 
+def test_lines_and_words_are_no_larger_than_a_panorama_bears() -> None:
+    """3000 x 150 px: its lines are those of 600 x 150, and most of the box stays to be seen."""
+    image = Image.new("RGB", (3000, 150), "#808080")
+    drawn = draw_detections(image, found(([500.0, 40.0, 600.0, 140.0], 0.9, 0), width=3000, height=150))
+    assert colour_at(drawn, 505, 90) == colour_at(drawn, 550, 90) == (128, 128, 128)
+    assert colour_at(drawn, 500, 90) == ImageColor.getrgb(COLOURS[0])
+
+
 def test_the_best_lies_on_top() -> None:
     box = [100.0, 100.0, 300.0, 250.0]
     drawn = draw_detections(plain(), found((box, 0.9, 0), (box, 0.5, 1)))

@@ -71,7 +71,7 @@ def test_the_best_epoch_goes_by_masks_where_there_are_any() -> None:
             one_photo(A, B),
             found((A, 0.1, 0)),
             [
-                "1 of 1 photos have no detection over 0.3",
+                "1 photo with boxes of 1 has no detection over 0.3",
                 "2 of 2 boxes are met by no detection over 0.3 (at IoU 0.5)",
             ],
         ),
@@ -102,7 +102,7 @@ def test_no_detections_at_all() -> None:
     scores = score(dataset, nothing(dataset))
     assert (scores.ap, scores.voc_ap50, scores.mean_iou) == (0, 0, 0)
     with_boxes = sum(bool((~p.ignore).any()) for p in dataset)
-    assert scores.remarks[0] == f"{with_boxes} of 12 photos have no detection over 0.3"
+    assert scores.remarks[0] == f"{with_boxes} photos with boxes of {with_boxes} have no detection over 0.3"
     assert scores.remarks[1] == f"{scores.boxes} of {scores.boxes} boxes are met by no detection over 0.3 (at IoU 0.5)"
     assert len(scores.remarks) == 2
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import multiprocessing
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
@@ -21,6 +23,7 @@ from foodbox.api import Model
 from foodbox.data.images import open_photo, prepare
 from foodbox.data.loader import Collate, photo_loader
 from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
+from foodbox.errors import UsageError
 from foodbox.inference import predict as predict_file
 from foodbox.inference.predict import default_workers, in_order, predict, predict_photos
 from foodbox.records import Batch, Dataset, Detections, Preprocessing, Target, no_boxes, no_labels
@@ -223,6 +226,55 @@ def test_a_picture_is_seen_as_its_file_is(detector: RetinaNet, tmp_path: Path) -
         assert (mine.width, mine.height) == (theirs.width, theirs.height) == size
         assert torch.equal(mine.boxes, theirs.boxes)
         assert len(mine) > 0
+
+
+def test_detections_are_the_callers_to_change(detector: RetinaNet, drawn: Dataset) -> None:
+    with torch.inference_mode():  # as a service may load its model
+        model = foodbox.load(saved(detector, drawn.photos[0].path.parent), torch.device("cpu"))  # type: ignore[arg-type]
+    one = model.detect(drawn.photos[0].path, 0.0)
+    (other,), _ = foodbox.detect(model, str(drawn.photos[0].path), min_score=0.0)  # one path is a list of one
+    assert torch.equal(one.boxes, other.boxes)
+    one.boxes *= 2
+    one.scores[0] = 1.0
+    assert torch.equal(one.boxes, other.boxes * 2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (None, "A photo is NoneType: expected a path, a Pillow picture, or an array"),
+        (torch.zeros(3, 8, 8), "A photo is Tensor"),
+        (np.zeros((8, 8, 3)), r"A photo is an array \[8, 8, 3\] of float64"),
+        (np.zeros((3, 8, 8), np.uint8), r"A photo is an array \[3, 8, 8\] of uint8"),
+        (np.zeros((0, 0, 3), np.uint8), r"A photo is an array \[0, 0, 3\] of uint8"),
+    ],
+)
+def test_what_is_no_photo_is_said(detector: RetinaNet, wrong: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Model(detector, {}, "cpu").detect(wrong)
+
+
+@pytest.mark.parametrize("score", [-0.1, 1.1, float("nan")])
+def test_scores_that_are_none(detector: RetinaNet, score: float) -> None:
+    with pytest.raises(UsageError, match="expected a number from 0 to 1"):
+        Model(detector, {}, "cpu").detect(np.zeros((8, 8, 3), np.uint8), score)
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x", "x.xml"])
+def test_a_model_is_saved_as_what_it_can_be_read_from(detector: RetinaNet, name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"A model is saved as \.safetensors"):
+        Model(detector, {}, "cpu").save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_may_have_none_of_its_own_opens_photos_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    assert default_workers() == 0
+
+
+def saved(detector: RetinaNet, folder: Path) -> Path:
+    Model(detector, {}, "cpu").save(folder / "model.safetensors")
+    return folder / "model.safetensors"
 
 
 def test_what_was_found_before_a_stop_is_written(
