@@ -238,6 +238,13 @@ def test_classes_that_only_validation_has_are_said(tmp_path: Path, capfd: pytest
     assert "No photo to train on shows" not in capfd.readouterr().err
 
 
+def test_both_parts_are_folded_into_one_class(tmp_path: Path) -> None:
+    photos, other = voc(tmp_path / "photos", 3), voc(tmp_path / "other", 2, seed=1, name="soup")
+    train, valid = read_parts(photos, chosen(valid=other, one_class="food"))
+    assert (train.names, valid.names) == (["food"], ["food"])
+    assert {photo.path.parent for photo in valid} == {other}
+
+
 def test_a_class_of_which_all_was_set_apart_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Nobody misspelled it."""
     photos = voc(tmp_path / "photos", 2)

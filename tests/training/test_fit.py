@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 import foodbox
-from foodbox.config import epochs_for
+from foodbox.config import TrainSettings, batch_size_for, epochs_for
 from foodbox.data import tables
 from foodbox.data.formats import FORMATS
 from foodbox.data.loader import photo_loader
@@ -173,15 +173,17 @@ def test_stopped_in_the_first_epoch_leaves_a_model(
         foodbox.resume(run.folder)
 
 
+@pytest.mark.parametrize(("step", "factor"), [(3, math.nan), (4, math.nan), (3, -math.inf)])
 def test_a_loss_that_is_not_finite_names_its_photos(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int, factor: float, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """At the first step of the second epoch, or at its last."""
     forward, calls = fit_module.TrainStep.forward, []
 
     def exploding(self: Any, *arguments: Any) -> Any:
         calls.append(1)
         found = forward(self, *arguments)
-        return found | ({"boxes": found["boxes"] * math.nan} if len(calls) == 3 else {})
+        return found | ({"boxes": found["boxes"] * factor} if len(calls) == step else {})
 
     monkeypatch.setattr(fit_module.TrainStep, "forward", exploding)
     with pytest.raises(FoodboxError, match=r"boxes.*table_\d+\.jpg.*last good model") as fault:
@@ -189,6 +191,55 @@ def test_a_loss_that_is_not_finite_names_its_photos(
     kept = tmp_path / "run" / "last" / "model.safetensors"
     assert str(kept) in str(fault.value)
     assert all(torch.isfinite(t).all() for t in tensors(kept).values() if t.is_floating_point())
+
+
+def test_a_run_does_what_its_settings_say(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step trains, clipped, in each epoch on the photos in another order."""
+    loaders: list[tuple[Any, ...]] = []
+    orders: list[list[Path | None]] = []
+    norms: list[float] = []
+    training: list[bool] = []
+
+    def spied(owner: Any, name: str, look: Callable[..., None]) -> None:
+        original = getattr(owner, name)
+
+        def spy(*arguments: Any, **named: Any) -> Any:
+            look(*arguments)
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, spy)
+
+    spied(fit_module, "training_loader", lambda *given: loaders.append(given))
+    spied(fit_module, "PendingLoss", lambda _, batch: orders.append([frame.path for frame in batch.frames]))
+    spied(fit_module.Accelerator, "clip_grad_norm_", lambda _, parameters, norm: norms.append(norm))
+    spied(RetinaNet, "losses", lambda detector, *_: training.append(detector.training))
+    changes: dict[str, Any] = {"mirror": 0.25, "zoom": (0.9, 1.1), "colour": 0.75, "stretch": 1.5, "clip": 3.0}
+    foodbox.train(photos, runs=tmp_path, epochs=3, seed=7, **changes, **QUICK)
+    ((augmentation, *rest),) = (given[2:6] for given in loaders)
+    chosen = {name: getattr(augmentation, name) for name in ("mirror", "zoom", "colour", "stretch")}
+    assert chosen == {name: changes[name] for name in chosen}
+    assert rest == [4, 0, 7]  # photos a step, workers, seed
+    assert norms == [3.0] * 6  # two steps an epoch
+    assert training == [True] * 6
+    epochs = [(*orders[i], *orders[i + 1]) for i in (0, 2, 4)]
+    assert len({frozenset(epoch) for epoch in epochs}) == 1
+    assert len(set(epochs)) == 3
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("bfloat16", "bf16"), ("float32", "no")])
+def test_the_precision_is_as_asked_for(precision: Any, expected: str) -> None:
+    made = fit_module._accelerator(TrainSettings(precision=precision, device="cpu"))
+    assert made.mixed_precision == expected
+
+
+@pytest.mark.parametrize(("photos", "size"), [(1, 2), (119, 2), (180, 3), (250, 4), (480, 8), (40_612, 8)])
+def test_few_photos_a_step_where_there_are_few(photos: int, size: int) -> None:
+    assert batch_size_for(photos) == size
+
+
+@pytest.mark.parametrize(("time", "seconds"), [("90s", 90), ("15m", 900), ("1.5h", 5400)])
+def test_times_in_seconds(time: str, seconds: float) -> None:
+    assert TrainSettings(time=time).budget == seconds
 
 
 def test_weights_of_a_run_start_another(photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
