@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.files import alone_in, expect_new, make_folder, readable, write_whole
+from foodbox.files import alone_in, amount, expect_new, make_folder, readable, write_whole
 
 
 @pytest.mark.parametrize("content", ["떡볶이\n", b"\x00\xff", "", b""])
@@ -115,3 +115,7 @@ def test_a_file_stands_where_a_folder_shall_be_made(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
     with pytest.raises(UsageError, match="is there already"):
         expect_new(tmp_path / "a", tmp_path / "photos")
+
+
+def test_amounts_in_words() -> None:
+    assert [amount(size) for size in (64_300_000, 40_000, 9_812_345_678)] == ["64.3 MB", "0.0 MB", "9.8 GB"]

@@ -173,7 +173,7 @@ WAYS: list[tuple[str, Spoil, str, str]] = [
     ("no box", without_boxes, "photo without box", "note"),
     ("half an XML", text(annotation(GOOD)[:60]), "unreadable label", "error"),
     ("no XML", text("rice 20 20 90 80"), "unreadable label", "error"),
-    ("an unknown encoding", text("<?xml version='1.0' encoding='euc-kr'?><annotation/>"), "unreadable label", "error"),
+    ("an unknown encoding", text("<?xml version='1.0' encoding='klingon'?><annotation/>"), "unreadable label", "error"),
     ("an object without a name", label(("", 20, 20, 90, 80)), "unreadable label", "error"),
     ("a word for a number", label(("rice", "left", 20, 90, 80)), "unreadable label", "error"),
     ("not a number", label(("rice", "nan", 20, 90, 80)), "unreadable label", "error"),

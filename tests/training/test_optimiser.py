@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from foodbox.config import TrainSettings
 from foodbox.detectors import DETECTORS
-from foodbox.detectors.base import BACKBONE
+from foodbox.detectors.base import BACKBONE, OUTPUT_WEIGHTS
 from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
 from foodbox.errors import UsageError
-from foodbox.training.optimiser import LAST, Muon, make_optimiser, orthogonal, set_rate
+from foodbox.training.optimiser import Muon, make_optimiser, orthogonal, set_rate
 from foodbox.training.run_folder import load_optimiser, optimiser_tensors
 
 SHAPES = [(64, 64), (16, 144), (144, 16)]
@@ -97,7 +97,7 @@ def test_muon_moves_what_lies_between_the_backbone_and_the_outputs(name: str) ->
     }
     assert by_muon
     assert not by_muon & changed
-    assert {n for n in changed if n.endswith("weight")} <= {n for n in names.values() if LAST.search(n)}
+    assert {n for n in changed if n.endswith("weight")} <= {n for n in names.values() if OUTPUT_WEIGHTS.search(n)}
     assert not [n for n in by_muon if n.startswith(BACKBONE) or "box" in n.split(".")[-2]]
 
 
