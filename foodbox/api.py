@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -113,9 +114,11 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     torch.manual_seed(chosen.seed)
     detector = _start(kind, preset, changes, weights, train_part.names)
     folder = RunFolder.new(Path(runs), name, chosen.detector)
+    # Whole paths: the run may be gone on with from another folder.
+    apart = {} if chosen.valid is None else {"valid": os.path.abspath(chosen.valid)}  # noqa: PTH100 - no link followed
     about = {
-        "photos": str(photos),
-        "train": chosen.model_dump(mode="json"),
+        "photos": os.path.abspath(photos),  # noqa: PTH100
+        "train": chosen.model_dump(mode="json") | apart,
         "detector": detector.settings.model_dump(mode="json"),
         "names": detector.names,
     }
@@ -124,7 +127,7 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
             folder.write_config(about)
             folder.write_split(train_part, valid_part)
         return _fit(detector, train_part, valid_part, chosen, folder, about, start, resume=False)
-    except Exception:
+    except BaseException:  # Ctrl-C as well
         folder.give_up()
         raise
 
@@ -133,7 +136,8 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
 def resume(run: PathLike) -> Run:
     """Goes on with a run that was stopped, with the photos and settings that it began with.
 
-    It goes on from the last epoch that was kept: of epochs that take less than ten seconds not all are.
+    It goes on from the last epoch that was kept: of epochs that take less than ten seconds, or go unscored beside
+    `--time`, not all are.
 
     Raises:
         UsageError: the folder is no run, or no epoch of it ended.

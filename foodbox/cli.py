@@ -1,6 +1,7 @@
 """`foodbox VERB`: each command is a few lines that call the API."""
 
 import dataclasses
+import errno
 import io
 import os
 import sys
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.exit(1)
     except OSError as fault:
-        if fault.filename is not None:
+        if fault.errno not in (errno.ENOSPC, errno.EIO) or fault.filename is not None:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
         say(f"foodbox: Cannot write the result to standard output: {fault.strerror}.")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from foodbox.data.augment import Augmentation, visible
 from foodbox.data.disk_cache import DiskCache
 from foodbox.data.images import lay, open_photo, resize
 from foodbox.data.pixel_cache import MemoryCache, PixelCache
+from foodbox.errors import FoodboxError
 from foodbox.records import Batch, Frame, Photo, Preprocessing, SelectiveSearch, Target
 
 # Cutting out a part and enlarging it needs more pixels than the network sees. Photos are kept at this many times the
@@ -69,7 +71,13 @@ class PreparedPhotos(TorchDataset[Item]):
         return len(self.photos)
 
     def __getitem__(self, key: tuple[int, int]) -> Item:
-        epoch, index = key
+        """A fault comes back as it is, for `PhotoLoader`: torch would put a worker's traceback into its sentence."""
+        try:
+            return self._item(*key)
+        except FoodboxError as fault:
+            return fault  # type: ignore[return-value]
+
+    def _item(self, epoch: int, index: int) -> Item:
         photo = self.photos[index]
         frame = self.preprocessing.frame(photo.width, photo.height, photo.path)
         pixels = self._pixels(index)
@@ -177,7 +185,7 @@ def training_loader(
         items.cache = DiskCache([photo.path for photo in photos], items.sizes, items.antialias)
     else:
         items.cache = MemoryCache(KEPT_BYTES // max(1, workers) if cache == "memory" else 0)
-    return _loader(items, Shuffled(items.upright, batch_size, seed, part, whole), workers, pinned)
+    return PhotoLoader(items, Shuffled(items.upright, batch_size, seed, part, whole), workers, pinned)
 
 
 def photo_loader(
@@ -195,7 +203,7 @@ def photo_loader(
     items = PreparedPhotos(photos, preprocessing, None, search=search)
     order = [[(0, i) for i in batch] for batch in apart(items.upright, batch_size)]
     items.cache = MemoryCache(KEPT_BYTES // max(1, workers))
-    return _loader(items, order, workers, pinned)
+    return PhotoLoader(items, order, workers, pinned)
 
 
 def apart(upright: Sequence[bool], batch_size: int) -> list[list[int]]:
@@ -214,20 +222,37 @@ def apart(upright: Sequence[bool], batch_size: int) -> list[list[int]]:
     return batches + sorted(alike for alike in waiting.values() if alike)
 
 
-def _loader(
-    items: PreparedPhotos,
-    batches: Sampler[list[tuple[int, int]]] | list[list[tuple[int, int]]],
-    workers: int,
-    pinned: bool,
-) -> DataLoader[Item]:
-    return DataLoader(
-        items,
-        batch_sampler=batches,  # type: ignore[arg-type]
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=pinned,
-        collate_fn=Collate(items.preprocessing),
-    )
+class PhotoLoader(DataLoader[Item]):
+    """A DataLoader of prepared photos, which raises the fault of one that could not be opened.
+
+    Args:
+        batches: of (epoch, index).
+        pinned: see `training_loader`.
+    """
+
+    def __init__(
+        self, photos: PreparedPhotos, batches: Iterable[list[tuple[int, int]]], workers: int, pinned: bool = False
+    ) -> None:
+        super().__init__(
+            photos,
+            batch_sampler=batches,  # type: ignore[arg-type]
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pinned,
+            collate_fn=partial(_together, Collate(photos.preprocessing)),
+            generator=torch.Generator(),  # its own: losses draw from torch's, with workers as without
+        )
+
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            if isinstance(batch, FoodboxError):
+                raise batch
+            yield batch
+
+
+def _together(collate: Collate, items: Sequence[Item | FoodboxError]) -> Batch | FoodboxError:
+    fault = next((item for item in items if isinstance(item, FoodboxError)), None)
+    return fault or collate(items)  # type: ignore[arg-type]
 
 
 class Collate:

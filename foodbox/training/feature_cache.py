@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from foodbox.console import progress_bar, say
-from foodbox.data.loader import PHOTOS_AT_ONCE, Collate, PreparedPhotos
+from foodbox.data.loader import PHOTOS_AT_ONCE, PhotoLoader, PreparedPhotos
 from foodbox.detectors.base import Detector
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.files import amount, cache_folder, cannot_write, make_folder
@@ -74,7 +74,7 @@ def kept_loader(
     photos = loader.dataset
     assert isinstance(photos, PreparedPhotos)
     kept = KeptPhotos(detector, photos, views, loader.num_workers, device, half, disk)
-    return DataLoader(kept, batch_sampler=loader.batch_sampler, collate_fn=collate)
+    return DataLoader(kept, batch_sampler=loader.batch_sampler, collate_fn=collate, generator=torch.Generator())
 
 
 class KeptPhotos(TorchDataset[Item]):
@@ -89,12 +89,7 @@ class KeptPhotos(TorchDataset[Item]):
         self._kept: MemoryMaps | DiskMaps = MemoryMaps()
         counted = slice(-1 if any(p.requires_grad for p in detector.backbone.parameters()) else None)
         order = _alike(photos, views)
-        loader = DataLoader(
-            photos,
-            batch_sampler=order,  # type: ignore[arg-type]
-            num_workers=workers,
-            collate_fn=Collate(photos.preprocessing),
-        )
+        loader = PhotoLoader(photos, order, workers)
         detector.eval()
         with progress_bar("backbone", len(photos) * views) as bar, torch.no_grad():
             for keys, batch in zip(order, loader, strict=True):
@@ -171,8 +166,8 @@ class DiskMaps:
         self._places: dict[Key, tuple[int, list[torch.Size]]] = {}
 
     def put(self, key: Key, maps: list[Tensor]) -> None:
-        self._places[key] = self._file.seek(0, 2), [m.shape for m in maps]
         try:
+            self._places[key] = self._file.seek(0, 2), [m.shape for m in maps]  # what waits is written first
             for m in maps:
                 self._file.write(m.contiguous().view(torch.uint8).numpy().data)
         except OSError as fault:

@@ -97,9 +97,9 @@ class RunFolder:
             UsageError: it is taken.
         """
         if name is not None and (path := runs / name).exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UsageError(
-                f"The run folder {path} is there already: choose another --name, or go on with --resume {path}."
-            )
+            begun = RunFolder(path)._state.exists()
+            instead = f"go on with --resume {path}" if begun else "remove it, for no epoch of it was kept"
+            raise UsageError(f"The run folder {path} is there already: choose another --name, or {instead}.")
 
     def give_up(self) -> None:
         """Takes back the folder of a run that failed before there was anything to keep, so that its name is free."""
@@ -137,7 +137,7 @@ class RunFolder:
     def write_split(self, train: Dataset, valid: Dataset) -> None:
         """split.json: which photos were trained on and which were kept for validation."""
         parts = {"train": train, "valid": valid}
-        paths = {part: [str(photo.path) for photo in photos] for part, photos in parts.items()}
+        paths = {part: [os.path.abspath(photo.path) for photo in photos] for part, photos in parts.items()}  # noqa: PTH100
         write_whole(self.path / "split.json", as_json(paths, indent=1))
 
     def read_split(self) -> dict[str, list[str]]:
@@ -150,7 +150,7 @@ class RunFolder:
         """The epochs so far, one entry each."""
         if not self._log.exists():
             return []
-        return [json.loads(line) for line in self._log.read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line) for line in self._log.read_text(encoding="utf-8").split("\n") if line]
 
     def write_log(self, entries: Sequence[dict[str, Any]]) -> None:
         """log.jsonl: a line an epoch."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from foodbox.data.augment import Augmentation
-from foodbox.data.images import open_photo, prepare
+from foodbox.data.images import PhotoError, open_photo, prepare
 from foodbox.data.loader import (
     KEPT_BYTES,
     PATIENCE,
@@ -259,3 +259,45 @@ def test_workers_share_the_room_for_decoded_photos(workers: int, shares: int) ->
 
 def test_one_photo_waits_for_so_many_more() -> None:
     assert apart([True] + [False] * PATIENCE, 8)[-2] == [0]
+
+
+def test_each_epoch_puts_other_photos_together_lying_and_upright_ones_mixed() -> None:
+    sampler = Shuffled(some_photos(40, 40), 4, seed=3)
+    first, kinds = list(sampler), [batch[0][1] < 40 for batch in sampler]
+    sampler.epoch = 1
+    together = [{frozenset(i for _, i in batch) for batch in batches} for batches in (first, list(sampler))]
+    assert together[0] != together[1]
+    assert sorted(kinds) != kinds != sorted(kinds, reverse=True)
+
+
+def test_the_next_epoch_is_not_that_of_the_next_seed() -> None:
+    one, two = (Shuffled(some_photos(40, 0), 4, seed=seed) for seed in (0, 1))
+    one.epoch = 1
+    assert [[i for _, i in batch] for batch in one] != [[i for _, i in batch] for batch in two]
+
+
+def test_no_photo_is_changed_as_another_was_the_epoch_before(drawn: Dataset) -> None:
+    photos = PreparedPhotos([drawn.photos[0]] * 2, SMALL, Augmentation(), seed=5)
+    assert not torch.equal(photos[0, 1][0], photos[1, 0][0])
+
+
+def test_processes_stay_with_what_they_decoded(drawn: Dataset) -> None:
+    assert training_loader(drawn.photos, SMALL, Augmentation(), 2, workers=2, seed=0).persistent_workers
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_takes_none_of_torchs_random_numbers(drawn: Dataset, workers: int) -> None:
+    """From which losses draw: a run that goes on would draw others."""
+    loader = training_loader(drawn.photos, SMALL, Augmentation(), 2, workers, seed=0)
+    for _ in range(2):
+        before = torch.get_rng_state()
+        list(loader)
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_photo_that_is_gone_is_one_sentence(drawn: Dataset, workers: int) -> None:
+    """From a worker, too, whose traceback torch would put before it."""
+    photos = [*drawn.photos, Photo(Path("gone.jpg"), 64, 64)]
+    with pytest.raises(PhotoError, match=r"^There is no photo gone\.jpg\. Check the name\.$"):
+        list(photo_loader(photos, SMALL, 4, workers))

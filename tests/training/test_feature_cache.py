@@ -238,3 +238,23 @@ def test_many_maps_go_to_the_disk_unasked() -> None:
     most = feature_cache.MEMORY_BYTES
     assert isinstance(feature_cache._store(most + 1, False), feature_cache.DiskMaps)
     assert isinstance(feature_cache._store(most, False), feature_cache.MemoryMaps)
+
+
+def test_upright_and_lying_photos_maps_are_made_apart() -> None:
+    """Both at once would see each other's padding."""
+    photos = [Photo(Path("lying"), 96, 64), Photo(Path("upright"), 64, 96)]
+    assert feature_cache._alike(PreparedPhotos(photos, SMALL, None), 1) == [[(0, 0)], [(0, 1)]]
+
+
+def test_a_kept_map_holds_no_others_in_memory() -> None:
+    store = feature_cache.MemoryMaps()
+    store.put((0, 0), [torch.zeros(8, 4, 3, 3)[0]])
+    assert store.get((0, 0))[0].untyped_storage().nbytes() == 4 * 4 * 3 * 3
+
+
+def test_frozen_up_to_c4_nothing_before_it_learns() -> None:
+    """MobileNetV2's blocks 5 and 6 make C5 of C4."""
+    network = RetinaNet(["a"], RetinaNetSettings(**LIGHT))
+    feature_cache.freeze(network, "C4")
+    learning = {name.split(".")[2] for name, tensor in network.backbone.named_parameters() if tensor.requires_grad}
+    assert learning == {"5", "6"}

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,12 @@ import torch
 from safetensors.torch import save_file
 
 import foodbox
+from foodbox import api
 from foodbox.config import TrainSettings, batch_size_for, epochs_for
 from foodbox.data import tables
-from foodbox.data.formats import FORMATS
+from foodbox.data.formats import FORMATS, read
 from foodbox.data.loader import photo_loader
-from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
+from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.evaluation.scores import Scores
 from foodbox.records import Dataset
@@ -224,6 +226,53 @@ def test_a_run_does_what_its_settings_say(photos: Path, tmp_path: Path, monkeypa
     epochs = [(*orders[i], *orders[i + 1]) for i in (0, 2, 4)]
     assert len({frozenset(epoch) for epoch in epochs}) == 1
     assert len(set(epochs)) == 3
+
+
+def test_a_stop_before_the_first_step_leaves_the_name_free(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopping(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit_module, "make_optimiser", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        foodbox.train(photos, runs=tmp_path, name="mine", epochs=1, **QUICK)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_run_goes_on_from_another_folder(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where other photos of the same names may lie."""
+    other = tmp_path / "other"
+    shutil.copytree(photos, tmp_path / "photos")
+    shutil.copytree(photos, other / "photos")
+    monkeypatch.chdir(tmp_path)
+    run = foodbox.train("photos", valid="photos", runs="runs", epochs=1, **(QUICK | {"valid_share": 0.2}))
+    monkeypatch.chdir(other)
+    seen: list[Path] = []
+    monkeypatch.setattr(api, "_fit", lambda _, train, valid, *__, **___: seen.extend(p.path for p in (*train, *valid)))
+    foodbox.resume(tmp_path / run.folder)
+    assert len(seen) == 16
+    assert all(path.is_relative_to(tmp_path / "photos") for path in seen)
+
+
+def test_unsure_detections_are_scored(photos: Path) -> None:
+    dataset, _ = read(photos)
+    torch.manual_seed(0)
+    network = RetinaNet(dataset.names, RetinaNetSettings(**LIGHT))
+    checks = photo_loader(dataset.photos, network.preprocessing, 8, 0)
+    found = fit_module._detect(network, checks, torch.device("cpu"), False, len(dataset), network)
+    assert all(len(detections) for detections in found)
+
+
+def test_the_last_fit_is_of_the_photos_to_train_on(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(
+        RetinaNet, "finish", lambda _, batches: seen.extend(str(f.path) for batch in batches for f in batch.frames)
+    )
+    run = foodbox.train(photos, runs=tmp_path, epochs=1, **QUICK)
+    assert sorted(seen) == sorted(json.loads((run.folder / "split.json").read_text())["train"])
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("bfloat16", "bf16"), ("float32", "no")])

@@ -218,3 +218,10 @@ def test_a_backbone_from_nothing_has_the_full_rate() -> None:
     assert TrainSettings().backbone_share == 0.3
     assert TrainSettings(weights="none").backbone_share == 1
     assert TrainSettings(weights="none", backbone_rate=0.1).backbone_share == 0.1
+
+
+def test_muon_moves_no_depthwise_kernels() -> None:
+    """They have one input channel each, and no matrix."""
+    kind = DETECTORS["ssd"]
+    groups = make_optimiser(kind(["a"], kind.Settings(**kind.presets["light"])), TrainSettings()).param_groups
+    assert min(min(p.shape[:2]) for group in groups if group["matrices"] for p in group["params"]) > 1

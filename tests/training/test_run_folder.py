@@ -6,6 +6,7 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -39,9 +40,38 @@ def test_a_run_that_fails_before_it_has_a_model_leaves_its_name_free(tmp_path: P
     folder.give_up()
     assert not folder.path.exists()
     folder = RunFolder.new(tmp_path, "mine", "ssd")
+    folder.write_config({"photos": "p"})
     folder.last_model.write_bytes(b"kept")
     folder.give_up()
     assert folder.last_model.exists()
+    assert folder.read_config() == {"photos": "p"}  # which going on needs
+
+
+def test_a_run_that_cannot_be_gone_on_with_is_not_recommended(tmp_path: Path) -> None:
+    folder = RunFolder.new(tmp_path, "mine", "ssd")
+    with pytest.raises(UsageError, match="is there already: choose another --name, or remove it"):
+        RunFolder.expect_free(tmp_path, "mine")
+    folder.write_state({"a": torch.zeros(1)}, Progress())
+    with pytest.raises(UsageError, match="is there already: choose another --name, or go on with --resume"):
+        RunFolder.expect_free(tmp_path, "mine")
+
+
+def test_a_class_may_have_any_letter_in_the_log(tmp_path: Path) -> None:
+    """Of which some break lines, if not JSON's."""
+    folder = RunFolder.new(tmp_path, "mine", "ssd")
+    entries = [{"epoch": 1, "scores": {"per_class": {"a\u2028b\u0085c": 0.5}}}, {"epoch": 2}]
+    folder.write_log(entries)
+    assert folder.log() == entries
+
+
+def test_the_state_is_not_mapped_when_it_is_written_again(tmp_path: Path) -> None:
+    """Windows replaces no file that is."""
+    folder = RunFolder.new(tmp_path, "mine", "ssd")
+    folder.write_state({"a": torch.zeros(1000)}, Progress())
+    tensors, _ = folder.read_state()
+    maps = Path("/proc/self/maps")
+    assert not maps.exists() or "state.safetensors" not in maps.read_text()
+    assert len(tensors["a"]) == 1000
 
 
 def test_of_equal_epochs_the_later_one_is_the_best() -> None:
