@@ -33,6 +33,8 @@ WHOLE = 0.99
 """Share of both sides from which a box is the whole photo."""
 SAME = 0.95
 """IoU from which two boxes of a photo are one, drawn twice."""
+PAIRS = 2**18
+"""Boxes that are held against each other at once."""
 AWAY = 0.5
 """IoU of a box and the box around its outline under which they are of two things."""
 RARE = 50
@@ -184,10 +186,10 @@ def _of_boxes(dataset: Dataset) -> Iterator[Finding]:
     for n in torch.nonzero((sides >= WHOLE * sizes).all(1)).flatten().tolist():
         what, todo = "the box is the whole photo, which teaches little of where things are", "Look whether it is meant"
         yield _about_box(with_boxes[owner[n]], int(place[n]), what, "box equal to the photo", todo)
-    for photo, count in zip(with_boxes, counts.tolist(), strict=True):
+    for photo, twice in zip(with_boxes, _has_twins(boxes, counts), strict=True):
         if photo.masks:
             yield from _away_from_outline(photo, photo.masks)
-        if count > 1:
+        if twice:
             yield from _drawn_twice(photo, names)
 
 
@@ -200,6 +202,18 @@ def _away_from_outline(photo: Photo, masks: Sequence[Sequence[Polygon]]) -> Iter
         if (overlap := iou(around[None], photo.boxes[i : i + 1]).item()) < AWAY:
             what = f"the box and the one around its outline overlap by {overlap:.2f} (IoU): one of them is wrong"
             yield _about_box(photo, i, what, "box away from its outline", "Draw the wrong one anew")
+
+
+def _has_twins(boxes: torch.Tensor, counts: torch.Tensor) -> list[bool]:
+    """Whether two boxes of a photo lie on each other; photos with as many boxes are looked at together."""
+    start = counts.cumsum(0) - counts  # [P], P photos
+    found = torch.zeros(len(counts), dtype=torch.bool)
+    for count in counts[counts > 1].unique().tolist():  # type: ignore[no-untyped-call]
+        alike = torch.nonzero(counts == count).flatten()
+        for some in torch.split(alike, max(1, PAIRS // count**2)):
+            own = boxes[start[some, None] + torch.arange(count)]  # [S, count, 4], S photos at once
+            found[some] = torch.triu(iou(own, own) >= SAME, diagonal=1).flatten(1).any(1)
+    return found.tolist()
 
 
 def _drawn_twice(photo: Photo, names: Sequence[str]) -> Iterator[Finding]:
@@ -232,8 +246,9 @@ def _of_classes(dataset: Dataset) -> Iterator[Finding]:
     merged: Counter[str] = Counter()
     for name, count in zip(better, counts, strict=True):
         merged[name] += count
+    first = _first_of_classes(dataset)
     for i, name in enumerate(dataset.names):
-        source = _first_of_class(dataset, i)
+        source = first[i]
         if name != better[i]:
             what = f"the class {name!r} is spelled {better[i]!r} elsewhere"
             todo, mend = "Give both one name", f"it becomes {better[i]!r}"
@@ -255,21 +270,24 @@ def _only_held(dataset: Dataset, valid: Dataset | None) -> Iterator[Finding]:
     # Names of one dataset are merged where only their spelling differs; those of two folders stay as they are.
     for held, name_of in ((own, _plain_name), (valid or dataset.with_photos([]), str)):
         shown = {name_of(name) for name, count in zip(trained.names, trained.class_counts(), strict=True) if count}
+        first = _first_of_classes(held)
         for i, (name, count) in enumerate(zip(held.names, held.class_counts(), strict=True)):
             if count and name_of(name) not in shown:
                 what = f"the class {name!r} is validated or tested on, and no photo to train on shows it"
                 if alike := sorted(other for other in shown if _plain_name(other) == _plain_name(name)):
                     what += f": there it is {alike[0]!r}"
                 todo = "Give both one name" if alike else "See how it is spelled, or label some photos of it"
-                yield Finding(_first_of_class(held, i), what, todo, "warning", kind="class not trained on")
+                yield Finding(first[i], what, todo, "warning", kind="class not trained on")
 
 
-def _first_of_class(dataset: Dataset, label: int) -> Source:
-    """Where the first box of a class stands; the photos' folder where it has none."""
+def _first_of_classes(dataset: Dataset) -> list[Source]:
+    """Where the first box of each class stands; the photos' folder where it has none."""
+    found: dict[int, Source] = {}
     for photo in dataset:
-        if len(where := torch.nonzero(photo.labels == label)) and photo.sources:
-            return photo.sources[int(where[0])]
-    return Source(dataset.photos[0].path.parent if dataset.photos else Path())
+        for label, source in zip(photo.labels.tolist(), photo.sources, strict=False):
+            found.setdefault(label, source)
+    nowhere = Source(dataset.photos[0].path.parent if dataset.photos else Path())
+    return [found.get(i, nowhere) for i in range(len(dataset.names))]
 
 
 def _plain_name(name: str) -> str:

@@ -195,14 +195,15 @@ def photo_loader(
     workers: int,
     search: SelectiveSearch | None = None,
     pinned: bool = False,
+    keep: bool = False,
 ) -> DataLoader[Item]:
     """The photos unchanged and nearly in their order: in that of `loader.batch_sampler`, see `apart`.
 
-    `search` and `pinned` are as `training_loader` has them.
+    `search` and `pinned` are as `training_loader` has them; `keep` keeps decoded photos for the next time through.
     """
     items = PreparedPhotos(photos, preprocessing, None, search=search)
     order = [[(0, i) for i in batch] for batch in apart(items.upright, batch_size)]
-    items.cache = MemoryCache(KEPT_BYTES // max(1, workers))
+    items.cache = MemoryCache(KEPT_BYTES // max(1, workers) if keep else 0)
     return PhotoLoader(items, order, workers, pinned)
 
 

@@ -92,7 +92,7 @@ def fit(
     order = batches.batch_sampler
     assert isinstance(order, Shuffled)  # which training_loader put there
     checks = photo_loader(
-        valid.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, search=detector.search, pinned=on_gpu
+        valid.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, search=detector.search, pinned=on_gpu, keep=True
     )
 
     detector.to(device).to(memory_format=torch.channels_last)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from foodbox.data import loader
 from foodbox.data.augment import Augmentation
 from foodbox.data.images import PhotoError, open_photo, prepare
 from foodbox.data.loader import (
@@ -293,6 +294,18 @@ def test_a_loader_takes_none_of_torchs_random_numbers(drawn: Dataset, workers: i
         before = torch.get_rng_state()
         list(loader)
         assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("keep", "opened"), [(True, 1), (False, 2)])
+def test_photos_are_kept_where_they_are_asked_for_again(
+    keep: bool, opened: int, drawn: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+    monkeypatch.setattr(loader, "open_photo", lambda path, **named: seen.append(path) or open_photo(path, **named))
+    batches = photo_loader(drawn.photos, SMALL, 4, workers=0, keep=keep)
+    for _ in range(2):
+        list(batches)
+    assert len(seen) == opened * len(drawn)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

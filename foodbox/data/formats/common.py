@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from foodbox.console import progress_bar
 from foodbox.data.facts import Facts, look
 from foodbox.data.images import ENDINGS, turn_boxes, turn_points
 from foodbox.files import cannot_write, free_name, make_folder, readable
@@ -238,11 +239,13 @@ def copy_photos(dataset: Dataset, folder: Path) -> Iterator[tuple[Photo, Path]]:
     make_folder(folder)
     taken: set[str] = set()
     facts = look([photo.path for photo in dataset])
-    for photo in dataset:
-        name = free_name(readable(photo.path.stem), taken)
-        target = folder / (name + right_ending(photo.path, facts[photo.path].kind))
-        copy_file(photo.path, target)
-        yield photo, target
+    with progress_bar("copying photos", len(dataset)) as bar:
+        for photo in dataset:
+            name = free_name(readable(photo.path.stem), taken)
+            target = folder / (name + right_ending(photo.path, facts[photo.path].kind))
+            copy_file(photo.path, target)
+            yield photo, target
+            bar.advance()
 
 
 def copy_file(path: Path, target: Path) -> None:
@@ -296,19 +299,43 @@ def composed(path: Path | str) -> str:
     return unicodedata.normalize("NFC", path if isinstance(path, str) else path.as_posix())
 
 
-def nearest(paths: Sequence[Path], label: Path) -> list[Path]:
-    """Of photos with a label's name, the nearest to it; several where nothing tells which one is meant.
+class NearestPhotos:
+    """Finds, of photos with a label's name, the nearest to it; several where nothing tells which one is meant.
 
     That is who has most folders in common with it from the first on, and then from the last on: of two photos 1.jpg,
-    Annotations/cam2/1.xml labels JPEGImages/cam2/1.jpg.
+    Annotations/cam2/1.xml labels JPEGImages/cam2/1.jpg. The frames of many films may all have the same names, so that
+    no label is held against all of them.
     """
 
-    def near(path: Path) -> tuple[int, int]:
-        mine, other = path.parent.parts, label.parent.parts
-        return in_common(mine, other), in_common(mine[::-1], other[::-1])
+    def __init__(self) -> None:
+        self._below: dict[tuple[str, tuple[str, ...]], list[Path]] = defaultdict(list)  # by name and first folders
+        self._ends: dict[tuple[str, tuple[str, ...]], dict[tuple[str, ...], list[Path]]] = {}  # by last folders, too
+        self._parts: dict[Path, tuple[str, ...]] = {}
 
-    most = max(map(near, paths), default=None)
-    return [path for path in paths if near(path) == most]
+    def add(self, name: str, path: Path) -> None:
+        """One more photo that is called so."""
+        parts = self._folders(path.parent)
+        for count in range(len(parts) + 1):
+            self._below[name, parts[:count]].append(path)
+
+    def find(self, name: str, label: Path) -> list[Path]:
+        """The nearest of those that are called so, in the order in which they were added."""
+        mine = self._folders(label.parent)
+        key = next(((name, mine[:n]) for n in range(len(mine), -1, -1) if (name, mine[:n]) in self._below), None)
+        if key is None:
+            return []
+        if key not in self._ends:
+            ends = self._ends[key] = defaultdict(list)
+            for path in self._below[key]:
+                folders = self._folders(path.parent)
+                for start in range(len(folders) + 1):
+                    ends[folders[start:]].append(path)
+        return next(self._ends[key][mine[n:]] for n in range(len(mine) + 1) if mine[n:] in self._ends[key])
+
+    def _folders(self, folder: Path) -> tuple[str, ...]:
+        if folder not in self._parts:
+            self._parts[folder] = tuple(map(composed, folder.parts))
+        return self._parts[folder]
 
 
 def in_common(one: Sequence[str], other: Sequence[str]) -> int:
@@ -452,9 +479,10 @@ def _polygons(box: RawBox, scale: Array, sides: Array, turn: int) -> list[Polygo
     """A box's outlines in pixels of the photo as a person sees it, each float32 [P, 2]."""
     result = []
     for outline in box.polygons or []:
-        points = torch.from_numpy(np.array(outline, np.float64).reshape(-1, 2) * scale)
-        points = turn_points(points, turn, *_stored(sides, turn)).clamp(min=torch.zeros(2))
-        result.append(torch.minimum(points, torch.from_numpy(sides)).float())
+        points = np.array(outline, np.float64).reshape(-1, 2) * scale
+        if turn > 1:
+            points = turn_points(torch.from_numpy(points), turn, *_stored(sides, turn)).numpy()
+        result.append(torch.from_numpy(np.minimum(np.maximum(points, 0), sides).astype(np.float32)))
     return result
 
 

@@ -14,7 +14,6 @@ import json
 import math
 import os
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -25,6 +24,7 @@ from PIL import Image
 
 from foodbox.data.formats.common import (
     Labels,
+    NearestPhotos,
     PhotoFinder,
     RawBox,
     RawPhoto,
@@ -33,7 +33,6 @@ from foodbox.data.formats.common import (
     composed,
     copy_photos,
     could_be,
-    nearest,
     read_text,
     without_photo,
 )
@@ -171,14 +170,15 @@ class _Places:
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
         self._finder = PhotoFinder(listing.photos)
-        self._by_stem = defaultdict(list)
+        self._near = NearestPhotos()
+        self._beside: dict[tuple[str, Path], Path] = {}
         for path in listing.photos:
-            self._by_stem[composed(path.stem)].append(path)
+            self._near.add(composed(path.stem), path)
+            self._beside.setdefault((composed(path.stem), path.parent), path)
 
     def beside(self, file: Path) -> Path | None:
         """The photo in the file's folder that is called like it."""
-        same = self._by_stem.get(composed(file.stem), [])
-        return next((path for path in same if path.parent == file.parent), None)
+        return self._beside.get((composed(file.stem), file.parent))
 
     def photos(self, file: Path, content: dict[str, Any]) -> list[Path]:
         """The file's photo: at its imagePath, else beside it, else anywhere below the folder under one of its names.
@@ -196,8 +196,12 @@ class _Places:
                 return [path]
         if path := self.beside(file):
             return [path]
-        same_name = self._finder.anywhere(name) if name else []
-        return nearest(same_name or self._by_stem.get(composed(file.stem), []), file)
+        if name and (same := self._finder.anywhere(name)):
+            near = NearestPhotos()
+            for path in same:
+                near.add(name, path)
+            return near.find(name, file)
+        return self._near.find(composed(file.stem), file)
 
 
 # -- Shapes ---------------------------------------------------------------------------------------------------------

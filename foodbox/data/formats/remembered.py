@@ -36,7 +36,9 @@ def recall(listing: Listing, format: str, whole: bool) -> tuple[Dataset, list[Fi
     """What `remember` kept of this very folder, or None."""
     if len(listing.photos) < WORTH_IT:
         return None
-    file = _file(listing, format, whole)
+    file = _file(listing, format, whole=True)  # what was looked at whole is known from its head, too
+    if not whole and not file.exists():
+        file = _file(listing, format, whole=False)
     try:
         with safe_open(file, framework="pt") as stored:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict

@@ -38,7 +38,8 @@ def fits(listing: Listing) -> bool:
     """Whether some photo has a text file of its name beside it that begins with four numbers and commas."""
     if listing.label is not None:  # which would be of one photo
         return False
-    texts = _texts(listing)
+    if not (texts := _texts(listing)):
+        return False
     beside = (label for photo in listing.photos for label in _labels(photo, texts)[:1])
     return any(_numbers(_first_line(read_text(label, []) or "")) is not None for label in islice(beside, LOOKED_AT))
 

@@ -15,13 +15,13 @@ from xml.parsers import expat
 
 from foodbox.data.formats.common import (
     Labels,
+    NearestPhotos,
     RawBox,
     RawPhoto,
     bad_label,
     composed,
     copy_photos,
     could_be,
-    nearest,
     numbers,
     plain,
     read_text,
@@ -54,13 +54,16 @@ def read(listing: Listing) -> Labels:
     """
     labels = Labels()
     called: Called = defaultdict(list)
+    near = NearestPhotos()
     for photo_path in listing.photos:
+        near.add(composed(photo_path.stem), photo_path)
+        near.add(composed(photo_path.name), photo_path)
         called[composed(photo_path.stem)].append(photo_path)
         called[composed(photo_path.name)].append(photo_path)  # a.jpg.xml
     parts = _parts(listing, called)
     found: dict[Path, Path] = {}
     for label in listing.ending(".xml"):
-        paths = nearest(called[composed(label.stem)], label)
+        paths = near.find(composed(label.stem), label)
         if len(paths) > 1:  # a.jpg and a.png
             filename = _filename(label)
             paths = [path for path in paths if composed(path.name) == filename] or paths

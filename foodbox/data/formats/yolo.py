@@ -107,7 +107,8 @@ def fits(listing: Listing) -> bool:
         return False
     if _configs(listing, []):
         return True
-    texts = _texts(listing)
+    if not (texts := _texts(listing)):
+        return False
     some = (label for path in listing.photos if (label := _label(path, texts)) and listing.stamp(label)[0])
     return any(_is_label(label, largest=PIXELS) for label in islice(some, LOOKS))
 

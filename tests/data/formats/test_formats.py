@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from foodbox.data import formats
 from foodbox.data.facts import look
 from foodbox.data.formats import csv_table, labelme, starthon, voc
-from foodbox.data.formats.common import Labels, RawBox, RawPhoto, assemble
+from foodbox.data.formats.common import Labels, NearestPhotos, RawBox, RawPhoto, assemble
 from foodbox.errors import UsageError
 from foodbox.files import write_whole
 from foodbox.records import Dataset, Source
@@ -238,3 +242,22 @@ def test_outlines_are_turned_with_their_boxes(turn: int, tmp_path: Path) -> None
     assert masks is not None
     around = torch.cat((masks[0][0].amin(0), masks[0][0].amax(0)))
     assert around.tolist() == dataset.photos[0].boxes[0].tolist()
+
+
+def in_common(one: Sequence[str], other: Sequence[str]) -> int:
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+@given(
+    st.lists(st.lists(st.sampled_from("abc"), max_size=4), unique_by=tuple, max_size=6),
+    st.lists(st.sampled_from("abc"), max_size=4),
+)
+def test_the_nearest_photos_are_those_of_holding_a_label_against_all(folders: list[list[str]], own: list[str]) -> None:
+    """Most folders in common from the first on, of these from the last on."""
+    near = NearestPhotos()
+    for folder in folders:
+        near.add("1", Path(*folder, "1.jpg"))
+    nearness = [(in_common(folder, own), in_common(folder[::-1], own[::-1])) for folder in folders]
+    expected = [Path(*f, "1.jpg") for f, n in zip(folders, nearness, strict=True) if n == max(nearness)]
+    assert near.find("1", Path(*own, "1.xml")) == expected
+    assert near.find("2", Path(*own, "2.xml")) == []

@@ -109,6 +109,15 @@ def test_labels_are_not_remembered_as_read_by_another_version_or_in_another_way(
     assert len(readings) == 3
 
 
+def test_what_was_looked_at_whole_is_not_read_again(readings: list[int], tmp_path: Path) -> None:
+    """`check` looks at the photos whole, and `train` after it reads no label again."""
+    folder = starthon(tmp_path / "photos")
+    first, _ = formats.read(folder, None, whole=True)
+    second, _ = formats.read(folder, None)
+    assert_same(first, second)
+    assert len(readings) == 1
+
+
 def test_a_folder_with_an_error_is_read_anew(readings: list[int], tmp_path: Path) -> None:
     """It may depend on what lies elsewhere: a photo that is looked for, a package that opens it."""
     folder = starthon(tmp_path / "photos")
