@@ -74,7 +74,7 @@ class RunFolder:
         """
         if name is None and os.environ.get("WORLD_SIZE", "1") != "1":
             raise UsageError("Processes that train together must know their run's folder: give it a --name.")
-        if name is not None and not is_speaker():  # the first of them sees whether the name is free, and makes it
+        if name is not None and not is_speaker():  # the first of them makes it
             return RunFolder(runs / name)
         RunFolder.expect_free(runs, name)
         for i in itertools.count(1):
@@ -91,12 +91,14 @@ class RunFolder:
 
     @staticmethod
     def expect_free(runs: Path, name: str | None) -> None:
-        """Looks whether a new run can have this name.
+        """Looks whether a new run can have this name: of processes that train together the first does, which takes it.
 
         Raises:
             UsageError: it is taken.
         """
-        if name is not None and (path := runs / name).exists() and (not path.is_dir() or any(path.iterdir())):
+        if name is None or not is_speaker():
+            return
+        if (path := runs / name).exists() and (not path.is_dir() or any(path.iterdir())):
             begun = RunFolder(path)._state.exists()
             instead = f"go on with --resume {path}" if begun else "remove it, for no epoch of it was kept"
             raise UsageError(f"The run folder {path} is there already: choose another --name, or {instead}.")

@@ -73,6 +73,9 @@ def test_the_first_process_makes_the_folder_whoever_comes_first(
     monkeypatch.setenv("RANK", "1")
     assert RunFolder.new(tmp_path / "runs", "both", "retinanet").path == tmp_path / "runs" / "both"
     assert not (tmp_path / "runs").exists()
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "last").mkdir()
+    RunFolder.expect_free(tmp_path, "made")  # by the first process, who was faster
     monkeypatch.setenv("RANK", "0")
     assert RunFolder.new(tmp_path / "runs", "both", "retinanet").path == tmp_path / "runs" / "both"
     assert (tmp_path / "runs" / "both" / "last").is_dir()
