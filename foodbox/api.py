@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -101,10 +100,11 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     train_part, valid_part = read_parts(Path(photos), chosen, kind.needs_masks)
     say(f"Training on {train_part}; validating on {counted(len(valid_part), 'photo')}.")
     weights = _weights(kind, config.apply(preset, changes), chosen)
-    if "size" not in changes and not (weights and weights.detector):  # a whole detector brings its input's size
-        preset = _large_enough(kind, preset, train_part)
-    if "max_detections" not in changes:
-        preset = _enough_detections(preset, train_part)
+    if not (weights and weights.detector):  # a whole detector brings its own
+        if "size" not in changes:
+            preset = _large_enough(kind, preset, train_part)
+        if "max_detections" not in changes:
+            preset = _enough_detections(preset, train_part)
     if chosen.fit_anchors:
         reach = _reach(kind, config.apply(preset, changes), train_part, chosen.detector)
         if reach is None:
@@ -115,9 +115,9 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     detector = _start(kind, preset, changes, weights, train_part.names)
     folder = RunFolder.new(Path(runs), name, chosen.detector)
     # Whole paths: the run may be gone on with from another folder.
-    apart = {} if chosen.valid is None else {"valid": os.path.abspath(chosen.valid)}  # noqa: PTH100 - no link followed
+    apart = {} if chosen.valid is None else {"valid": str(chosen.valid.absolute())}
     about = {
-        "photos": os.path.abspath(photos),  # noqa: PTH100
+        "photos": str(Path(photos).absolute()),
         "train": chosen.model_dump(mode="json") | apart,
         "detector": detector.settings.model_dump(mode="json"),
         "names": detector.names,
@@ -316,7 +316,7 @@ def _large_enough(kind: type[Detector], preset: DetectorSettings, dataset: Datas
 
 def _enough_detections(preset: DetectorSettings, dataset: Dataset) -> DetectorSettings:
     """The preset with as many detections of a photo as one of these has boxes, where that is more."""
-    most = max(len(photo.boxes) for photo in dataset)
+    most = max(int((~photo.ignore).sum()) for photo in dataset)
     kept = getattr(preset, "max_detections", most)
     if most <= kept:
         return preset

@@ -58,7 +58,7 @@ class TrainSettings(BaseModel):
     # What is trained, and from where.
     detector: str = Field(
         "retinanet",
-        description="retinanet, rcnn, fast_rcnn, faster_rcnn, mask_rcnn, ssd, m2det or yolo: other settings differ.",
+        description="retinanet, rcnn, fast_rcnn, faster_rcnn, mask_rcnn, ssd, m2det or yolo: each has settings.",
     )
     preset: str | None = Field(None, description="The detector's preset; the first one if not given.")
     weights: str = Field("coco", description="Where to start: coco, imagenet, none, or a weight file.")

@@ -106,8 +106,8 @@ def prepare_all(photos: Sequence[Photo], search: SelectiveSearch) -> None:
 
 def say_reached(photos: Sequence[Photo], search: SelectiveSearch) -> None:
     """Says how many boxes some region meets, where they are few: no detector of these regions finds the others."""
-    some = [photo for photo in photos if len(photo.boxes)][:RECALL_PHOTOS]
-    best = torch.cat([best_overlap(photo.boxes, of_photo(photo, search)) for photo in some])
+    some = [photo for photo in photos if not photo.ignore.all()][:RECALL_PHOTOS]
+    best = torch.cat([best_overlap(photo.boxes[~photo.ignore], of_photo(photo, search)) for photo in some])
     if (share := float((best >= REACHED).float().mean())) < FEW_REACHED:
         say(
             f"The regions meet {share:.0%} of the boxes at IoU {REACHED}, and what none meets cannot be found: try a "

@@ -58,9 +58,9 @@ def split(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
 
 
 def _give_a_box(part: list[list[Photo]], other: list[list[Photo]], dice: random.Random) -> None:
-    """Exchanges a unit for one with a box, where a part has none and the other has several."""
-    boxed = [i for i, unit in enumerate(other) if any(len(photo.boxes) for photo in unit)]
-    if len(boxed) > 1 and not any(len(photo.boxes) for unit in part for photo in unit):
+    """Exchanges a unit for one with a box that counts, where a part has none and the other has several."""
+    boxed = [i for i, unit in enumerate(other) if any(not photo.ignore.all() for photo in unit)]
+    if len(boxed) > 1 and all(photo.ignore.all() for unit in part for photo in unit):
         given = other.pop(dice.choice(boxed))
         other.append(part.pop(dice.randrange(len(part))))
         part.append(given)

@@ -186,15 +186,15 @@ class Detector(nn.Module, ABC):
     def _in_photo(
         self, frame: Frame, boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor | None = None
     ) -> Detections:
-        """Detections in the photo's own pixels; none that lies beyond, in the input's padding, or is inside out."""
+        """Detections in the photo's own pixels, of values on the CPU; none that lies beyond, or is inside out."""
         there = frame.to_photo(boxes)
         inside = clip(there, frame.width, frame.height)
         if masks is not None:
-            masks = crop_masks(masks.flip(-1) if frame.mirror else masks, there, inside).cpu()
+            masks = crop_masks(masks.flip(-1) if frame.mirror else masks, there, inside)
         detections = Detections(
-            boxes=inside.cpu(),
-            scores=scores.cpu(),
-            labels=labels.cpu(),
+            boxes=inside,
+            scores=scores,
+            labels=labels,
             names=self.names,
             width=frame.width,
             height=frame.height,

@@ -237,9 +237,8 @@ class SSD(Detector):
         class_target = torch.where(positive, labels.gather(1, matched_index) + 1, 0)  # [B, A]; 0 is background
         class_loss = hard_negative_loss(outputs["logits"], class_target, s.negatives, s.least_negatives)  # [B, A]
         box = boxes.gather(1, matched_index[..., None].expand(-1, -1, 4))[positive]  # [P, 4], P matched default boxes
-        box_loss = self._box_loss(
-            outputs["deltas"][positive], box, anchors.expand(len(targets), -1, -1)[positive]
-        )  # [P]
+        anchor = anchors.expand(len(targets), -1, -1)[positive]  # [P, 4]
+        box_loss = self._box_loss(outputs["deltas"][positive], box, anchor)  # [P]
         count = positive.sum().clamp(min=1)
         return {"classes": class_loss.sum() / count, "boxes": s.box_weight * box_loss.sum() / count}
 

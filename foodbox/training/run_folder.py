@@ -139,7 +139,7 @@ class RunFolder:
     def write_split(self, train: Dataset, valid: Dataset) -> None:
         """split.json: which photos were trained on and which were kept for validation."""
         parts = {"train": train, "valid": valid}
-        paths = {part: [os.path.abspath(photo.path) for photo in photos] for part, photos in parts.items()}  # noqa: PTH100
+        paths = {part: [str(photo.path.absolute()) for photo in photos] for part, photos in parts.items()}
         write_whole(self.path / "split.json", as_json(paths, indent=1))
 
     def read_split(self) -> dict[str, list[str]]:

@@ -102,7 +102,8 @@ def test_boxes_that_no_region_meets_are_said(photo: Photo, capfd: pytest.Capture
     """Three boxes that are found, then one more, in the middle of nothing."""
     proposals.say_reached([photo], SEARCH)
     assert "The regions meet" not in capfd.readouterr().err
-    photo.boxes = torch.cat((photo.boxes, torch.tensor([[0.0, 0, 4, 4]])))
+    boxes = torch.cat((photo.boxes, torch.tensor([[0.0, 0, 4, 4]])))
+    photo = Photo(photo.path, photo.width, photo.height, boxes, torch.zeros(4, dtype=torch.int64))
     proposals.say_reached([photo], SEARCH)
     words = " ".join(capfd.readouterr().err.split())
     assert "The regions meet 75% of the boxes at IoU 0.5, and what none meets cannot be found: try a" in words

@@ -125,6 +125,15 @@ def test_both_sides_have_a_box_where_two_photos_have_one(seed: int, share: float
     assert [part.box_count > 0 for part in split(photos, share, seed)] == [True, True]
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_both_sides_have_a_box_that_counts(seed: int) -> None:
+    """Crowds are neither trained on nor scored."""
+    photos = photos_of([{0}, {0}, {0}, {0}, {1}])
+    for photo in photos.photos[:3]:
+        photo.ignore = torch.ones(len(photo.boxes), dtype=torch.bool)
+    assert [sum(part.class_counts(ignored=False)) > 0 for part in split(photos, 0.2, seed)] == [True, True]
+
+
 @given(
     st.lists(st.sets(st.integers(0, 9), max_size=4), min_size=2, max_size=200), st.floats(0.05, 0.95),
     st.integers(0, 9),
