@@ -32,12 +32,13 @@ from foodbox.errors import FoodboxError, UsageError
 from foodbox.evaluation.scores import SURE, Scores, score
 from foodbox.evaluation.starthon import prediction_file
 from foodbox.files import alone_in, expect_new, write_whole
+from foodbox.findings import Finding
 from foodbox.inference import export as exporting
 from foodbox.inference import runtime
 from foodbox.inference.output import DetectionWriter, expect_elsewhere, find_all
 from foodbox.inference.predict import half_precision_pays, pick_device, predict, predict_photos
 from foodbox.inference.replay import network_for
-from foodbox.records import Batch, Dataset, Detections, Finding, Photo, Target, counted
+from foodbox.records import Batch, Dataset, Detections, Photo, Target, counted
 from foodbox.training.fit import fit
 from foodbox.training.run_folder import RunFolder
 from foodbox.training.step import expect_way

@@ -1,4 +1,4 @@
-"""What travels through the house: Photo, Dataset, Finding, Preprocessing, Frame, Target, Batch, Detections.
+"""What travels through the house: Photo, Dataset, Preprocessing, Frame, Target, Batch, Detections.
 
 One convention everywhere: boxes are float32 [N, 4], x1 y1 x2 y2 in pixels, x2 > x1 and y2 > y1; labels are int64 [N],
 0 ... K-1, into `names`. No boxes are a tensor of shape [0, 4], never None. Every other convention ends at a reader.
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from foodbox.findings import Source
 from foodbox.masks import outlines_in_box, paste_mask
 
 if TYPE_CHECKING:
@@ -36,45 +37,6 @@ def no_boxes() -> Tensor:
 def no_labels() -> Tensor:
     """int64 [0], the labels of no boxes."""
     return torch.zeros(0, dtype=torch.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where something was read: a file and, where the format has lines, the line counted from 1."""
-
-    path: Path | str
-    line: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}" if self.line else str(self.path)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing found in the photos or their labels.
-
-    Attributes:
-        source: the file, and the line, that it is in.
-        what: what was found and what was expected there.
-        todo: what the person can do.
-        harm: "error": the photo cannot be trained on; "warning": it can, but look; "note": it was put right.
-        photo: the photo concerned, or None where none is.
-        kind: what findings of this sort are called together, such as "broken photo".
-        mend: what `foodbox check --fix` does about it, such as "the box is removed"; empty where it can do nothing.
-        box: which of the photo's boxes it is about, where that is one that the photo still has.
-    """
-
-    source: Source
-    what: str
-    todo: str = ""
-    harm: Literal["error", "warning", "note"] = "error"
-    photo: Path | None = None
-    kind: str = "other"
-    mend: str = ""
-    box: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.source}: {self.what}." + (f" {self.todo}." if self.todo else "")
 
 
 @dataclass(slots=True)

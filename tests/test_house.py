@@ -20,6 +20,7 @@ from foodbox.training.step import TrainStep
 ROOT = Path(foodbox.__file__).parent
 FLOORS = {
     "errors": 0,
+    "findings": 0,
     "garbage": 0,
     "masks": 0,
     "files": 1,

@@ -20,9 +20,10 @@ from foodbox.data.facts import look
 from foodbox.data.formats.common import LEFT_OUT, REMOVED, broken, right_ending
 from foodbox.data.splits import to_train_on
 from foodbox.errors import FoodboxError
+from foodbox.findings import Finding, Source
 from foodbox.garbage import without_collecting
 from foodbox.ops.boxes import iou
-from foodbox.records import Dataset, Finding, Photo, Polygon, Source
+from foodbox.records import Dataset, Photo, Polygon
 
 SHOWN = 20
 """How many findings an error message lists; the rest is counted."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from foodbox.data.check import merged_names, without_left_out
-from foodbox.records import Dataset, Finding
+from foodbox.findings import Finding
+from foodbox.records import Dataset
 
 
 def mend(dataset: Dataset, findings: Sequence[Finding]) -> Dataset:

@@ -24,7 +24,8 @@ from foodbox.data.report import REACHED, AnchorReach, Report
 from foodbox.drawing import html
 from foodbox.drawing.boxes import COLOURS, draw_truth
 from foodbox.drawing.charts import charts
-from foodbox.records import Dataset, Finding, Photo, counted
+from foodbox.findings import Finding
+from foodbox.records import Dataset, Photo, counted
 
 LINES = 20
 """Findings of a kind that are written out."""

@@ -12,7 +12,8 @@ from foodbox.console import say
 from foodbox.data import formats, splits
 from foodbox.data.check import ACROSS, healthy, look_alikes, look_whole
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.records import Dataset, Finding, Photo, counted
+from foodbox.findings import Finding
+from foodbox.records import Dataset, Photo, counted
 
 
 def read_labels(place: Path, format: str | None = None, whole: bool = False) -> tuple[Dataset, list[Finding]]:

@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from foodbox.data.check import by_harm
+from foodbox.findings import Finding, Source
 from foodbox.ops.anchor_fitting import best_overlap
-from foodbox.records import Dataset, Finding, Source
+from foodbox.records import Dataset
 
 REACHED = 0.5
 """IoU from which an anchor takes a box (RetinaNet section 4, SSD section 2.2; an RPN asks for 0.7)."""

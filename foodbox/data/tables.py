@@ -31,8 +31,9 @@ from PIL import Image
 from torch import Tensor
 
 from foodbox.data.processes import processes
+from foodbox.findings import Source
 from foodbox.masks import trace_contours
-from foodbox.records import Photo, Polygon, Source
+from foodbox.records import Photo, Polygon
 
 NAMES: list[str] = ["rice", "soup", "noodles", "salad", "cookies"]
 """The kinds of dishes; a label is an index into them."""

@@ -19,8 +19,9 @@ from torch import Tensor
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.errors import UsageError
 from foodbox.layers import roi_heads
-from foodbox.layers.heads import Norm, RPNHead
+from foodbox.layers.heads import Norm
 from foodbox.layers.roi_heads import BoxHead, BoxLoss, Regions
+from foodbox.layers.rpn_head import RPNHead
 from foodbox.layers.trunks import Neck, make_trunk, map_strides
 from foodbox.ops import boxes as box_ops
 from foodbox.ops.anchor_fitting import pyramid_choices

@@ -6,7 +6,7 @@ convolutions a scale as SSD has them, the losses, then inference with soft-NMS. 
 
 from __future__ import annotations
 
-import math
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
+from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, LogitsAt, Outputs
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.heads import per_anchor
+from foodbox.layers.heads import all_values, first_values, other_values, start_at_prior
 from foodbox.layers.mlfpn import MLFPN, UnitNorm, Variant, scale_sides
 from foodbox.layers.vgg import VGG16
 from foodbox.ops.anchor_fitting import default_box_choices
@@ -169,19 +169,13 @@ class M2Det(Detector):
         self.values = self.before + len(names)
         self.class_heads, self.box_heads = self._heads(self.values), self._heads(4)
         if s.scores != "softmax":
-            self._start_at_prior()
+            for head in self.class_heads:
+                nn.init.normal_(head.weight, std=0.01)  # type: ignore[arg-type]
+                start_at_prior(head, self.values, self.before or len(names), s.prior)
 
     def _heads(self, values: int) -> nn.ModuleList:
         width, outputs = self.mlfpn.out_channels, self.anchors_per_place * values
         return nn.ModuleList(nn.Conv2d(width, outputs, 3, padding=1) for _ in range(self.settings.scales))
-
-    def _start_at_prior(self) -> None:
-        """RetinaNet section 4.1, "Initialization": every score (or objectness) starts at the prior."""
-        bias = torch.zeros(self.anchors_per_place, self.values)
-        bias[:, : self.before or None] = -math.log((1 - self.settings.prior) / self.settings.prior)
-        for head in self.class_heads:
-            head.bias = nn.Parameter(bias.flatten().clone())
-            nn.init.normal_(head.weight, std=0.01)  # type: ignore[arg-type]
 
     # -- The network: sections 3.1 and 3.2, figure 2 ----------------------------------------------------------------
 
@@ -190,15 +184,21 @@ class M2Det(Detector):
 
         Anchors run scale by scale from the finest, row by row, and at one place in the order of SSD's code.
         """
+        return self._outputs(images)[0]
+
+    def _outputs(self, images: Tensor, sparse: bool = False) -> tuple[Outputs, LogitsAt]:
+        """What `forward` gives; with `sparse`, logits [B, A, 1] of the objectness, and classes where they are asked."""
         maps = self.backbone_maps(images)
         pyramid = self.mlfpn(*(maps[i] for i in self.maps))  # scales x [B, out_channels, H / 2^l, W / 2^l]
-        logits = [per_anchor(head(x), self.values) for head, x in zip(self.class_heads, pyramid, strict=True)]
-        deltas = [per_anchor(head(x), 4) for head, x in zip(self.box_heads, pyramid, strict=True)]
-        return {
+        values_of = first_values if sparse else all_values
+        logits = [values_of(head, x, self.values) for head, x in zip(self.class_heads, pyramid, strict=True)]
+        deltas = [all_values(head, x, 4) for head, x in zip(self.box_heads, pyramid, strict=True)]
+        outputs = {
             "logits": torch.cat(logits, 1).float(),  # [B, A, values]
             "deltas": torch.cat(deltas, 1).float(),  # [B, A, 4]
             "anchors": self.anchors_at(images),
         }
+        return outputs, partial(other_values, self.class_heads, pyramid, self.values) if sparse else None
 
     @classmethod
     def anchors_of(cls, settings: Any, height: int, width: int, grids: Grids = None, on: Device = None) -> Tensor:
@@ -231,9 +231,11 @@ class M2Det(Detector):
 
         With scores="objectness" there is "objectness" over all besides, and "classes" is over the matched ones.
         """
-        return self.losses_of(self(images), targets)
+        sparse = self.settings.scores == "objectness" and images.device.type == "cpu" and len(self.names) > 1
+        outputs, logits_at = self._outputs(images, sparse)
+        return self.losses_of(outputs, targets, logits_at)
 
-    def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
+    def losses_of(self, outputs: Outputs, targets: list[Target], logits_at: LogitsAt = None) -> dict[str, Tensor]:
         """The losses, from outputs that are there already."""
         s = self.settings
         logits, deltas, anchors = outputs["logits"], outputs["deltas"], outputs["anchors"]
@@ -263,7 +265,8 @@ class M2Det(Detector):
         focal = (focal * valid[..., None]).sum() / count
         if s.scores == "sigmoid":
             return {"classes": focal} | parts
-        class_loss = F.cross_entropy(logits[..., 1:][positive], label[positive], reduction="sum")
+        class_logits = logits[..., 1:][positive] if logits_at is None else logits_at(positive)  # [P, K]
+        class_loss = F.cross_entropy(class_logits, label[positive], reduction="sum")
         return {"objectness": focal, "classes": class_loss / count} | parts
 
     # -- Inference: section 3.2 -------------------------------------------------------------------------------------

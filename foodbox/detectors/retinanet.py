@@ -6,17 +6,17 @@ the focal loss of section 3. `docs/retinanet.md` walks through one step with the
 
 from __future__ import annotations
 
-import math
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
-from torch import Tensor, nn
+from torch import Tensor
 
-from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
+from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, LogitsAt, Outputs
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.heads import Tower, TowerInit, TowerNorm, per_anchor
+from foodbox.layers.heads import Tower, TowerInit, TowerNorm, all_values, first_values, other_values, start_at_prior
 from foodbox.layers.pyramids import FeaturePyramid
 from foodbox.ops.anchor_fitting import pyramid_choices
 from foodbox.ops.anchors import pyramid_anchors
@@ -155,20 +155,11 @@ class RetinaNet(Detector):
         self.anchors_per_place = len(s.anchor_scales) * len(s.anchor_ratios)
         # "objectness" puts one value before the classes': is anything there at all?
         self.values = len(names) + (s.scores == "objectness")
-        self.class_tower = self._tower(self.anchors_per_place * self.values)
-        self.box_tower = self._tower(self.anchors_per_place * 4)
-        self._start_at_prior()
-
-    def _tower(self, outputs: int) -> Tower:
-        s = self.settings
-        return Tower(s.pyramid_channels, s.tower_layers, outputs, s.tower_norm, s.tower_init)
-
-    def _start_at_prior(self) -> None:
-        """Section 4.1, "Initialization": b = -log((1 - pi) / pi), so that every score (or objectness) starts at pi."""
-        bias = torch.zeros(self.anchors_per_place, self.values)
-        first = slice(0, 1) if self.settings.scores == "objectness" else slice(None)
-        bias[:, first] = -math.log((1 - self.settings.prior) / self.settings.prior)
-        self.class_tower.output.bias = nn.Parameter(bias.flatten())
+        self.class_tower, self.box_tower = (
+            Tower(s.pyramid_channels, s.tower_layers, self.anchors_per_place * values, s.tower_norm, s.tower_init)
+            for values in (self.values, 4)
+        )
+        start_at_prior(self.class_tower.output, self.values, 1 if s.scores == "objectness" else len(names), s.prior)
 
     # -- The network: section 4, figure 3 ---------------------------------------------------------------------------
 
@@ -177,15 +168,22 @@ class RetinaNet(Detector):
 
         Anchors run level by level from P3, row by row, and at one place ratio by ratio; `levels` counts each level's.
         """
+        return self._outputs(images)[0]
+
+    def _outputs(self, images: Tensor, sparse: bool = False) -> tuple[Outputs, LogitsAt]:
+        """What `forward` gives; with `sparse`, logits [B, A, 1] of the objectness, and classes where they are asked."""
         levels = self.pyramid(self.backbone_maps(images))  # 5 x [B, channels, H / 2^l, W / 2^l]
-        logits = [per_anchor(self.class_tower(level), self.values) for level in levels]
-        deltas = [per_anchor(self.box_tower(level), 4) for level in levels]
-        return {
+        hidden, output = [self.class_tower.hidden(level) for level in levels], self.class_tower.output
+        values_of = first_values if sparse else all_values
+        logits = [values_of(output, x, self.values) for x in hidden]
+        deltas = [all_values(self.box_tower, level, 4) for level in levels]
+        outputs = {
             "logits": torch.cat(logits, dim=1).float(),  # [B, A, K]
             "deltas": torch.cat(deltas, dim=1).float(),  # [B, A, 4]
             "anchors": self.anchors_at(images, [level.shape[2:] for level in levels]),
             "levels": torch.tensor([level.shape[1] for level in logits]),
         }
+        return outputs, partial(other_values, [output], hidden, self.values) if sparse else None
 
     @classmethod
     def anchors_of(cls, settings: Any, height: int, width: int, grids: Grids = None, on: Device = None) -> Tensor:
@@ -206,10 +204,13 @@ class RetinaNet(Detector):
 
         Both are divided by the number of anchors that took a box (section 4.1, "Focal Loss"). With scores="objectness"
         the focal loss is on "objectness", and "classes" is the cross entropy over the classes at the matched anchors.
+        The CPU computes the classes of these alone, so that many classes take no more time than few.
         """
-        return self.losses_of(self(images), targets)
+        sparse = self.settings.scores == "objectness" and images.device.type == "cpu" and len(self.names) > 1
+        outputs, logits_at = self._outputs(images, sparse)
+        return self.losses_of(outputs, targets, logits_at)
 
-    def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
+    def losses_of(self, outputs: Outputs, targets: list[Target], logits_at: LogitsAt = None) -> dict[str, Tensor]:
         """The losses, from outputs that are there already."""
         s = self.settings
         logits, deltas, anchors = outputs["logits"], outputs["deltas"], outputs["anchors"]
@@ -238,7 +239,8 @@ class RetinaNet(Detector):
         parts = {"boxes": (box_loss * positive_weight).sum() * s.box_weight}
         if s.scores == "sigmoid":
             return {"classes": score_loss} | parts
-        class_score = logits[..., 1:][some].log_softmax(-1).gather(-1, label[some][..., None])[..., 0]  # [P]
+        class_logits = logits[..., 1:][some] if logits_at is None else logits_at(some)  # [P, K]
+        class_score = class_logits.log_softmax(-1).gather(-1, label[some][..., None])[..., 0]  # [P]
         return {"objectness": score_loss, "classes": -(class_score * positive_weight).sum()} | parts
 
     def _score_loss(self, logits: Tensor, label: Tensor, positive: Tensor, valid: Tensor) -> Tensor:

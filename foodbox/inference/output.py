@@ -20,7 +20,8 @@ from foodbox.data.listing import find_photos, is_written
 from foodbox.drawing.boxes import draw_detections
 from foodbox.errors import UsageError
 from foodbox.files import as_json, free_name, make_folder, readable, write_whole
-from foodbox.records import Detections, Finding, Photo, Source, counted
+from foodbox.findings import Finding, Source
+from foodbox.records import Detections, Photo, counted
 
 JPEG_QUALITY = 92
 LONGEST = 65_500

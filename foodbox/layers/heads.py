@@ -1,8 +1,11 @@
 """Heads: the small networks that run over every pyramid level with the same weights."""
 
 import math
+from collections.abc import Iterable
 from typing import Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foodbox.layers.convolutions import BatchNorm
@@ -48,32 +51,11 @@ class Tower(nn.Sequential):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-
-class RPNHead(nn.Module):
-    """Faster R-CNN's region proposal network (section 3.1): 3 x 3 convolutions, and 1 x 1 ones for scores and boxes.
-
-    Args:
-        channels: width in and between.
-        anchors: of one place, k of the paper.
-        convs: 3 x 3 convolutions; the paper has 1.
-    """
-
-    def __init__(self, channels: int, anchors: int, convs: int = 1) -> None:
-        super().__init__()
-        layers = ((nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True)) for _ in range(convs))
-        self.convs = nn.Sequential(*(layer for pair in layers for layer in pair))
-        self.objectness = nn.Conv2d(channels, anchors, 1)
-        self.boxes = nn.Conv2d(channels, 4 * anchors, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)  # section 3.1.3
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, channels, H, W] → logits [B, H x W x A] and offsets [B, H x W x A, 4]."""
-        x = self.convs(features)
-        return per_anchor(self.objectness(x), 1)[..., 0].float(), per_anchor(self.boxes(x), 4).float()
+    def hidden(self, x: Tensor) -> Tensor:
+        """What the last convolution gets: [B, channels, H, W] → the same shape."""
+        for module in list(self)[:-1]:
+            x = module(x)
+        return x
 
 
 def norm_layer(norm: Literal["batch", "group"], width: int) -> nn.Module:
@@ -96,3 +78,65 @@ def per_anchor(output: Tensor, values: int) -> Tensor:
     anchors = channels // values  # all sizes by name: a batch of no photos has no other size to find -1 by
     output = output.view(batch, anchors, values, height, width).permute(0, 3, 4, 1, 2)  # [B, H, W, A, values]
     return output.reshape(batch, height * width * anchors, values)
+
+
+def start_at_prior(output: nn.Module, values: int, scores: int, prior: float) -> None:
+    """RetinaNet section 4.1, "Initialization": b = -log((1 - pi) / pi) for the first `scores` of each anchor's values.
+
+    All scores then start at pi, here `prior`.
+    """
+    bias = torch.zeros(len(output.bias) // values, values)  # type: ignore[arg-type]
+    bias[:, :scores] = -math.log((1 - prior) / prior)
+    output.bias = nn.Parameter(bias.flatten())
+
+
+def all_values(output: nn.Module, x: Tensor, values: int) -> Tensor:
+    """A convolution's outputs by anchor: x [B, C, H, W] → [B, H x W x A, values]."""
+    return per_anchor(output(x), values)
+
+
+def first_values(output: nn.Module, x: Tensor, values: int) -> Tensor:
+    """Of each anchor's values the first alone: a 3 x 3 convolution of x [B, C, H, W] → [B, H x W x A, 1]."""
+    weight, bias = (part[:, 0] for part in _by_anchor(output, values))
+    return per_anchor(F.conv2d(x, weight, bias, padding=1), 1)
+
+
+def other_values(outputs: Iterable[nn.Module], maps: list[Tensor], values: int, chosen: Tensor) -> Tensor:
+    """All but the first value, of chosen anchors alone: training asks for the classes of few.
+
+    Computed for all anchors, 256 classes take longer than all the rest of a light network.
+
+    Args:
+        outputs: 3 x 3 convolutions to A x values channels, one for each map, or one for all.
+        maps: each [B, C, H, W].
+        chosen: bool [B, anchors], P of them true; map by map in the order of `per_anchor`.
+
+    Returns:
+        float32 [P, values - 1], in the order of x[chosen].
+    """
+    weights, biases = zip(*(_by_anchor(output, values) for output in outputs), strict=True)
+    kinds = len(weights[0])  # of anchors at a place
+    weight, bias = torch.cat(weights)[:, 1:], torch.cat(biases)[:, 1:]  # [A, values - 1, C, 3, 3] and [A, values - 1]
+    tables, windows, first_kind, start = [], [], [], 0
+    for i, x in enumerate(maps):
+        padded = F.pad(x.float(), (1, 1, 1, 1))
+        rows = start + torch.arange(padded[0, 0].numel()).view(padded.shape[2:])
+        windows.append(rows.unfold(0, 3, 1).unfold(1, 3, 1).reshape(-1, 9))  # the rows around each place
+        first_kind.append(torch.full((len(windows[-1]),), i * kinds % len(weight)))
+        tables.append(padded.flatten(2).mT)  # [B, rows, C]
+        start += rows.numel()
+    photo, anchor = chosen.nonzero(as_tuple=True)  # [P]
+    place = anchor // kinds
+    kind = torch.cat(first_kind)[place] + anchor % kinds
+    order = kind.argsort()  # so that each kind is one product of matrices
+    rows = (torch.cat(windows)[place] + start * photo[:, None])[order]  # [P, 9]
+    patches = F.embedding(rows, torch.cat(tables, 1).flatten(0, 1)).mT.flatten(1)  # [P, C x 9]
+    of_kind = torch.split(patches, kind.bincount(minlength=len(weight)).tolist())
+    found = [F.linear(*part) for part in zip(of_kind, weight.flatten(2), bias, strict=True)]
+    return torch.cat(found)[order.argsort()].float()
+
+
+def _by_anchor(output: nn.Module, values: int) -> tuple[Tensor, Tensor]:
+    """A convolution's weight [A, values, C, 3, 3] and bias [A, values]."""
+    weight, bias = output.parameters()
+    return weight.view(-1, values, *weight.shape[1:]), bias.view(-1, values)

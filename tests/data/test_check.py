@@ -34,7 +34,8 @@ from foodbox.data.check import (
 )
 from foodbox.data.formats.common import LEFT_OUT, REMOVED
 from foodbox.errors import FoodboxError
-from foodbox.records import Dataset, Finding, Photo, Source, no_boxes, no_labels
+from foodbox.findings import Finding, Source
+from foodbox.records import Dataset, Photo, no_boxes, no_labels
 
 
 def errors_of(*paths: Path) -> list[Finding]:

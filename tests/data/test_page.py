@@ -20,7 +20,8 @@ from foodbox.data.formats import voc
 from foodbox.data.page import page
 from foodbox.data.report import AnchorReach, Report
 from foodbox.drawing.boxes import COLOURS
-from foodbox.records import Dataset, Finding, Photo, Source
+from foodbox.findings import Finding, Source
+from foodbox.records import Dataset, Photo
 from tests.conftest import draw_photo
 from tests.drawing.test_html import Balanced
 

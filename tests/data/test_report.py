@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from foodbox.data.report import AnchorReach, Report, anchor_reach
-from foodbox.records import Dataset, Finding, Source
+from foodbox.findings import Finding, Source
+from foodbox.records import Dataset
 
 # -- What anchors reach -----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,15 @@ import torch
 from torch import nn
 from torchvision.models.detection.retinanet import RetinaNetRegressionHead
 
-from foodbox.layers.heads import Tower, group_count, per_anchor
+from foodbox.layers.heads import (
+    Tower,
+    all_values,
+    first_values,
+    group_count,
+    other_values,
+    per_anchor,
+    start_at_prior,
+)
 
 
 def test_the_papers_start_is_a_spread_of_a_hundredth_and_no_bias() -> None:
@@ -70,3 +78,44 @@ def test_a_tower_computes_what_torchvisions_does() -> None:
     levels = [torch.randn(2, 8, 4, 6), torch.randn(2, 8, 2, 3)]
     found = torch.cat([per_anchor(tower(level), 4) for level in levels], dim=1)
     torch.testing.assert_close(found, theirs(levels))
+
+
+MAPS = {"several": [(4, 6), (2, 3), (1, 1)], "one": [(3, 2)], "narrow": [(5, 1), (1, 4)]}
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("sizes", MAPS.values(), ids=MAPS)
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_some_values_of_some_anchors_are_those_that_all_have(
+    sizes: list[tuple[int, int]], shared: bool, share: float
+) -> None:
+    """With their gradients: 3 anchors a place with 5 values each, of which the first is asked for everywhere."""
+    torch.manual_seed(0)
+    convs = [nn.Conv2d(8, 3 * 5, 3, padding=1) for _ in (sizes[:1] if shared else sizes)]
+    maps = [torch.randn(2, 8, *size, requires_grad=True) for size in sizes]
+    pairs = list(zip(convs * len(sizes) if shared else convs, maps, strict=True))
+    chosen = torch.rand(2, 3 * sum(height * width for height, width in sizes)) < share
+    learning = [*maps, *(p for conv in convs for p in conv.parameters())]
+
+    every = torch.cat([all_values(conv, x, 5) for conv, x in pairs], 1)
+    first = torch.cat([first_values(conv, x, 5) for conv, x in pairs], 1)
+    others = other_values(convs, maps, 5, chosen)
+    torch.testing.assert_close(first, every[..., :1])
+    torch.testing.assert_close(others, every[..., 1:][chosen])
+
+    weigh = torch.randn_like(every)
+    expected = torch.autograd.grad(
+        (every * weigh)[..., 0].sum() + (every * weigh)[..., 1:][chosen].sum(), learning, retain_graph=True
+    )
+    found = torch.autograd.grad((first * weigh[..., :1]).sum() + (others * weigh[..., 1:][chosen]).sum(), learning)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scores", [1, 4])
+def test_scores_start_at_the_prior(scores: int) -> None:
+    conv = nn.Conv2d(8, 3 * 5, 1)
+    start_at_prior(conv, 5, scores, 0.01)
+    assert conv.bias is not None
+    bias = conv.bias.detach().view(3, 5)
+    torch.testing.assert_close(bias[:, :scores].sigmoid(), torch.full((3, scores), 0.01))
+    assert not bias[:, scores:].any()

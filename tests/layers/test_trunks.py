@@ -10,8 +10,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from foodbox.errors import UsageError
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.heads import RPNHead
 from foodbox.layers.pyramids import FeaturePyramid, SingleMap
+from foodbox.layers.rpn_head import RPNHead
 from foodbox.layers.trunks import make_trunk, map_strides
 
 

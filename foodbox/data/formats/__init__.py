@@ -18,9 +18,10 @@ from foodbox.data.formats.common import Labels, assemble, part_by_folders
 from foodbox.data.formats.remembered import recall, remember
 from foodbox.data.listing import Listing, scan
 from foodbox.errors import FoodboxError, UsageError
+from foodbox.findings import Finding
 from foodbox.garbage import without_collecting
 from foodbox.ops.boxes import area
-from foodbox.records import Dataset, Finding, Photo, counted
+from foodbox.records import Dataset, Photo, counted
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,9 @@ from foodbox.data.formats.common import (
 )
 from foodbox.data.listing import Listing
 from foodbox.files import write_whole
+from foodbox.findings import Finding, Source
 from foodbox.masks import trace_contours
-from foodbox.records import Dataset, Finding, Photo, Polygon, Source
+from foodbox.records import Dataset, Photo, Polygon
 
 LISTS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
 HEAD = 1 << 18

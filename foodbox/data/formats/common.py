@@ -21,7 +21,8 @@ from foodbox.console import progress_bar
 from foodbox.data.facts import Facts, look
 from foodbox.data.images import ENDINGS, turn_boxes, turn_points
 from foodbox.files import cannot_write, free_name, make_folder, readable
-from foodbox.records import Dataset, Finding, Photo, Polygon, Source
+from foodbox.findings import Finding, Source
+from foodbox.records import Dataset, Photo, Polygon
 
 OVERHANG = 0.01
 """How far a box may stick out of its photo, as a share of the side, before it is an error: rounding and counting from 1

@@ -39,7 +39,8 @@ from foodbox.data.formats.common import (
 from foodbox.data.images import ENDINGS
 from foodbox.data.listing import Listing
 from foodbox.files import write_whole
-from foodbox.records import Dataset, Finding, Source
+from foodbox.findings import Finding, Source
+from foodbox.records import Dataset
 
 CORNERS = ("x1", "y1", "x2", "y2")
 NEEDED = ("path", *CORNERS, "class")

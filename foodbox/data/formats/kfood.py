@@ -29,7 +29,8 @@ from foodbox.data.formats.common import (
 from foodbox.data.images import ENDINGS
 from foodbox.data.listing import Listing
 from foodbox.files import free_name, write_whole
-from foodbox.records import Dataset, Finding, Photo, Source
+from foodbox.findings import Finding, Source
+from foodbox.records import Dataset, Photo
 
 FILE = "crop_area.properties"
 UNLABELLED = "unlabelled"

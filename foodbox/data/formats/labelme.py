@@ -39,8 +39,9 @@ from foodbox.data.formats.common import (
 from foodbox.data.images import ENDINGS
 from foodbox.data.listing import Listing
 from foodbox.files import write_whole
+from foodbox.findings import Finding, Source
 from foodbox.masks import trace_contours
-from foodbox.records import Dataset, Finding, Photo, Source
+from foodbox.records import Dataset, Photo
 
 VERSION = "5.5.0"
 """The version of labelme whose files these are like."""

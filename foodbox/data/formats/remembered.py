@@ -24,7 +24,8 @@ from foodbox.data.formats.common import ignored, portions
 from foodbox.data.listing import Listing
 from foodbox.errors import FoodboxError
 from foodbox.files import cache_folder, write_whole
-from foodbox.records import Dataset, Finding, Photo, Source
+from foodbox.findings import Finding, Source
+from foodbox.records import Dataset, Photo
 
 WORTH_IT = 500
 """Photos from which it is kept: fewer are read in no time."""

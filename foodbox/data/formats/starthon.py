@@ -25,7 +25,8 @@ from foodbox.data.formats.common import (
 )
 from foodbox.data.listing import Listing
 from foodbox.files import write_whole
-from foodbox.records import Dataset, Finding, Source
+from foodbox.findings import Finding, Source
+from foodbox.records import Dataset
 
 NAME = "food"
 """The one class: the format has no names."""

@@ -29,7 +29,8 @@ from foodbox.data.formats.common import (
 )
 from foodbox.data.listing import Listing
 from foodbox.files import make_folder, write_whole
-from foodbox.records import Dataset, Finding, Source
+from foodbox.findings import Finding, Source
+from foodbox.records import Dataset
 
 BOXES = "bb_info.txt"
 CATEGORIES = "category.txt"

@@ -29,7 +29,8 @@ from foodbox.data.formats.common import (
 )
 from foodbox.data.listing import Listing
 from foodbox.files import make_folder, write_whole
-from foodbox.records import Dataset, Finding, Photo, Source
+from foodbox.findings import Finding, Source
+from foodbox.records import Dataset, Photo
 
 ENCODING = re.compile(rb"\s*<\?xml[^>]*\bencoding\s*=\s*[\"']([\w.-]+)")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")

@@ -22,7 +22,8 @@ from scipy.ndimage import binary_fill_holes
 from foodbox.data import formats
 from foodbox.data.formats import coco
 from foodbox.data.listing import scan
-from foodbox.records import Dataset, Finding, Photo
+from foodbox.findings import Finding
+from foodbox.records import Dataset, Photo
 from tests.conftest import NAMES, draw_photo
 
 SIZE = (200, 100)

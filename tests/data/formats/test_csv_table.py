@@ -16,7 +16,8 @@ from PIL import ExifTags, Image
 from foodbox.data import formats
 from foodbox.data.formats import csv_table
 from foodbox.data.listing import scan
-from foodbox.records import Dataset, Finding, Photo
+from foodbox.findings import Finding
+from foodbox.records import Dataset, Photo
 from tests.conftest import NAMES, draw_photo
 
 SIZE = (200, 100)

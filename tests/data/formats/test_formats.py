@@ -24,7 +24,8 @@ from foodbox.data.formats import csv_table, labelme, starthon, voc
 from foodbox.data.formats.common import Labels, NearestPhotos, RawBox, RawPhoto, assemble
 from foodbox.errors import UsageError
 from foodbox.files import write_whole
-from foodbox.records import Dataset, Source
+from foodbox.findings import Source
+from foodbox.records import Dataset
 from tests.conftest import draw_photo
 
 

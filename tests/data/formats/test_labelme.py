@@ -19,7 +19,8 @@ from foodbox.data import formats
 from foodbox.data.formats import labelme
 from foodbox.data.formats.common import box_around
 from foodbox.data.listing import scan
-from foodbox.records import Dataset, Finding, Photo
+from foodbox.findings import Finding
+from foodbox.records import Dataset, Photo
 from tests.conftest import draw_photo
 
 SIZE = (200, 100)

@@ -13,7 +13,8 @@ from PIL import ExifTags, Image
 
 from foodbox.data import formats
 from foodbox.data.formats import starthon
-from foodbox.records import Dataset, Finding, Photo
+from foodbox.findings import Finding
+from foodbox.records import Dataset, Photo
 from tests.conftest import draw_photo
 
 SIZE = (200, 100)

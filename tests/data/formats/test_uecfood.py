@@ -13,7 +13,8 @@ from PIL import Image
 from foodbox.data import formats
 from foodbox.data.formats import uecfood
 from foodbox.data.listing import scan
-from foodbox.records import Dataset, Finding, Photo
+from foodbox.findings import Finding
+from foodbox.records import Dataset, Photo
 from tests.conftest import draw_photo
 
 SIZE = (200, 100)

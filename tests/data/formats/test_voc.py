@@ -15,7 +15,8 @@ from PIL import ExifTags, Image
 from foodbox.data import formats
 from foodbox.data.formats import voc
 from foodbox.data.listing import find_photos, scan
-from foodbox.records import Dataset, Finding, Photo
+from foodbox.findings import Finding
+from foodbox.records import Dataset, Photo
 from tests.conftest import NAMES, draw_photo
 
 SIZE = (200, 100)
