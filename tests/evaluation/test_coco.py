@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from foodbox.evaluation import coco
 from foodbox.evaluation.coco import coco_scores, mask_scores
 from foodbox.records import Dataset, Detections, Photo
 from tests.evaluation.random_detections import nothing, random_photos
@@ -138,6 +139,26 @@ def test_the_order_of_photos_does_not_matter() -> None:
     one = coco_scores(dataset, found)
     other = coco_scores(dataset.with_photos(dataset.photos[::-1]), found[::-1])
     assert (one.ap, one.recall) == pytest.approx((other.ap, other.recall))
+
+
+@pytest.mark.parametrize("at_once", [1, 40, 60])
+def test_classes_counted_in_groups_score_as_all_at_once(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four classes in four, three and two groups."""
+    for seed in range(3):
+        dataset, found = with_masks(seed)
+        boxes, masks = coco_scores(dataset, found), mask_scores(dataset, found)
+        with monkeypatch.context() as patch:
+            patch.setattr(coco, "AT_ONCE", at_once)
+            assert coco_scores(dataset, found) == boxes
+            assert mask_scores(dataset, found) == masks
+
+
+def test_no_photos_and_no_classes_have_no_scores() -> None:
+    dataset, _ = random_photos(0)
+    empty = Dataset([Photo(p.path, p.width, p.height) for p in dataset], [])
+    for few in (Dataset([], dataset.names), empty):
+        scores = coco_scores(few, nothing(few))
+        assert (scores.ap, scores.recall, list(scores.per_class)) == (None, None, few.names)
 
 
 # -- Masks ----------------------------------------------------------------------------------------------------------
