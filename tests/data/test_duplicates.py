@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from itertools import combinations
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foodbox.data import duplicates
 from foodbox.data.duplicates import NEAR, groups, near_duplicates
 
 BITS = (1 << 64) - 1
@@ -34,6 +36,13 @@ def signed(bits: int) -> int:
 
 def as_array(hashes: list[int]) -> np.ndarray:
     return np.array(hashes, np.int64)
+
+
+def near(hashes: list[int], most: int = NEAR) -> list[tuple[int, int]]:
+    """The pairs of all blocks, each once, in order."""
+    pairs = np.concatenate(list(near_duplicates(as_array(hashes), most)))
+    assert pairs.dtype == np.int64
+    return sorted({(min(pair), max(pair)) for pair in pairs.tolist()})
 
 
 def distance(one: int, other: int) -> int:
@@ -86,16 +95,12 @@ def planted(count: int, seed: int) -> list[int]:
 @given(families())
 def test_pairs_and_groups_are_those_of_comparing_all_with_all(hashes: list[int]) -> None:
     expected = all_pairs(hashes, NEAR)
-    found = near_duplicates(as_array(hashes))
-    assert found.dtype == np.int64
-    assert (found[:, 0] < found[:, 1]).all()
     assert as_groups(groups(as_array(hashes))) == union_find(len(hashes), expected)
     # Of those with the same hash, the first stands for all.
     first = {number: hashes.index(number) for number in hashes}
     pairs = {(i, j) for i, j in expected if i in first.values() and j in first.values()}
     pairs |= {(first[number], i) for i, number in enumerate(hashes) if first[number] != i}
-    assert set(map(tuple, found.tolist())) == pairs
-    assert len(found) == len(pairs)
+    assert near(hashes) == sorted(pairs)
 
 
 def test_three_thousand_hashes_with_pairs_at_every_distance() -> None:
@@ -105,36 +110,36 @@ def test_three_thousand_hashes_with_pairs_at_every_distance() -> None:
     one, other = np.nonzero(np.triu(apart <= NEAR, k=1))
     assert {apart[i, j] for i, j in zip(one, other, strict=True)} == set(range(1, 9))  # each distance is there
     assert ((apart > NEAR) & (apart <= 12)).any()
-    assert near_duplicates(as_array(hashes)).tolist() == np.stack((one, other), 1).tolist()
+    assert near(hashes) == list(zip(one.tolist(), other.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("bit", [0, 15, 16, 47, 48, 62, 63])
 def test_every_bit_counts_the_highest_too(bit: int) -> None:
     changed = signed(1 << bit)
-    assert near_duplicates(as_array([0, changed]), most=1).tolist() == [[0, 1]]
-    assert near_duplicates(as_array([0, changed]), most=0).tolist() == []
+    assert near([0, changed], most=1) == [(0, 1)]
+    assert near([0, changed], most=0) == []
 
 
-@pytest.mark.parametrize(("apart", "near"), [(8, True), (9, False)])
-def test_bits_spread_evenly_over_the_parts_are_found(apart: int, near: bool) -> None:
+@pytest.mark.parametrize(("apart", "alike"), [(8, True), (9, False)])
+def test_bits_spread_evenly_over_the_parts_are_found(apart: int, alike: bool) -> None:
     """Two in each of the four parts is the least that the best part can have."""
     spread = sum(1 << (16 * (i % 4) + i) for i in range(apart))
     assert spread.bit_count() == apart
-    assert (len(near_duplicates(as_array([5, signed(5 ^ spread)]))) == 1) == near
+    assert near([5, signed(5 ^ spread)]) == [(0, 1)] * alike
 
 
 def test_none_one_and_two() -> None:
     for few in ([], [7]):
-        assert near_duplicates(as_array(few)).shape == (0, 2)
+        assert near(few) == []
         assert groups(as_array(few)).tolist() == list(range(len(few)))
-    assert near_duplicates(as_array([7, 7])).tolist() == [[0, 1]]
+    assert near([7, 7]) == [(0, 1)]
     assert len(set(groups(as_array([7, 7])).tolist())) == 1
 
 
 def test_a_hundred_thousand_equal_hashes_are_one_group() -> None:
     """Pairs by the first one only: all with all would be five thousand million."""
     zeros = np.zeros(100_000, np.int64)
-    assert len(near_duplicates(zeros)) == 99_999
+    assert sum(map(len, near_duplicates(zeros))) == 99_999
     assert not groups(zeros).any()
 
 
@@ -142,3 +147,28 @@ def test_groups_hold_chains_together() -> None:
     """0, 255 and 65535: each eight bits from the next, sixteen from end to end."""
     numbers = groups(as_array([65535, -1, 0, 255])).tolist()
     assert numbers[0] == numbers[2] == numbers[3] != numbers[1]
+
+
+@pytest.mark.parametrize("at_once", [1, 100, 10_000])
+def test_pairs_in_blocks_are_the_same(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 200 hashes in four families, each within a few bits."""
+    draw = random.Random(0)
+    hashes = [signed(draw.getrandbits(64)) for _ in range(4)]
+    hashes += [signed((draw.choice(hashes) & BITS) ^ (1 << draw.randrange(64))) for _ in range(196)]
+    pairs, numbers = near(hashes), groups(as_array(hashes)).tolist()
+    monkeypatch.setattr(duplicates, "AT_ONCE", at_once)
+    blocks = list(near_duplicates(as_array(hashes)))
+    assert max(map(len, blocks)) < at_once + len(hashes)
+    assert near(hashes) == pairs
+    assert groups(as_array(hashes)).tolist() == numbers
+
+
+def test_many_photos_of_one_scene_are_not_paired_all_at_once() -> None:
+    """2,000 frames of a fixed camera make two million pairs, each found in several parts: 380 MB where all are kept."""
+    draw = random.Random(0)
+    frames = as_array([sum(1 << bit for bit in draw.sample(range(63), 4)) for _ in range(2000)])
+    tracemalloc.start()
+    assert not groups(frames).any()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100e6
