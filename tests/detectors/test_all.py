@@ -184,22 +184,22 @@ def test_classes_of_matched_anchors_alone_teach_what_all_do(name: str, photos: P
     """In training the classes of the others are not computed: losses and gradients are those of the whole outputs."""
     detector = light(name, NAMES)
     batch = batch_of(detector.eval(), photos)
-    outputs = [part for n, part in detector.named_modules() if re.search(r"class_tower\.output$|class_heads\.\d$", n)]
+    asked: list[nn.Module] = []
+    for part, module in detector.named_modules():
+        if re.search(r"class_tower\.output$|class_heads\.\d$", part):
+            module.register_forward_hook(lambda module, *_: asked.append(module))
     gradients = []
     for losses in (
         lambda: detector.losses(batch.images, batch.targets),
         lambda: detector.losses_of(detector(batch.images), batch.targets),  # type: ignore[operator]
     ):
+        assert not asked, "only the whole outputs take a convolution over all anchors"
         detector.zero_grad()
-        asked: list[nn.Module] = []
-        hooks = [part.register_forward_hook(lambda module, *_: asked.append(module)) for part in outputs]
         parts = losses()
-        for hook in hooks:
-            hook.remove()
         torch.stack(list(parts.values())).sum().backward()
         found = {n: p.grad for n, p in detector.named_parameters() if p.grad is not None}
         gradients.append(({part: loss.detach() for part, loss in parts.items()}, found))
-        assert bool(asked) == (len(gradients) == 2), "only the whole outputs take a convolution over all anchors"
+    assert asked
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
 
 
