@@ -5,7 +5,8 @@
 The ceiling is measured beside each step, for a shared machine's speed changes from one second to the next: products of
 square matrices of 2,048 in the step's type, which is bfloat16 where that pays on this processor. Operations are those
 of convolutions: of the forward pass, of the weights' gradients where the weights learn, of the inputs' gradients where
-these are asked for. Two operations (FLOP) are one multiplication and one addition.
+these are asked for. Two operations (FLOP) are one multiplication and one addition. With several classes the class
+tower's last convolution, of which only some outputs are asked for (`other_values`), is not counted.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Variant(NamedTuple):
     half: bool = True
     preset: str = "light"
     size: tuple[int, int] | None = None  # height and width of the photos in pixels, where it is not as asked for
+    classes: int = 1
 
 
 LIGHT = Variant("light")
@@ -50,6 +52,8 @@ VARIANTS = [
     Variant("light, float32", half=False),
     Variant("light, float32, 4 photos a step", batch=4, half=False),
     Variant("light, float32, 8 photos a step", batch=8, half=False),
+    Variant("light, 4 photos a step, 12 classes", batch=4, classes=12),
+    Variant("light, 4 photos a step, 256 classes", batch=4, classes=256),
     Variant("4 layers in the towers, as in the paper", {"tower_layers": 4}),
     Variant("all of the backbone trained", {"frozen_stages": 0}),
     Variant("nothing of the backbone trained", {"frozen_stages": 5}),
@@ -119,14 +123,15 @@ class Step:
         torch.manual_seed(0)
         preset = RetinaNet.Settings(**RetinaNet.presets[variant.preset])
         weights = embedded() if variant.preset == LIGHT.preset else None
-        detector = RetinaNet(["food"], apply(preset, {**(weights.settings if weights else {}), **variant.changes}))
+        names = [f"class {i}" for i in range(variant.classes)]
+        detector = RetinaNet(names, apply(preset, {**(weights.settings if weights else {}), **variant.changes}))
         if weights:
             put(weights, detector)
         self.detector = detector.train().to(memory_format=torch.channels_last)
         self.half = variant.half and half_precision_pays(torch.device("cpu"))
         self.images = torch.randint(0, 256, (variant.batch, 3, *(variant.size or size)), dtype=torch.uint8)
         corners = torch.tensor([[30, 40, 200, 220], [10, 10, 80, 90], [100, 100, 180, 250], [20, 150, 90, 240]])
-        self.targets = [Target(corners.float(), torch.zeros(4, dtype=torch.int64)) for _ in range(variant.batch)]
+        self.targets = [Target(corners.float(), torch.arange(4) % variant.classes) for _ in range(variant.batch)]
         self.optimiser = make_optimiser(detector, TrainSettings())
         self.learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
         for _ in range(5):

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from tyro.conf import Positional, arg
 
 from foodbox.config import TrainSettings
 from foodbox.console import is_speaker, say
-from foodbox.errors import FoodboxError, UsageError
+from foodbox.errors import FoodboxError, UsageError, first_line
 from foodbox.files import as_json
 from foodbox.garbage import collect_seldom, end_without_collecting, without_collecting
 
@@ -51,6 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except FoodboxError as fault:
         say(f"foodbox: {fault}")
         sys.exit(fault.exit_code)
+    except (MemoryError, RuntimeError) as fault:
+        if (sentence := _of_memory(fault)) is None:
+            raise
+        say(f"foodbox: {sentence}")
+        sys.exit(1)
     except KeyboardInterrupt:
         say("foodbox: stopped.")
         sys.exit(1)
@@ -63,6 +69,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say(f"foodbox: Cannot write the result to standard output: {fault.strerror}.")
         sys.exit(1)
     sys.exit(code or 0)
+
+
+def _of_memory(fault: MemoryError | RuntimeError) -> str | None:
+    """What to say where memory ran out, as torch, numpy and the system tell it; None of any other fault."""
+    words = first_line(fault)
+    less = "train with a smaller --batch-size or --size, or close other programs."
+    if re.match(r"DataLoader worker .* (killed|exited)", words):
+        return f"A process that opens photos was ended, mostly for want of memory: take --workers 0, or {less}"
+    if isinstance(fault, MemoryError) or re.search(r"out of memory|not enough memory|can't allocate memory", words):
+        return f"Memory ran out ({words.rstrip('.')}): {less}"
+    return None
 
 
 def _commands(words: list[str]) -> tyro.extras.SubcommandApp:
@@ -426,11 +443,14 @@ def _print_scores(scores: dict[str, Any]) -> None:
             continue  # of a detector that finds boxes only
         print(f"  {title:<40} {_figure(scores[key])}")
     if len(scores["per_class"]) > 1:
-        lines = {" ".join(name.split()): row for name, row in scores["per_class"].items()}  # names may have line breaks
+        # Names may have line breaks.
+        lines = {" ".join(name.split()): row for name, row in scores["per_class"].items() if row["boxes"]}
         width = max(len("class"), *map(len, lines))
         print(f"  {'class':<{width}}     AP   AP50  boxes")
         for name, row in lines.items():
             print(f"  {name:<{width}}  {_figure(row['ap'])}  {_figure(row['ap50'])}  {row['boxes']:>5}")
+        if missing := len(scores["per_class"]) - len(lines):
+            print(f"  {counted(missing, 'class has', 'classes have')} no box here")
     for remark in scores["remarks"]:
         print(f"{remark}.")
 

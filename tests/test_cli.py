@@ -1,8 +1,10 @@
 """The program as a person calls it: what it prints, what it leaves, and how it says that a call is wrong."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -11,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 import foodbox
 from foodbox.cli import main
@@ -51,6 +55,45 @@ def call(*words: object) -> int:
     with pytest.raises(SystemExit) as ending:
         main([str(word) for word in words])
     return int(ending.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    "use_up",
+    [
+        lambda: torch.empty(10**16),
+        lambda: np.empty(10**16),
+        lambda: next(iter(DataLoader(KillsItself(), num_workers=1))),  # type: ignore[arg-type]
+    ],
+    ids=["torch", "numpy", "a process that opens photos"],
+)
+def test_a_lack_of_memory_is_one_sentence(
+    use_up: Callable[[], object], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(foodbox, "demo", lambda *_, **__: use_up())
+    assert call("demo") == 1
+    told = capfd.readouterr().err
+    assert re.fullmatch(r"foodbox: [^\n]+--batch-size[^\n]+\.\n", told), told
+
+
+class KillsItself:
+    """Photos of which the first ends the process that opens it, as a system short of memory does."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, i: int) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_another_fault_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is our own mistake says where it is."""
+
+    def wrong(*_: object, **__: object) -> None:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(foodbox, "demo", wrong)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        main(["demo"])
 
 
 # -- Right calls ------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from foodbox.ops.coding import decode_ssd, encode_ssd
 from foodbox.ops.default_boxes import default_box_shapes, hard_negative_loss, match_default_boxes
 from foodbox.ops.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
 from foodbox.ops.matching import overlaps
-from foodbox.ops.nms import best_pairs, soft_nms
+from foodbox.ops.nms import best_pairs, best_pairs_by_objectness, soft_nms
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
 Maps = Literal["C3+C4", "C3+C5", "C4+C5"]
@@ -275,7 +275,7 @@ class M2Det(Detector):
         """At most `candidates` best scores over the threshold; then soft-NMS class by class."""
         s = self.settings
         threshold = s.score_threshold if min_score is None else min_score
-        scores, label, anchor = best_pairs(self._scores(outputs["logits"]), s.candidates)  # [B, C]
+        scores, label, anchor = self._best(outputs["logits"])  # [B, C]
         scores = scores.masked_fill(scores <= threshold, -1.0) if threshold > 0 else scores
         deltas = outputs["deltas"].gather(1, anchor[..., None].expand(-1, -1, 4))
         boxes = decode_ssd(deltas, outputs["anchors"][anchor])  # [B, C, 4]
@@ -284,13 +284,12 @@ class M2Det(Detector):
         scores = soft_nms(boxes, scores, label, s.max_detections, s.nms, s.nms_iou, s.nms_sigma, max(threshold, 1e-3))
         return self.select(scores, label, boxes, frames, 1.0, s.max_detections)
 
-    def _scores(self, logits: Tensor) -> Tensor:
-        """Logits [B, A, values] → scores [B, A, K], 0 to 1."""
-        if self.settings.scores == "sigmoid":
-            return logits.sigmoid()
-        if self.settings.scores == "softmax":
-            return logits.softmax(-1)[..., 1:]
-        return logits[..., :1].sigmoid() * logits[..., 1:].softmax(-1)
+    def _best(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of logits [B, A, values] the C best: scores [B, C], 0 to 1, labels and anchors, both int64 [B, C]."""
+        s = self.settings
+        if s.scores == "objectness":
+            return best_pairs_by_objectness(logits, s.candidates)
+        return best_pairs(logits.sigmoid() if s.scores == "sigmoid" else logits.softmax(-1)[..., 1:], s.candidates)
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:

@@ -23,7 +23,7 @@ from foodbox.ops.anchors import pyramid_anchors
 from foodbox.ops.coding import decode_centre, decode_corner, encode_centre, encode_corner
 from foodbox.ops.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
 from foodbox.ops.matching import BACKGROUND, match, only, overlaps
-from foodbox.ops.nms import best_pairs
+from foodbox.ops.nms import best_pairs, best_pairs_by_objectness
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
 Sizes = tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat]
@@ -275,10 +275,9 @@ class RetinaNet(Detector):
         """The best of each level, over all levels: scores [B, C], labels int64 [B, C], boxes [B, C, 4] in the input."""
         s, logits = self.settings, outputs["logits"]
         sigmoid = s.scores == "sigmoid"  # which keeps the order, so that only what is chosen goes through it
-        values = logits if sigmoid else logits[..., :1].sigmoid() * logits[..., 1:].softmax(-1)  # [B, A, K]
-        start, chosen = 0, []
+        best, start, chosen = best_pairs if sigmoid else best_pairs_by_objectness, 0, []
         for count in outputs["levels"].tolist():
-            score, label, anchor = best_pairs(values[:, start : start + count], s.candidates)
+            score, label, anchor = best(logits[:, start : start + count], s.candidates)
             chosen.append((score, label, start + anchor))
             start += count
         scores, labels, anchors = (torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True))  # [B, C]

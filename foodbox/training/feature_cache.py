@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -56,7 +57,13 @@ def freeze(detector: Detector, part: Literal["backbone", "C4"]) -> None:
 
 
 def kept_loader(
-    detector: Detector, loader: DataLoader[Any], views: int, device: torch.device, half: bool, disk: bool
+    detector: Detector,
+    loader: DataLoader[Any],
+    views: int,
+    device: torch.device,
+    half: bool,
+    disk: bool,
+    until: float | None = None,
 ) -> DataLoader[Any]:
     """A loader's photos in its order, with the backbone's maps in the images' place.
 
@@ -67,13 +74,14 @@ def kept_loader(
         views: how many variants of each photo are kept.
         half: run the backbone in bfloat16. Maps are kept in bfloat16 in any case.
         disk: keep them on the disk, however small they are.
+        until: begin no further view after this moment of `time.monotonic()`.
 
     Raises:
         FoodboxError: the disk has not enough room for them.
     """
     photos = loader.dataset
     assert isinstance(photos, PreparedPhotos)
-    kept = KeptPhotos(detector, photos, views, loader.num_workers, device, half, disk)
+    kept = KeptPhotos(detector, photos, views, loader.num_workers, device, half, disk, until)
     return DataLoader(kept, batch_sampler=loader.batch_sampler, collate_fn=collate, generator=torch.Generator())
 
 
@@ -82,7 +90,7 @@ class KeptPhotos(TorchDataset[Item]):
 
     def __init__(
         self, detector: Detector, photos: PreparedPhotos, views: int, workers: int, device: torch.device, half: bool,
-        disk: bool,
+        disk: bool, until: float | None = None,
     ) -> None:  # fmt: skip
         self.views = views
         self._about: dict[Key, tuple[tuple[int, int], Target, Frame, Tensor | None]] = {}
@@ -93,6 +101,10 @@ class KeptPhotos(TorchDataset[Item]):
         detector.eval()
         with progress_bar("backbone", len(photos) * views) as bar, torch.no_grad():
             for keys, batch in zip(order, loader, strict=True):
+                view, whole = keys[0][0], len(self._about) % len(photos) == 0
+                if view and whole and until is not None and time.monotonic() > until:
+                    self.views = view
+                    break
                 with torch.autocast(device.type, torch.bfloat16, enabled=half):
                     maps = [m.bfloat16().cpu() for m in detector.backbone_maps(batch.to(device).images)[counted]]
                 if not self._about:  # maps are as large as the inputs that they are of
@@ -137,7 +149,7 @@ def _alike(photos: PreparedPhotos, views: int) -> list[list[Key]]:
     for i, photo in enumerate(photos.photos):
         frame = photos.preprocessing.frame(photo.width, photo.height)
         by_size[frame.input_width, frame.input_height].append(i)
-    keys = [[(view, i) for i in alike] for alike in by_size.values() for view in range(views)]
+    keys = [[(view, i) for i in alike] for view in range(views) for alike in by_size.values()]
     return [part[i : i + PHOTOS_AT_ONCE] for part in keys for i in range(0, len(part), PHOTOS_AT_ONCE)]
 
 

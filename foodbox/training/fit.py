@@ -110,8 +110,9 @@ def fit(
         log = [entry for entry in log if entry["epoch"] <= progress.epochs]
     if settings.freeze is not None and settings.views and detector.has_maps:
         disk = settings.cache == "disk"
+        until = None if settings.budget is None else start + settings.budget / 4
         batches, checks = (
-            kept_loader(detector, loader, views, device, half, disk)
+            kept_loader(detector, loader, views, device, half, disk, until)
             for loader, views in ((batches, min(settings.views, epochs)), (checks, 1))
         )
     has_last_fit = type(detector).finish is not Detector.finish

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,20 @@ def batches(dataset: Dataset, views: int, disk: bool = False, epochs: int = 1) -
         for into, loader in zip(found, (plain, kept), strict=True):
             into.append(list(loader))
     return found
+
+
+@pytest.mark.parametrize(("seconds", "views"), [(-1.0, 1), (600.0, 3)])
+def test_views_are_no_more_than_the_time_allows(drawn: Dataset, seconds: float, views: int) -> None:
+    """Of each photo there is one in any case; epochs take in turn what there is."""
+    plain = training_loader(drawn.photos, SMALL, Augmentation(), 2, workers=0, seed=1)
+    network = detector()
+    feature_cache.freeze(network, "backbone")
+    kept = kept_loader(network, plain, 3, CPU, False, False, until=time.monotonic() + seconds).dataset
+    assert isinstance(kept, feature_cache.KeptPhotos)
+    assert kept.views == views
+    assert len(kept) == len(drawn.photos)
+    seen = {tuple(float(m.double().sum()) for m in kept[epoch, 0][0]) for epoch in range(6)}
+    assert len(seen) == views
 
 
 def maps_of(batch: Batch) -> list[Tensor]:
