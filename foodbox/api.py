@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from foodbox.config import TrainSettings
 from foodbox.console import is_speaker, progress_bar, say
 from foodbox.data import formats, proposals, splits, tables
 from foodbox.data.check import examine, healthy, look_whole, sound, without_left_out
-from foodbox.data.images import as_seen, open_photo, photo_size, prepare
+from foodbox.data.images import PhotoError, as_seen, open_photo, photo_size, prepare
 from foodbox.data.inputs import boxes_in_input, size_for, small_boxes
 from foodbox.data.loader import Collate, Item
 from foodbox.data.mend import changes as list_of_changes
@@ -673,20 +673,42 @@ def detect(
     if out is not None:
         expect_elsewhere(photos, Path(out))
     writer = DetectionWriter(Path(out), crop) if out is not None else None
-    findings += look_whole(photos)
-    bad = {f.photo for f in findings}
-    photos = [photo for photo in photos if photo.path not in bad]
-    found = []
+    found: list[Detections] = []
     try:
-        with progress_bar("detecting", len(photos)) as bar:
-            for detections in model.detect_many(photos, min_score, bar.advance):
-                found.append(detections)
-                if writer is not None:
-                    writer.add(detections)
+        for one in _detected(model, photos, min_score):
+            if isinstance(one, Finding):
+                findings.append(one)
+                continue
+            found.append(one)
+            if writer is not None:
+                writer.add(one)
     finally:  # Ctrl-C as well: the tables of what was found so far, by which the folder is known again
         if writer is not None:
             writer.finish(found)
     return found, findings
+
+
+def _detected(model: Model, photos: list[Photo], min_score: float) -> Iterator[Detections | Finding]:
+    """Detections photo by photo; a finding for each photo that cannot be read to its end.
+
+    Photos are read to their end beforehand only once one was met that cannot be: to read all of them twice takes long,
+    and broken ones are rare.
+    """
+    while photos:
+        done = 0
+        try:
+            with progress_bar("detecting", len(photos)) as bar:
+                for detections in model.detect_many(photos, min_score, bar.advance):
+                    yield detections
+                    done += 1
+            return
+        except PhotoError:
+            photos = photos[done:]
+            if not (broken := look_whole(photos)):
+                raise  # it was there a moment ago
+        yield from broken
+        bad = {finding.photo for finding in broken}
+        photos = [photo for photo in photos if photo.path not in bad]
 
 
 # -- The demonstration ----------------------------------------------------------------------------------------------

@@ -14,13 +14,15 @@ from pathlib import Path
 
 from PIL import Image
 
-from foodbox.console import say
-from foodbox.data.images import PhotoError, open_photo, photo_size
+from foodbox.console import progress_bar, say
+from foodbox.data.facts import look
+from foodbox.data.formats.common import broken
+from foodbox.data.images import open_photo
 from foodbox.data.listing import find_photos, is_written
 from foodbox.drawing.boxes import draw_detections
 from foodbox.errors import UsageError
 from foodbox.files import as_json, free_name, make_folder, readable, write_whole
-from foodbox.findings import Finding, Source
+from foodbox.findings import Finding
 from foodbox.records import Detections, Photo, counted
 
 JPEG_QUALITY = 92
@@ -53,14 +55,10 @@ def find_all(paths: Iterable[str | Path]) -> tuple[list[Photo], list[Finding]]:
             files |= dict.fromkeys(matches)
         else:
             raise UsageError(f"There is no photo, folder or match for {given}: check the name.")
-    photos, findings = [], []
-    for path in files:
-        try:
-            width, height, _ = photo_size(path)
-            photos.append(Photo(path, width, height, labelled=False))
-        except PhotoError as fault:
-            findings.append(Finding(Source(path), str(fault).rstrip("."), photo=path))
-    return photos, findings
+    with progress_bar("looking at photos", len(files)) as bar:
+        facts = look(files, progress=bar.to)
+    photos = [Photo(path, it.width, it.height, labelled=False) for path, it in facts.items() if not it.fault]
+    return photos, [broken(path, it.fault) for path, it in facts.items() if it.fault]
 
 
 def _matches(pattern: str) -> list[Path]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import foodbox
 from foodbox.api import Model
-from foodbox.data.images import open_photo, prepare
+from foodbox.data.images import PhotoError, open_photo, prepare
 from foodbox.data.loader import Collate, photo_loader
 from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
 from foodbox.errors import UsageError
@@ -292,3 +292,33 @@ def test_what_was_found_before_a_stop_is_written(
         foodbox.detect(model, [photo.path for photo in drawn], out=tmp_path / "out")
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 2
     assert len(list((tmp_path / "out").glob("*.jpg"))) == 2
+
+
+def test_photos_that_cannot_be_read_to_their_end_are_found_and_the_others_go_on(
+    detector: RetinaNet, drawn: Dataset, tmp_path: Path
+) -> None:
+    """Two of twelve, which are met one after the other; what was detected before them is not detected again."""
+    model, paths = Model(detector, {}, "cpu"), []
+    for i, photo in zip(range(12), itertools.cycle(drawn), strict=False):
+        paths.append(tmp_path / f"{i:02}{photo.path.suffix}")
+        whole = photo.path.read_bytes()
+        paths[-1].write_bytes(whole[: len(whole) // 2] if i in (5, 11) else whole)
+    found, findings = foodbox.detect(model, paths, out=tmp_path / "out", min_score=0.0)
+    assert [one.path for one in found] == [path for path in paths if path not in (paths[5], paths[11])]
+    assert [(finding.photo, finding.harm) for finding in findings] == [(paths[5], "error"), (paths[11], "error")]
+    assert len(list((tmp_path / "out").glob("*.*g"))) == 10
+    alone_found = [model.detect(path, 0.0) for path in (paths[0], paths[10])]
+    for one, other in zip(alone_found, (found[0], found[-1]), strict=True):
+        torch.testing.assert_close(one.boxes, other.boxes, rtol=1e-3, atol=0.05)
+
+
+def test_a_fault_that_nothing_explains_is_not_met_for_ever(
+    detector: RetinaNet, drawn: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Iterator[Detections]:
+        raise PhotoError("it was unreadable for a moment")
+        yield
+
+    monkeypatch.setattr(Model, "detect_many", broken)
+    with pytest.raises(PhotoError, match="for a moment"):
+        foodbox.detect(Model(detector, {}, "cpu"), [photo.path for photo in drawn])
