@@ -14,19 +14,9 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2 import functional as transforms
 from torchvision.tv_tensors import BoundingBoxes
 
+from foodbox.findings import Finding, Source
 from foodbox.ops.boxes import clip
-from foodbox.records import (
-    Dataset,
-    Detections,
-    Finding,
-    Frame,
-    Photo,
-    Preprocessing,
-    Source,
-    Target,
-    no_boxes,
-    no_labels,
-)
+from foodbox.records import Dataset, Detections, Frame, Photo, Preprocessing, Target, no_boxes, no_labels
 
 side = st.integers(10, 6000)
 

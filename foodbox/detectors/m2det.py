@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, LogitsAt, Outputs
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.heads import all_values, first_values, other_values, start_at_prior
+from foodbox.layers.heads import first_values, other_values, per_anchor, start_at_prior
 from foodbox.layers.mlfpn import MLFPN, UnitNorm, Variant, scale_sides
 from foodbox.layers.vgg import VGG16
 from foodbox.ops.anchor_fitting import default_box_choices
@@ -190,15 +190,19 @@ class M2Det(Detector):
         """What `forward` gives; with `sparse`, logits [B, A, 1] of the objectness, and classes where they are asked."""
         maps = self.backbone_maps(images)
         pyramid = self.mlfpn(*(maps[i] for i in self.maps))  # scales x [B, out_channels, H / 2^l, W / 2^l]
-        values_of = first_values if sparse else all_values
-        logits = [values_of(head, x, self.values) for head, x in zip(self.class_heads, pyramid, strict=True)]
-        deltas = [all_values(head, x, 4) for head, x in zip(self.box_heads, pyramid, strict=True)]
+        pairs, logits_at = list(zip(self.class_heads, pyramid, strict=True)), None
+        if sparse:
+            logits = [first_values(head, x, self.values) for head, x in pairs]
+            logits_at = partial(other_values, self.class_heads, pyramid, self.values)
+        else:
+            logits = [per_anchor(head(x), self.values) for head, x in pairs]
+        deltas = [per_anchor(head(x), 4) for head, x in zip(self.box_heads, pyramid, strict=True)]
         outputs = {
             "logits": torch.cat(logits, 1).float(),  # [B, A, values]
             "deltas": torch.cat(deltas, 1).float(),  # [B, A, 4]
             "anchors": self.anchors_at(images),
         }
-        return outputs, partial(other_values, self.class_heads, pyramid, self.values) if sparse else None
+        return outputs, logits_at
 
     @classmethod
     def anchors_of(cls, settings: Any, height: int, width: int, grids: Grids = None, on: Device = None) -> Tensor:
@@ -231,8 +235,8 @@ class M2Det(Detector):
 
         With scores="objectness" there is "objectness" over all besides, and "classes" is over the matched ones.
         """
-        sparse = self.settings.scores == "objectness" and images.device.type == "cpu" and len(self.names) > 1
-        outputs, logits_at = self._outputs(images, sparse)
+        several = self.settings.scores == "objectness" and len(self.names) > 1
+        outputs, logits_at = self._outputs(images, sparse=several and images.device.type == "cpu")
         return self.losses_of(outputs, targets, logits_at)
 
     def losses_of(self, outputs: Outputs, targets: list[Target], logits_at: LogitsAt = None) -> dict[str, Tensor]:
@@ -249,7 +253,6 @@ class M2Det(Detector):
         box = boxes.gather(1, matched_index[..., None].expand(-1, -1, 4))[positive]  # [P, 4], P matched default boxes
         anchor = anchors.expand(len(targets), -1, -1)[positive]  # [P, 4]
         count = positive.sum().clamp(min=1)
-
         if s.box_loss == "giou":
             box_loss = giou_loss(decode_ssd(deltas[positive], anchor), box)
         else:

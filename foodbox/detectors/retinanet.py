@@ -16,7 +16,7 @@ from torch import Tensor
 
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, LogitsAt, Outputs
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.heads import Tower, TowerInit, TowerNorm, all_values, first_values, other_values, start_at_prior
+from foodbox.layers.heads import Tower, TowerInit, TowerNorm, first_values, other_values, per_anchor, start_at_prior
 from foodbox.layers.pyramids import FeaturePyramid
 from foodbox.ops.anchor_fitting import pyramid_choices
 from foodbox.ops.anchors import pyramid_anchors
@@ -173,17 +173,21 @@ class RetinaNet(Detector):
     def _outputs(self, images: Tensor, sparse: bool = False) -> tuple[Outputs, LogitsAt]:
         """What `forward` gives; with `sparse`, logits [B, A, 1] of the objectness, and classes where they are asked."""
         levels = self.pyramid(self.backbone_maps(images))  # 5 x [B, channels, H / 2^l, W / 2^l]
-        hidden, output = [self.class_tower.hidden(level) for level in levels], self.class_tower.output
-        values_of = first_values if sparse else all_values
-        logits = [values_of(output, x, self.values) for x in hidden]
-        deltas = [all_values(self.box_tower, level, 4) for level in levels]
+        tower, logits_at = self.class_tower, None
+        if sparse:
+            hidden = [tower.hidden(level) for level in levels]
+            logits = [first_values(tower.output, x, self.values) for x in hidden]
+            logits_at = partial(other_values, [tower.output], hidden, self.values)
+        else:
+            logits = [per_anchor(tower(level), self.values) for level in levels]
+        deltas = [per_anchor(self.box_tower(level), 4) for level in levels]
         outputs = {
             "logits": torch.cat(logits, dim=1).float(),  # [B, A, K]
             "deltas": torch.cat(deltas, dim=1).float(),  # [B, A, 4]
             "anchors": self.anchors_at(images, [level.shape[2:] for level in levels]),
             "levels": torch.tensor([level.shape[1] for level in logits]),
         }
-        return outputs, partial(other_values, [output], hidden, self.values) if sparse else None
+        return outputs, logits_at
 
     @classmethod
     def anchors_of(cls, settings: Any, height: int, width: int, grids: Grids = None, on: Device = None) -> Tensor:
@@ -206,8 +210,8 @@ class RetinaNet(Detector):
         the focal loss is on "objectness", and "classes" is the cross entropy over the classes at the matched anchors.
         The CPU computes the classes of these alone, so that many classes take no more time than few.
         """
-        sparse = self.settings.scores == "objectness" and images.device.type == "cpu" and len(self.names) > 1
-        outputs, logits_at = self._outputs(images, sparse)
+        several = self.settings.scores == "objectness" and len(self.names) > 1
+        outputs, logits_at = self._outputs(images, sparse=several and only(images) is images)
         return self.losses_of(outputs, targets, logits_at)
 
     def losses_of(self, outputs: Outputs, targets: list[Target], logits_at: LogitsAt = None) -> dict[str, Tensor]:

@@ -81,18 +81,10 @@ def per_anchor(output: Tensor, values: int) -> Tensor:
 
 
 def start_at_prior(output: nn.Module, values: int, scores: int, prior: float) -> None:
-    """RetinaNet section 4.1, "Initialization": b = -log((1 - pi) / pi) for the first `scores` of each anchor's values.
-
-    All scores then start at pi, here `prior`.
-    """
+    """RetinaNet section 4.1, "Initialization": scores, of each anchor's values the first, start at pi, the prior."""
     bias = torch.zeros(len(output.bias) // values, values)  # type: ignore[arg-type]
     bias[:, :scores] = -math.log((1 - prior) / prior)
     output.bias = nn.Parameter(bias.flatten())
-
-
-def all_values(output: nn.Module, x: Tensor, values: int) -> Tensor:
-    """A convolution's outputs by anchor: x [B, C, H, W] → [B, H x W x A, values]."""
-    return per_anchor(output(x), values)
 
 
 def first_values(output: nn.Module, x: Tensor, values: int) -> Tensor:

@@ -22,9 +22,10 @@ def overlaps(boxes: Tensor, anchors: Tensor) -> Tensor:
 def only(found: Tensor) -> Any:
     """An index of the positive anchors, bool [B, A], or of all: x[index] of a tensor [B, A, ...] is [P, ...] or itself.
 
-    The CPU saves the work on the others. Elsewhere that is cheaper than to wait until the device has counted them.
+    The CPU saves the work on the others. Elsewhere that is cheaper than to wait until the device has counted them, and
+    what is compiled has its shapes beforehand.
     """
-    return found if found.device.type == "cpu" else ...
+    return found if found.device.type == "cpu" and not torch.compiler.is_compiling() else ...
 
 
 def match(iou: Tensor, high: float, low: float, keep_best: bool = False) -> Tensor:

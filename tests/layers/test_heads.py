@@ -11,7 +11,6 @@ from torchvision.models.detection.retinanet import RetinaNetRegressionHead
 
 from foodbox.layers.heads import (
     Tower,
-    all_values,
     first_values,
     group_count,
     other_values,
@@ -97,7 +96,7 @@ def test_some_values_of_some_anchors_are_those_that_all_have(
     chosen = torch.rand(2, 3 * sum(height * width for height, width in sizes)) < share
     learning = [*maps, *(p for conv in convs for p in conv.parameters())]
 
-    every = torch.cat([all_values(conv, x, 5) for conv, x in pairs], 1)
+    every = torch.cat([per_anchor(conv(x), 5) for conv, x in pairs], 1)
     first = torch.cat([first_values(conv, x, 5) for conv, x in pairs], 1)
     others = other_values(convs, maps, 5, chosen)
     torch.testing.assert_close(first, every[..., :1])
