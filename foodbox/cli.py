@@ -449,7 +449,7 @@ def _print_scores(scores: dict[str, Any]) -> None:
         print(f"  {'class':<{width}}     AP   AP50  boxes")
         for name, row in lines.items():
             print(f"  {name:<{width}}  {_figure(row['ap'])}  {_figure(row['ap50'])}  {row['boxes']:>5}")
-        if missing := len(scores["per_class"]) - len(lines):
+        if missing := sum(not row["boxes"] for row in scores["per_class"].values()):
             print(f"  {counted(missing, 'class has', 'classes have')} no box here")
     for remark in scores["remarks"]:
         print(f"{remark}.")

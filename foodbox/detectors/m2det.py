@@ -24,7 +24,7 @@ from foodbox.ops.anchors import grid_anchors
 from foodbox.ops.coding import decode_ssd, encode_ssd
 from foodbox.ops.default_boxes import default_box_shapes, hard_negative_loss, match_default_boxes
 from foodbox.ops.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
-from foodbox.ops.matching import overlaps
+from foodbox.ops.matching import only, overlaps
 from foodbox.ops.nms import best_pairs, best_pairs_by_objectness, soft_nms
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
@@ -190,12 +190,12 @@ class M2Det(Detector):
         """What `forward` gives; with `sparse`, logits [B, A, 1] of the objectness, and classes where they are asked."""
         maps = self.backbone_maps(images)
         pyramid = self.mlfpn(*(maps[i] for i in self.maps))  # scales x [B, out_channels, H / 2^l, W / 2^l]
-        pairs, logits_at = list(zip(self.class_heads, pyramid, strict=True)), None
+        logits_at = None
         if sparse:
-            logits = [first_values(head, x, self.values) for head, x in pairs]
+            logits = first_values(self.class_heads, pyramid, self.values)
             logits_at = partial(other_values, self.class_heads, pyramid, self.values)
         else:
-            logits = [per_anchor(head(x), self.values) for head, x in pairs]
+            logits = [per_anchor(head(x), self.values) for head, x in zip(self.class_heads, pyramid, strict=True)]
         deltas = [per_anchor(head(x), 4) for head, x in zip(self.box_heads, pyramid, strict=True)]
         outputs = {
             "logits": torch.cat(logits, 1).float(),  # [B, A, values]
@@ -236,7 +236,7 @@ class M2Det(Detector):
         With scores="objectness" there is "objectness" over all besides, and "classes" is over the matched ones.
         """
         several = self.settings.scores == "objectness" and len(self.names) > 1
-        outputs, logits_at = self._outputs(images, sparse=several and images.device.type == "cpu")
+        outputs, logits_at = self._outputs(images, sparse=several and only(images) is images)
         return self.losses_of(outputs, targets, logits_at)
 
     def losses_of(self, outputs: Outputs, targets: list[Target], logits_at: LogitsAt = None) -> dict[str, Tensor]:

@@ -176,7 +176,7 @@ class RetinaNet(Detector):
         tower, logits_at = self.class_tower, None
         if sparse:
             hidden = [tower.hidden(level) for level in levels]
-            logits = [first_values(tower.output, x, self.values) for x in hidden]
+            logits = first_values([tower.output], hidden, self.values)
             logits_at = partial(other_values, [tower.output], hidden, self.values)
         else:
             logits = [per_anchor(tower(level), self.values) for level in levels]
@@ -208,7 +208,7 @@ class RetinaNet(Detector):
 
         Both are divided by the number of anchors that took a box (section 4.1, "Focal Loss"). With scores="objectness"
         the focal loss is on "objectness", and "classes" is the cross entropy over the classes at the matched anchors.
-        The CPU computes the classes of these alone, so that many classes take no more time than few.
+        The CPU computes the classes of these alone, so that many classes take little more time than few.
         """
         several = self.settings.scores == "objectness" and len(self.names) > 1
         outputs, logits_at = self._outputs(images, sparse=several and only(images) is images)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from itertools import cycle
 from typing import Literal
 
 import torch
@@ -87,10 +88,11 @@ def start_at_prior(output: nn.Module, values: int, scores: int, prior: float) ->
     output.bias = nn.Parameter(bias.flatten())
 
 
-def first_values(output: nn.Module, x: Tensor, values: int) -> Tensor:
-    """Of each anchor's values the first alone: a 3 x 3 convolution of x [B, C, H, W] → [B, H x W x A, 1]."""
-    weight, bias = (part[:, 0] for part in _by_anchor(output, values))
-    return per_anchor(F.conv2d(x, weight, bias, padding=1), 1)
+def first_values(outputs: Iterable[nn.Module], maps: list[Tensor], values: int) -> list[Tensor]:
+    """Of each anchor's values the first alone: of each map [B, H x W x A, 1]. As for `other_values`."""
+    firsts = [(weight[:, 0], bias[:, 0]) for weight, bias in (_by_anchor(output, values) for output in outputs)]
+    pairs = zip(maps, cycle(firsts), strict=False)
+    return [per_anchor(F.conv2d(x, weight, bias, padding=1), 1) for x, (weight, bias) in pairs]
 
 
 def other_values(outputs: Iterable[nn.Module], maps: list[Tensor], values: int, chosen: Tensor) -> Tensor:

@@ -38,6 +38,9 @@ DRAWING, KEEPING = 30.0, 10.0
 """Seconds from one drawing of curves and samples to the next, and from one state that a run can go on from to the next:
 of epochs that take a few seconds, some go undrawn and unkept."""
 
+KEEPING_MAPS = 0.25
+"""The share of a given time after which no further view's maps are computed: the rest is for training on them."""
+
 
 @dataclass
 class Fitted:
@@ -110,7 +113,7 @@ def fit(
         log = [entry for entry in log if entry["epoch"] <= progress.epochs]
     if settings.freeze is not None and settings.views and detector.has_maps:
         disk = settings.cache == "disk"
-        until = None if settings.budget is None else start + settings.budget / 4
+        until = None if settings.budget is None else start + KEEPING_MAPS * settings.budget
         batches, checks = (
             kept_loader(detector, loader, views, device, half, disk, until)
             for loader, views in ((batches, min(settings.views, epochs)), (checks, 1))

@@ -9,14 +9,7 @@ import torch
 from torch import nn
 from torchvision.models.detection.retinanet import RetinaNetRegressionHead
 
-from foodbox.layers.heads import (
-    Tower,
-    first_values,
-    group_count,
-    other_values,
-    per_anchor,
-    start_at_prior,
-)
+from foodbox.layers.heads import Tower, first_values, group_count, other_values, per_anchor, start_at_prior
 
 
 def test_the_papers_start_is_a_spread_of_a_hundredth_and_no_bias() -> None:
@@ -97,7 +90,7 @@ def test_some_values_of_some_anchors_are_those_that_all_have(
     learning = [*maps, *(p for conv in convs for p in conv.parameters())]
 
     every = torch.cat([per_anchor(conv(x), 5) for conv, x in pairs], 1)
-    first = torch.cat([first_values(conv, x, 5) for conv, x in pairs], 1)
+    first = torch.cat(first_values(convs, maps, 5), 1)
     others = other_values(convs, maps, 5, chosen)
     torch.testing.assert_close(first, every[..., :1])
     torch.testing.assert_close(others, every[..., 1:][chosen])
