@@ -29,8 +29,9 @@ from foodbox.data.report import AnchorReach, Report, anchor_reach
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector, DetectorSettings
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.evaluation.scores import SURE, Scores, score
+from foodbox.evaluation.scores import Scores, score
 from foodbox.evaluation.starthon import prediction_file
+from foodbox.evaluation.threshold import SURE
 from foodbox.files import alone_in, expect_new, write_whole
 from foodbox.findings import Finding
 from foodbox.inference import export as exporting
@@ -383,16 +384,26 @@ class Model:
     def names(self) -> list[str]:
         return self.detector.names
 
-    def detect(self, photo: PathLike | Image.Image | np.ndarray[Any, Any], min_score: float = SURE) -> Detections:
+    @property
+    def threshold(self) -> float:
+        """The score from which detections are shown: by the photos that the model was validated on, else 0.3."""
+        return float(self.run.get("threshold", SURE))
+
+    def detect(
+        self, photo: PathLike | Image.Image | np.ndarray[Any, Any], min_score: float | None = None
+    ) -> Detections:
         """What is on one photo: a path, a Pillow picture, or an array [H, W, 3] of red, green, blue bytes.
 
         A picture's EXIF turn is applied, as a file's is.
+
+        Args:
+            min_score: leave out what is less sure; the model's own threshold if not given.
 
         Raises:
             FoodboxError: the file is no photo.
             UsageError: it is neither of these.
         """
-        _expect_score(min_score)
+        min_score = self._least_score(min_score)
         path = Path(photo) if isinstance(photo, str | Path) else None
         if path is not None:
             width, height, _ = photo_size(path)
@@ -409,18 +420,34 @@ class Model:
         batch = Collate(self.detector.preprocessing)([item])
         return self.detect_prepared(batch, min_score)[0]
 
-    def detect_prepared(self, batch: Batch, min_score: float = SURE) -> list[Detections]:
+    def detect_prepared(self, batch: Batch, min_score: float | None = None) -> list[Detections]:
         """`detect` over photos that are prepared and put together already (data/loader.py), in their order."""
+        min_score = self._least_score(min_score)
         with self._one_at_a_time:  # threads of torch are counted for the whole process, and changed while decoding
             return list(predict(self.detector, [batch], self.device, self._half, min_score, network=self._network))
 
     def detect_many(
-        self, photos: Sequence[Photo], min_score: float = SURE, progress: Callable[[int], None] = lambda count: None
+        self,
+        photos: Sequence[Photo],
+        min_score: float | None = None,
+        progress: Callable[[int], None] = lambda count: None,
     ) -> Iterable[Detections]:
         """`detect` over many photos, which are opened in other processes meanwhile; in their order."""
+        min_score = self._least_score(min_score)
         return predict_photos(
             self.detector, photos, self.device, self._half, min_score, progress=progress, network=self._network
         )
+
+    def _least_score(self, given: float | None) -> float:
+        """The score that was asked for, or the threshold.
+
+        Raises:
+            UsageError: it is no share.
+        """
+        score = self.threshold if given is None else given
+        if not 0 <= score <= 1:  # nan neither
+            raise UsageError(f"The smallest score is {score}: expected a number from 0 to 1.")
+        return score
 
     def evaluate(self, photos: PathLike, **options: Any) -> Scores:
         """The scores on a folder of labelled photos; options as for `foodbox.evaluate`."""
@@ -452,11 +479,6 @@ def _picture(photo: object) -> Image.Image:
     raise UsageError(
         f"A photo is {about}: expected a path, a Pillow picture, or an array [height, width, 3] of uint8, red first."
     )
-
-
-def _expect_score(score: float) -> None:
-    if not 0 <= score <= 1:  # nan neither
-        raise UsageError(f"The smallest score is {score}: expected a number from 0 to 1.")
 
 
 @torch.inference_mode(False)
@@ -529,7 +551,7 @@ def evaluate(
         write_whole(Path(starthon_file), prediction_file(found))
         say(f"Wrote {starthon_file}: {len(found)} lines, one a photo in the order of the file names.")
     kept = {photo.path for photo in labelled}
-    return score(counted, [d for d in found if d.path in kept])
+    return score(counted, [d for d in found if d.path in kept], model.threshold)
 
 
 def _for_model(dataset: Dataset, names: list[str]) -> Dataset:
@@ -649,7 +671,7 @@ def detect(
     paths: PathLike | Iterable[PathLike],
     *,
     out: PathLike | None = None,
-    min_score: float = SURE,
+    min_score: float | None = None,
     crop: bool = False,
 ) -> tuple[list[Detections], list[Finding]]:
     """What is on many photos.
@@ -657,7 +679,7 @@ def detect(
     Args:
         paths: photos, folders (with all below them) and patterns such as "july/*.jpg"; one or many.
         out: write pictures with boxes, detections.json and detections.csv into this folder.
-        min_score: leave out what is less sure.
+        min_score: leave out what is less sure; the model's own threshold if not given.
         crop: write each region as its own photo besides.
 
     Returns:
@@ -666,9 +688,9 @@ def detect(
     Raises:
         UsageError: there is nothing at a path, or a photo lies where pictures are written to.
     """
-    _expect_score(min_score)
     if not isinstance(model, Model):
         model = load(model)
+    min_score = model._least_score(min_score)
     photos, findings = find_all([paths] if isinstance(paths, str | Path) else paths)
     if out is not None:
         expect_elsewhere(photos, Path(out))

@@ -302,7 +302,7 @@ def detect(
     photos: Positional[list[str]],
     *,
     out: Path = Path("detections"),
-    min_score: float = 0.3,
+    min_score: float | None = None,
     crop: bool = False,
     json: bool = False,
 ) -> int:
@@ -312,7 +312,7 @@ def detect(
         model: A model file.
         photos: Photos, folders, or patterns such as "july/*.jpg".
         out: Folder for what is written.
-        min_score: Leave out what is less sure, 0 to 1.
+        min_score: Leave out what is less sure, 0 to 1; else the model's own threshold, by its validation photos.
         crop: Write each region as its own photo besides.
         json: Print the detections as JSON and nothing else on standard output.
     """
@@ -320,16 +320,18 @@ def detect(
 
     if not photos:
         raise UsageError("Name at least one photo, folder or pattern behind the model file.")
-    if not 0 <= min_score <= 1:
+    if min_score is not None and not 0 <= min_score <= 1:
         raise UsageError(f"--min-score is {min_score:g}: expected a score from 0 to 1.")
-    found, findings = foodbox.detect(model, photos, out=out, min_score=min_score, crop=crop)
+    loaded = foodbox.load(model)
+    min_score = loaded.threshold if min_score is None else min_score
+    found, findings = foodbox.detect(loaded, photos, out=out, min_score=min_score, crop=crop)
     for finding in findings:
         say(f"foodbox: {finding}")
     if json:
         _print_json([detections.to_dict() for detections in found])
     else:
         hits = sum(len(detections) > 0 for detections in found)
-        print(f"{sum(map(len, found))} found on {hits} of {len(found)} photos over {min_score:g}: see {out}")
+        print(f"{sum(map(len, found))} found on {hits} of {len(found)} photos over {min_score:.3g}: see {out}")
     return 1 if findings else 0
 
 
@@ -431,6 +433,7 @@ SCORE_ROWS = {
     "voc_ap50": "Pascal VOC AP50",
     "recall": "boxes found (IoU 0.50)",
     "mean_iou": "AI Starthon: mean IoU of the best box",
+    "f1": "F1 of detections over {threshold:.3g}",
 }
 
 
@@ -441,7 +444,7 @@ def _print_scores(scores: dict[str, Any]) -> None:
     for key, title in SCORE_ROWS.items():
         if key.startswith("mask_") and scores[key] is None:
             continue  # of a detector that finds boxes only
-        print(f"  {title:<40} {_figure(scores[key])}")
+        print(f"  {title.format(**scores):<40} {_figure(scores[key])}")
     if len(scores["per_class"]) > 1:
         # Names may have line breaks.
         lines = {" ".join(name.split()): row for name, row in scores["per_class"].items() if row["boxes"]}

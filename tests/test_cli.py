@@ -105,7 +105,7 @@ def test_train_evaluate_detect(photos: Path, tmp_path: Path, capfd: pytest.Captu
     run = json.loads(capfd.readouterr().out)
     folder = tmp_path / "first"
     assert run["run"] == str(folder)
-    assert {"ap", "ap50", "ap75", "recall", "mean_iou", "per_class", "seconds", "model"} <= set(run)
+    assert {"ap", "ap50", "ap75", "recall", "mean_iou", "f1", "threshold", "per_class", "seconds", "model"} <= set(run)
     assert {p.name for p in folder.iterdir()} >= {
         "config.yaml", "split.json", "log.jsonl", "curves.png", "samples.jpg", "best.safetensors", "last", "report.html"
     }  # fmt: skip
@@ -118,6 +118,7 @@ def test_train_evaluate_detect(photos: Path, tmp_path: Path, capfd: pytest.Captu
     assert call("evaluate", run["model"], photos, "--json", "--starthon-file", predictions) == 0
     scores = json.loads(capfd.readouterr().out)
     assert scores["photos"] == 6
+    assert scores["threshold"] == run["threshold"]  # the model's, though these photos may have a better one
     assert list(scores["per_class"]) == ["food"]  # folded as in training, without asking
     assert len(predictions.read_text().splitlines()) == 6
 
@@ -141,6 +142,9 @@ def test_words_without_json(model: Path, photos: Path, tmp_path: Path, capfd: py
     assert "COCO AP50" in out
     assert "AI Starthon" in out
     assert "boxes are met by no detection over 0.3" in out
+    assert "F1 of detections over 0.3 " in out
+    assert call("detect", model, photos, "--out", tmp_path) == 0
+    assert "0 found on 0 of 6 photos over 0.3:" in capfd.readouterr().out
     assert call("detect", model, photos, "--out", tmp_path, "--min-score", "1") == 0
     assert "0 found on 0 of 6 photos over 1" in capfd.readouterr().out
 

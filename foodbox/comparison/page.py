@@ -16,7 +16,6 @@ from foodbox.comparison.trial import SIDE, jpeg, shown_name
 from foodbox.drawing import html
 from foodbox.drawing.boxes import captioned, sheet
 from foodbox.drawing.tradeoffs import Line, colour_of, tradeoffs
-from foodbox.evaluation.scores import SURE
 from foodbox.files import write_whole
 
 STYLE = """
@@ -102,7 +101,7 @@ def _table(result: Comparison) -> str:
 
 
 def _photos(result: Comparison, names: list[str], truth: list[bytes], found: dict[str, list[bytes]]) -> str:
-    parts = [f"<p>The true boxes, and what each detector found with a score of {SURE} or more.</p>"]
+    parts = ["<p>The true boxes, and what each detector found over the score at which its F1 is best.</p>"]
     pictures = 1 + len(result.scored)
     columns = max(3, math.ceil(pictures / math.ceil(pictures / 4)))  # at most four, the last row as full as can be
     for i, name in enumerate(names):
@@ -138,7 +137,7 @@ def _sheet(truth: list[bytes], found: dict[str, list[bytes]]) -> bytes:
     ]
     width = max((tile.width for tile in tiles), default=SIDE)
     height = max((tile.height for tile in tiles), default=SIDE)
-    return jpeg(sheet(tiles, 1 + len(found), (width + 6, height + 6), f"found with a score of {SURE} or more"))
+    return jpeg(sheet(tiles, 1 + len(found), (width + 6, height + 6), "found over the score at which F1 is best"))
 
 
 def _lines(result: Comparison) -> list[Line]:

@@ -11,12 +11,10 @@ from torch import Tensor
 
 from foodbox.evaluation.coco import CocoScores, coco_scores, mask_scores
 from foodbox.evaluation.starthon import mean_iou
+from foodbox.evaluation.threshold import SURE, best_threshold, f1_over
 from foodbox.evaluation.voc import voc_ap50
 from foodbox.ops.boxes import area, iou
 from foodbox.records import Dataset, Detections, counted
-
-SURE = 0.3
-"""The score from which a detection is shown to people unless they ask otherwise."""
 
 
 @dataclass
@@ -29,6 +27,8 @@ class Scores(CocoScores):
         photos, boxes: how many were scored and counted.
         remarks: sentences on what pulls the scores down.
         mask_ap, mask_ap50: COCO's AP and AP50 of masks; None for detectors that find boxes only.
+        threshold: the score from which a detection is shown to people unless they ask otherwise.
+        f1: of the detections that are shown.
     """
 
     voc_ap50: float | None
@@ -38,6 +38,8 @@ class Scores(CocoScores):
     remarks: list[str]
     mask_ap: float | None = None
     mask_ap50: float | None = None
+    threshold: float = SURE
+    f1: float | None = None
 
     @property
     def decisive(self) -> float:
@@ -54,13 +56,15 @@ class Scores(CocoScores):
         return dataclasses.asdict(self)
 
 
-def score(dataset: Dataset, detections: Sequence[Detections]) -> Scores:
+def score(dataset: Dataset, detections: Sequence[Detections], threshold: float | None = None) -> Scores:
     """Holds detections against the truth.
 
     Args:
         dataset: labelled photos.
         detections: one for each photo, in its order, labels into the dataset's names, unsure ones included.
+        threshold: from which detections are shown; the one that is best on these photos if not given.
     """
+    threshold = best_threshold(dataset, detections) if threshold is None else threshold
     coco = coco_scores(dataset, detections)
     mask_ap, mask_ap50 = mask_scores(dataset, detections)
     return Scores(
@@ -68,18 +72,20 @@ def score(dataset: Dataset, detections: Sequence[Detections]) -> Scores:
         boxes=sum(dataset.class_counts(ignored=False)),
         voc_ap50=voc_ap50(dataset, detections),
         mean_iou=mean_iou(dataset, detections),
-        remarks=_remarks(dataset, detections),
+        remarks=_remarks(dataset, detections, threshold),
         mask_ap=mask_ap,
         mask_ap50=mask_ap50,
+        threshold=threshold,
+        f1=f1_over(threshold, dataset, detections),
         **dataclasses.asdict(coco),
     )
 
 
-def _remarks(dataset: Dataset, detections: Sequence[Detections]) -> list[str]:
+def _remarks(dataset: Dataset, detections: Sequence[Detections], threshold: float) -> list[str]:
     """What a person would see on the pictures: photos without a detection, boxes missed, wrong boxes, wrong classes."""
     silent = missed = wrong = confused = boxes = shown = asked = 0
     for photo, found in zip(dataset, detections, strict=True):
-        sure = found.over(SURE)
+        sure = found.over(threshold)
         labels = photo.labels[~photo.ignore]
         boxes, shown = boxes + len(labels), shown + len(sure)
         asked += len(labels) > 0
@@ -91,10 +97,10 @@ def _remarks(dataset: Dataset, detections: Sequence[Detections]) -> list[str]:
         confused += int((overlap.any(1) & ~(overlap & same).any(1)).sum())
     has = "has" if silent == 1 else "have"
     remarks = [
-        (silent, f"{counted(silent, 'photo')} with boxes of {asked} {has} no detection over {SURE}"),
-        (missed, f"{missed} of {boxes} boxes are met by no detection over {SURE} (at IoU 0.5)"),
-        (wrong, f"{wrong} of {shown} detections over {SURE} lie on no box"),
-        (confused, f"{confused} of {shown} detections over {SURE} lie on a box of another class"),
+        (silent, f"{counted(silent, 'photo')} with boxes of {asked} {has} no detection over {threshold:.3g}"),
+        (missed, f"{missed} of {boxes} boxes are met by no detection over {threshold:.3g} (at IoU 0.5)"),
+        (wrong, f"{wrong} of {shown} detections over {threshold:.3g} lie on no box"),
+        (confused, f"{confused} of {shown} detections over {threshold:.3g} lie on a box of another class"),
     ]
     return [words for count, words in remarks if count]
 

@@ -24,13 +24,18 @@ def voc_ap50(dataset: Dataset, detections: Sequence[Detections]) -> float | None
     """
     if not len(dataset):
         return None
-    hits = torch.cat([_hits(photo, found) for photo, found in zip(dataset, detections, strict=True)])
-    scores, labels = torch.cat([d.scores for d in detections]), torch.cat([d.labels for d in detections])
-    order = scores.argsort(descending=True, stable=True)  # all photos' detections, best first
-    hits, labels = hits[order], labels[order]
+    hits, _, labels = ranked_hits(dataset, detections)
     totals = dataset.class_counts(ignored=False)
     areas = [_area(hits[labels == k], total) for k, total in enumerate(totals) if total]
     return sum(areas) / len(areas) if areas else None
+
+
+def ranked_hits(dataset: Dataset, detections: Sequence[Detections]) -> tuple[Tensor, Tensor, Tensor]:
+    """All photos' detections, best first: 1 a hit, 0 a miss, -1 not counted [N], their scores [N] and labels [N]."""
+    hits = torch.cat([_hits(photo, found) for photo, found in zip(dataset, detections, strict=True)])
+    scores, labels = torch.cat([d.scores for d in detections]), torch.cat([d.labels for d in detections])
+    order = scores.argsort(descending=True, stable=True)
+    return hits[order], scores[order], labels[order]
 
 
 def _hits(photo: Photo, found: Detections) -> Tensor:

@@ -27,7 +27,7 @@ from foodbox.inference.replay import network_for
 from foodbox.records import Batch, Dataset, Detections, KeptMaps, Target
 from foodbox.training.feature_cache import freeze, kept_loader
 from foodbox.training.optimiser import make_optimiser, set_rate
-from foodbox.training.run_folder import Progress, RunFolder, load_optimiser, optimiser_tensors
+from foodbox.training.run_folder import Progress, RunFolder, Samples, load_optimiser, optimiser_tensors
 from foodbox.training.step import PendingLoss, TrainStep, replayed, way_of
 from foodbox.training.words import epoch_line, outlook
 from foodbox.weights.model_file import save_model
@@ -155,6 +155,7 @@ def fit(
 
     sums = torch.zeros((), device=device)  # of each part of the loss, since the last scores
     pending: PendingLoss | None = None  # of the last step
+    samples: Samples | None = None  # of the best epoch, undrawn
     steps = first = progress.epochs * len(batches)
     scored = drawn = seconds()
     kept = -KEEPING  # the first epoch is
@@ -197,9 +198,12 @@ def fit(
                 detections = _detect(detector, checks, device, half, len(valid), network)
                 scores = score(valid, detections)
                 better = progress.note_if_better(scores, epoch + 1)
+                if better:
+                    samples = Samples.of(valid, detections, scores.threshold)
                 keep = ended or seconds() - kept >= KEEPING
                 if files := [folder.best_model] * better + [folder.last_model] * keep:
-                    save_model(files[0], detector, config | {"epoch": epoch + 1}, *files[1:])
+                    about = config | {"epoch": epoch + 1, "threshold": scores.threshold}
+                    save_model(files[0], detector, about, *files[1:])
                 entry = {
                     "epoch": epoch + 1,
                     "seconds": round(seconds(), 1),
@@ -216,7 +220,9 @@ def fit(
                     state = weights | optimiser_tensors(optimiser)
                     folder.write_state(state, dataclasses.replace(progress, seconds=kept, ended=ended))
                 if ended or seconds() - drawn >= DRAWING:
-                    folder.write_samples(valid, detections)
+                    if samples is not None:
+                        folder.write_samples(samples)
+                        samples = None
                     if not ended:  # then they come with the report
                         folder.write_curves()
                     drawn = seconds()
@@ -230,6 +236,8 @@ def fit(
             save_model(folder.best_model, detector, config | {"epoch": 0}, folder.last_model)
         if main and log:
             folder.write_curves()
+            if samples is not None:
+                folder.write_samples(samples)
         say(f"Stopped. The model so far is {folder.best_model}.")
         return Fitted(progress.scores, progress.best_epoch, seconds(), interrupted=True)
     if main:

@@ -26,9 +26,9 @@ from foodbox.data.parts import read_split
 from foodbox.drawing import html
 from foodbox.drawing.boxes import draw_detections, draw_truth, sheet
 from foodbox.errors import UsageError
-from foodbox.evaluation.scores import SURE, Scores
+from foodbox.evaluation.scores import Scores
 from foodbox.files import as_json, cannot_write, make_folder, write_whole
-from foodbox.records import Dataset, Detections, counted
+from foodbox.records import Dataset, Detections, Photo, counted
 from foodbox.training.words import outlook
 
 SAMPLES = 9
@@ -52,6 +52,21 @@ class Progress:
         if better:
             self.scores, self.best_epoch = scores, epoch
         return better
+
+
+@dataclass
+class Samples:
+    """Some validation photos with what was found on them, over a threshold."""
+
+    photos: list[tuple[Photo, Detections]]
+    threshold: float
+
+    @staticmethod
+    def of(valid: Dataset, detections: Sequence[Detections], threshold: float) -> Samples:
+        """Up to SAMPLES of the photos, from all over the dataset; detections are one for each of its photos."""
+        step = max(1, len(valid) // SAMPLES)
+        some = list(zip(valid, detections, strict=True))[::step][:SAMPLES]
+        return Samples([(photo, found.over(threshold)) for photo, found in some], threshold)
 
 
 class RunFolder:
@@ -165,19 +180,19 @@ class RunFolder:
 
         write_whole(self.path / "curves.png", curves(self.log(), self.path.name))
 
-    def write_samples(self, valid: Dataset, detections: Sequence[Detections]) -> None:
-        """samples.jpg: validation photos, the truth in white on the left, what was found over SURE on the right."""
-        step = max(1, len(valid) // SAMPLES)
+    def write_samples(self, samples: Samples) -> None:
+        """samples.jpg: validation photos, the truth in white on the left, what was found on the right."""
         tiles = []
-        for photo, found in list(zip(valid, detections, strict=True))[::step][:SAMPLES]:
+        for photo, found in samples.photos:
             image = open_photo(photo.path, at_least=360)
             image.thumbnail((360, 360))
             pair = Image.new("RGB", (image.width * 2 + 4, image.height), "#202020")
             pair.paste(draw_truth(image, photo), (0, 0))
-            pair.paste(draw_detections(image, found.over(SURE)), (image.width + 4, 0))
+            pair.paste(draw_detections(image, found), (image.width + 4, 0))
             tiles.append(pair)
         tile = max(t.width for t in tiles) + 8, max(t.height for t in tiles) + 8
-        picture = sheet(tiles, min(3, len(tiles)), tile, f"left: truth   right: found with a score over {SURE}")
+        title = f"left: truth   right: found with a score over {samples.threshold:.3g}"
+        picture = sheet(tiles, min(3, len(tiles)), tile, title)
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=88)
         write_whole(self.path / "samples.jpg", buffer.getvalue())

@@ -11,6 +11,7 @@ import torch
 from foodbox.evaluation.coco import coco_scores
 from foodbox.evaluation.scores import score
 from foodbox.evaluation.starthon import mean_iou
+from foodbox.evaluation.threshold import best_threshold, f1_over
 from foodbox.evaluation.voc import voc_ap50
 from foodbox.records import Dataset, Detections, Photo
 from tests.evaluation.random_detections import nothing, random_photos
@@ -40,6 +41,8 @@ def test_every_score_is_its_own_files() -> None:
     assert scores.per_class == coco.per_class
     assert scores.voc_ap50 == voc_ap50(dataset, detections)
     assert scores.mean_iou == mean_iou(dataset, detections)
+    assert scores.threshold == best_threshold(dataset, detections)
+    assert scores.f1 == f1_over(scores.threshold, dataset, detections)
     assert scores.photos == 12
     assert scores.boxes == sum(int((~p.ignore).sum()) for p in dataset)
     assert json.loads(json.dumps(scores.to_dict())) == scores.to_dict()
@@ -94,7 +97,17 @@ def test_the_best_epoch_goes_by_masks_where_there_are_any() -> None:
     ],
 )
 def test_remarks_by_hand(dataset: Dataset, detections: list[Detections], remarks: list[str]) -> None:
-    assert score(dataset, detections).remarks == remarks
+    assert score(dataset, detections, 0.3).remarks == remarks
+
+
+def test_remarks_and_f1_are_of_what_is_shown() -> None:
+    """One box of two found at 0.9, a wrong one at 0.6: F1 2 / (1 + 2) over 0.7, and 2 / (2 + 2) over 0.5."""
+    dataset, detections = one_photo(A, B), found((A, 0.9, 0), (NOWHERE, 0.6, 0))
+    few, more = (score(dataset, detections, threshold) for threshold in (0.7, 0.5))
+    assert (few.threshold, more.threshold) == (0.7, 0.5)
+    assert (few.f1, more.f1) == (pytest.approx(2 / 3), pytest.approx(1 / 2))
+    assert few.remarks == ["1 of 2 boxes are met by no detection over 0.7 (at IoU 0.5)"]
+    assert more.remarks[1] == "1 of 2 detections over 0.5 lie on no box"
 
 
 def test_no_detections_at_all() -> None:
@@ -116,4 +129,4 @@ def test_photos_without_boxes_and_detections() -> None:
 def test_half_of_a_detection_has_to_lie_in_what_is_ignored() -> None:
     for left, remarks in ((5.5, ["1 of 1 detections over 0.3 lie on no box"]), (4.5, [])):
         dataset = one_photo([left, 0.0, left + 10, 10.0], ignore=True)
-        assert score(dataset, found((A, 0.9, 0))).remarks == remarks
+        assert score(dataset, found((A, 0.9, 0)), 0.3).remarks == remarks

@@ -228,6 +228,21 @@ def test_a_picture_is_seen_as_its_file_is(detector: RetinaNet, tmp_path: Path) -
         assert len(mine) > 0
 
 
+def test_a_model_shows_what_is_over_its_threshold(detector: RetinaNet, drawn: Dataset) -> None:
+    photo = drawn.photos[0]
+    everything = Model(detector, {}, "cpu").detect(photo.path, 0.0)
+    gaps = -everything.scores.diff()
+    middle = float(everything.scores[gaps.argmax()] - gaps.max() / 2)
+    model = Model(detector, {"threshold": middle}, "cpu")
+    some = everything.over(middle)
+    assert 0 < len(some) < len(everything)
+    (of_many,), _ = foodbox.detect(model, photo.path)
+    for found in (model.detect(photo.path), *model.detect_many([photo]), of_many):
+        assert torch.equal(found.scores, some.scores)
+    assert len(model.detect(photo.path, 0.0)) == len(everything)
+    assert Model(detector, {}, "cpu").threshold == 0.3  # of a model that nobody validated
+
+
 def test_detections_are_the_callers_to_change(detector: RetinaNet, drawn: Dataset) -> None:
     with torch.inference_mode():  # as a service may load its model
         model = foodbox.load(saved(detector, drawn.photos[0].path.parent), torch.device("cpu"))  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ from foodbox.evaluation.scores import Scores
 from foodbox.records import Dataset
 from foodbox.training import fit as fit_module
 from foodbox.training.feature_cache import freeze, kept_loader
-from foodbox.training.run_folder import RunFolder
+from foodbox.training.run_folder import RunFolder, Samples
 from foodbox.weights.model_file import read_model
 
 QUICK: dict[str, Any] = {"batch_size": 4, "workers": 0, "size": 96, "precision": "float32", "valid_share": 0.25}
@@ -146,6 +146,30 @@ def test_the_best_model_may_be_of_an_epoch_that_was_not_kept(
     assert resumed.scores is not None
     assert resumed.scores.ap == 0.9
     assert resumed.model.read_bytes() == before
+
+
+def test_models_know_their_own_epochs_threshold_and_the_samples_are_the_best_ones(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score, given = fit_module.score, iter(((0.5, 0.1), (0.9, 0.4), (0.2, 0.7)))
+    drawn: list[float] = []
+    write_samples = RunFolder.write_samples
+
+    def scored(*arguments: Any) -> Scores:
+        ap, threshold = next(given)
+        return dataclasses.replace(score(*arguments), ap=ap, threshold=threshold)
+
+    def writing(folder: RunFolder, samples: Samples) -> None:
+        drawn.append(samples.threshold)
+        assert all((found.scores >= samples.threshold).all() for _, found in samples.photos)
+        write_samples(folder, samples)
+
+    monkeypatch.setattr(fit_module, "score", scored)
+    monkeypatch.setattr(RunFolder, "write_samples", writing)
+    run = foodbox.train(photos, runs=tmp_path, epochs=3, **QUICK)
+    assert foodbox.load(run.model).threshold == 0.4
+    assert foodbox.load(run.folder / "last" / "model.safetensors").threshold == 0.7
+    assert drawn == [0.4]
 
 
 def test_a_state_without_scores_takes_them_from_the_log(photos: Path, tmp_path: Path) -> None:
