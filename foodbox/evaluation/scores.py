@@ -11,7 +11,7 @@ from torch import Tensor
 
 from foodbox.evaluation.coco import CocoScores, coco_scores, mask_scores
 from foodbox.evaluation.starthon import mean_iou
-from foodbox.evaluation.threshold import SURE, best_threshold, f1_over
+from foodbox.evaluation.threshold import SURE, F1Curve
 from foodbox.evaluation.voc import voc_ap50
 from foodbox.ops.boxes import area, iou
 from foodbox.records import Dataset, Detections, counted
@@ -64,7 +64,8 @@ def score(dataset: Dataset, detections: Sequence[Detections], threshold: float |
         detections: one for each photo, in its order, labels into the dataset's names, unsure ones included.
         threshold: from which detections are shown; the one that is best on these photos if not given.
     """
-    threshold = best_threshold(dataset, detections) if threshold is None else threshold
+    curve = F1Curve.of(dataset, detections)
+    threshold = curve.best_threshold() if threshold is None else threshold
     coco = coco_scores(dataset, detections)
     mask_ap, mask_ap50 = mask_scores(dataset, detections)
     return Scores(
@@ -76,7 +77,7 @@ def score(dataset: Dataset, detections: Sequence[Detections], threshold: float |
         mask_ap=mask_ap,
         mask_ap50=mask_ap50,
         threshold=threshold,
-        f1=f1_over(threshold, dataset, detections),
+        f1=curve.over(threshold),
         **dataclasses.asdict(coco),
     )
 

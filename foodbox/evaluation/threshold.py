@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,38 +17,45 @@ NEAR = 0.02
 """Thresholds whose F1 is so little under the best are as good: which of them is best is the photos' chance."""
 
 
-def best_threshold(dataset: Dataset, detections: Sequence[Detections]) -> float:
-    """Of the thresholds at which F1 is near its best the one in their middle; SURE where no detection hits a box.
+@dataclass
+class F1Curve:
+    """F1, the harmonic mean of precision and recall at IoU 0.5, over all classes together, threshold by threshold.
 
-    The middle, for scores of other photos are a little higher or lower.
-
-    Args:
-        detections: one for each photo of the dataset, in its order, unsure ones included.
+    Attributes:
+        scores: [T], the different scores of detections, best first.
+        f1: [T], of all detections from each of these on.
+        boxes: how many there are to find.
     """
-    scores, f1 = _f1_curve(dataset, detections)
-    if not f1.any():
-        return SURE
-    between = (scores + torch.cat((scores[1:], scores.new_zeros(1)))) / 2  # no detection's own, which would be chance
-    near = between[f1 >= f1.max() - NEAR]
-    return float(near[(near - (near.min() + near.max()) / 2).abs().argmin()])
 
+    scores: Tensor
+    f1: Tensor
+    boxes: int
 
-def f1_over(threshold: float, dataset: Dataset, detections: Sequence[Detections]) -> float | None:
-    """The harmonic mean of precision and recall at IoU 0.5, over all classes together; None where there is no box."""
-    if not sum(dataset.class_counts(ignored=False)):
-        return None
-    scores, f1 = _f1_curve(dataset, detections)
-    shown = int((scores >= threshold).sum())
-    return float(f1[shown - 1]) if shown else 0.0
+    @staticmethod
+    def of(dataset: Dataset, detections: Sequence[Detections]) -> F1Curve:
+        """Detections are one for each photo of the dataset, in its order, unsure ones included."""
+        boxes = sum(dataset.class_counts(ignored=False))
+        hits, scores, _ = ranked_hits(dataset, detections)
+        hits, scores = hits[hits >= 0], scores[hits >= 0]
+        f1 = 2 * hits.cumsum(0) / (torch.arange(1, len(hits) + 1) + boxes)
+        last = scores.diff(append=scores.new_tensor([-1.0])) != 0  # equal scores are shown together
+        return F1Curve(scores[last], f1[last], boxes)
 
+    def best_threshold(self) -> float:
+        """Of the thresholds at which F1 is near its best the one in their middle; SURE where no detection hits a box.
 
-def _f1_curve(dataset: Dataset, detections: Sequence[Detections]) -> tuple[Tensor, Tensor]:
-    """The different scores of detections, best first, and the F1 of all detections from each on: [T], [T]."""
-    if not len(dataset):
-        return torch.zeros(0), torch.zeros(0)
-    hits, scores, _ = ranked_hits(dataset, detections)
-    hits, scores = hits[hits >= 0], scores[hits >= 0]
-    shown = torch.arange(1, len(hits) + 1)
-    f1 = 2 * hits.cumsum(0) / (shown + sum(dataset.class_counts(ignored=False)))
-    last = scores.diff(append=scores.new_tensor([-1.0])) != 0  # equal scores are shown together
-    return scores[last], f1[last]
+        The middle, for scores of other photos are a little higher or lower.
+        """
+        if not self.f1.any():
+            return SURE
+        # Between two scores: which side of it a detection's own falls on would be chance.
+        between = (self.scores + torch.cat((self.scores[1:], self.scores.new_zeros(1)))) / 2
+        near = between[self.f1 >= self.f1.max() - NEAR]
+        return float(near[(near - (near.min() + near.max()) / 2).abs().argmin()])
+
+    def over(self, threshold: float) -> float | None:
+        """F1 of the detections over a threshold; None where there is no box."""
+        if not self.boxes:
+            return None
+        shown = int((self.scores >= threshold).sum())
+        return float(self.f1[shown - 1]) if shown else 0.0

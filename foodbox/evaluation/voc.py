@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from foodbox.ops.boxes import iou
-from foodbox.records import Dataset, Detections, Photo
+from foodbox.records import Dataset, Detections, Photo, no_labels
 
 MATCH_IOU = 0.5
 
@@ -22,8 +22,6 @@ def voc_ap50(dataset: Dataset, detections: Sequence[Detections]) -> float | None
     Args:
         detections: one for each photo of the dataset, in its order, with labels into the dataset's names.
     """
-    if not len(dataset):
-        return None
     hits, _, labels = ranked_hits(dataset, detections)
     totals = dataset.class_counts(ignored=False)
     areas = [_area(hits[labels == k], total) for k, total in enumerate(totals) if total]
@@ -32,6 +30,8 @@ def voc_ap50(dataset: Dataset, detections: Sequence[Detections]) -> float | None
 
 def ranked_hits(dataset: Dataset, detections: Sequence[Detections]) -> tuple[Tensor, Tensor, Tensor]:
     """All photos' detections, best first: 1 a hit, 0 a miss, -1 not counted [N], their scores [N] and labels [N]."""
+    if not len(dataset):
+        return torch.zeros(0, dtype=torch.int64), torch.zeros(0), no_labels()
     hits = torch.cat([_hits(photo, found) for photo, found in zip(dataset, detections, strict=True)])
     scores, labels = torch.cat([d.scores for d in detections]), torch.cat([d.labels for d in detections])
     order = scores.argsort(descending=True, stable=True)

@@ -11,7 +11,7 @@ import torch
 from foodbox.evaluation.coco import coco_scores
 from foodbox.evaluation.scores import score
 from foodbox.evaluation.starthon import mean_iou
-from foodbox.evaluation.threshold import best_threshold, f1_over
+from foodbox.evaluation.threshold import F1Curve
 from foodbox.evaluation.voc import voc_ap50
 from foodbox.records import Dataset, Detections, Photo
 from tests.evaluation.random_detections import nothing, random_photos
@@ -41,8 +41,9 @@ def test_every_score_is_its_own_files() -> None:
     assert scores.per_class == coco.per_class
     assert scores.voc_ap50 == voc_ap50(dataset, detections)
     assert scores.mean_iou == mean_iou(dataset, detections)
-    assert scores.threshold == best_threshold(dataset, detections)
-    assert scores.f1 == f1_over(scores.threshold, dataset, detections)
+    curve = F1Curve.of(dataset, detections)
+    assert scores.threshold == curve.best_threshold()
+    assert scores.f1 == curve.over(scores.threshold)
     assert scores.photos == 12
     assert scores.boxes == sum(int((~p.ignore).sum()) for p in dataset)
     assert json.loads(json.dumps(scores.to_dict())) == scores.to_dict()
