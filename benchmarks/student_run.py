@@ -42,7 +42,7 @@ from foodbox.weights.pretrained import embedded
 
 PHOTOS, EPOCHS, SIDE = 250, 10, 320
 PEERS = ("foodbox", "frozen", "torchvision", "torchvision_resnet50", "ultralytics", "keras")
-FROZEN = ("--freeze", "C4", "--batch-size", "8", "--views", "2")
+FROZEN = ("--preset", "coarse", "--freeze", "backbone", "--batch-size", "8", "--views", "3")
 Row = dict[str, Any]
 
 

@@ -26,7 +26,7 @@ from foodbox.ops.matching import BACKGROUND, match, only, overlaps
 from foodbox.ops.nms import best_pairs, best_pairs_by_objectness
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
-Sizes = tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat]
+Sizes = Annotated[tuple[PositiveFloat, ...], Field(min_length=4, max_length=6)]
 Sides = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 
 
@@ -66,7 +66,7 @@ class RetinaNetSettings(RetinaNetTraining):
     pyramid_channels: int = Field(256, ge=8, description="Width of the pyramid and of the towers.")
     extra_from: Literal["C5", "P5"] = Field("C5", description="What P6 is computed from.")
 
-    anchor_sizes: Sizes = Field((32, 64, 128, 256, 512), description="At P3 to P7, px.")
+    anchor_sizes: Sizes = Field((32, 64, 128, 256, 512), description="Of each level to P7, px; four leave out P3.")
     anchor_scales: Sides = Field((1.0, 2 ** (1 / 3), 2 ** (2 / 3)), description="Factors on the sizes of each level.")
     anchor_ratios: Sides = Field((0.5, 1.0, 2.0), description="Height over width.")
     anchor_places: Literal["centre", "torchvision"] = Field(
@@ -98,25 +98,17 @@ LIGHT = {
     "box_loss": "giou",
     "box_weight": 2.0,
 }
+# For `--freeze backbone`, whose maps are kept: of what is left to train, three quarters are P3's, for small boxes.
+COARSE = LIGHT | {"anchor_sizes": (64, 128, 256, 512), "tower_layers": 2}
 PAPER_SIZE = Preprocessing(size=800, fit="shortest", max_size=1333, antialias=False)
 TORCHVISION_V1 = {
-    "preprocessing": PAPER_SIZE,
-    "extra_from": "P5",
-    "anchor_places": "torchvision",
-    "smooth_l1_beta": 0.0,
-    "loss_per": "photo",
-    "batch_norm_eps": 0.0,
-    "frozen_stages": 2,
-}
+    "preprocessing": PAPER_SIZE, "extra_from": "P5", "anchor_places": "torchvision", "smooth_l1_beta": 0.0,
+    "loss_per": "photo", "batch_norm_eps": 0.0, "frozen_stages": 2,
+}  # fmt: skip
 V2 = {"extra_from": "C5", "tower_norm": "group", "box_loss": "giou", "batch_norm_eps": 1e-5}
 # ImageNet's mean without a spread. Caffe's order blue, green, red is undone in the first convolution on import.
-CAFFE = {"mean": (123.68 / 255, 116.779 / 255, 103.939 / 255), "std": (1 / 255, 1 / 255, 1 / 255)}
-KERAS = {
-    "preprocessing": PAPER_SIZE.model_copy(update=CAFFE),
-    "keras_layout": True,
-    "box_coding": "corner",
-    "match_best": False,
-}
+CAFFE = PAPER_SIZE.model_copy(update={"mean": (123.68 / 255, 116.779 / 255, 103.939 / 255), "std": (1 / 255,) * 3})
+KERAS = {"preprocessing": CAFFE, "keras_layout": True, "box_coding": "corner", "match_best": False}
 
 
 class RetinaNet(Detector):
@@ -137,6 +129,7 @@ class RetinaNet(Detector):
     Training = RetinaNetTraining
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "light": LIGHT,
+        "coarse": COARSE,
         "resnet50": {"preprocessing": PAPER_SIZE, "frozen_stages": 2},
         "torchvision": TORCHVISION_V1,
         "torchvision_v2": TORCHVISION_V1 | V2,
@@ -149,8 +142,9 @@ class RetinaNet(Detector):
         super().__init__(names, settings)
         s = settings
         self.backbone = Backbone(
-            s.backbone, s.frozen_stages, s.frozen_batch_norm, s.batch_norm_eps, s.keras_layout, expansion=s.expansion
-        )
+            s.backbone, s.frozen_stages, s.frozen_batch_norm, s.batch_norm_eps, s.keras_layout, expansion=s.expansion,
+            levels=(_levels(s)[0], 5),
+        )  # fmt: skip
         self.pyramid = FeaturePyramid(self.backbone.channels, s.pyramid_channels, s.extra_from, s.keras_layout)
         self.anchors_per_place = len(s.anchor_scales) * len(s.anchor_ratios)
         # "objectness" puts one value before the classes': is anything there at all?
@@ -164,15 +158,15 @@ class RetinaNet(Detector):
     # -- The network: section 4, figure 3 ---------------------------------------------------------------------------
 
     def forward(self, images: Tensor) -> Outputs:
-        """Pixels [B, 3, H, W] → logits [B, A, K] (or [B, A, 1 + K]), deltas [B, A, 4], anchors [A, 4], levels [5].
+        """Pixels [B, 3, H, W] → logits [B, A, K] (or [B, A, 1 + K]), deltas [B, A, 4], anchors [A, 4], levels [L].
 
-        Anchors run level by level from P3, row by row, and at one place ratio by ratio; `levels` counts each level's.
+        Anchors run level by level to P7, row by row, and at one place ratio by ratio; `levels` counts each level's.
         """
         return self._outputs(images)[0]
 
     def _outputs(self, images: Tensor, sparse: bool = False) -> tuple[Outputs, LogitsAt]:
         """What `forward` gives; with `sparse`, logits [B, A, 1] of the objectness, and classes where they are asked."""
-        levels = self.pyramid(self.backbone_maps(images))  # 5 x [B, channels, H / 2^l, W / 2^l]
+        levels = self.pyramid(self.backbone_maps(images))  # L x [B, channels, H / 2^l, W / 2^l]
         tower, logits_at = self.class_tower, None
         if sparse:
             hidden = [tower.hidden(level) for level in levels]
@@ -192,7 +186,7 @@ class RetinaNet(Detector):
     @classmethod
     def anchors_of(cls, settings: Any, height: int, width: int, grids: Grids = None, on: Device = None) -> Tensor:
         """Section 4, "Anchors": sizes 32² to 512² on P3 to P7, three ratios and three scales. → [A, 4] in pixels."""
-        s, strides, whole = settings, [2**level for level in range(3, 8)], settings.anchor_places == "torchvision"
+        s, strides, whole = settings, [2**level for level in _levels(settings)], settings.anchor_places == "torchvision"
         shape = (height, width)
         return pyramid_anchors(s.anchor_sizes, strides, s.anchor_scales, s.anchor_ratios, shape, grids, whole, on)
 
@@ -293,6 +287,11 @@ class RetinaNet(Detector):
     def class_rows(self) -> dict[str, tuple[int, int]]:
         before = int(self.settings.scores == "objectness")
         return {f"class_tower.output.{part}": (self.anchors_per_place, before) for part in ("weight", "bias")}
+
+
+def _levels(s: RetinaNetSettings) -> range:
+    """The pyramid's, to P7: as many as anchor sizes."""
+    return range(8 - len(s.anchor_sizes), 8)
 
 
 CODINGS = {"centre": (encode_centre, decode_centre), "corner": (encode_corner, decode_corner)}

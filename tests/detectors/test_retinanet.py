@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from torch import Tensor
 
 from foodbox.config import apply, build
@@ -17,6 +18,7 @@ from foodbox.data.loader import Collate
 from foodbox.detectors.base import Outputs
 from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
 from foodbox.errors import UsageError
+from foodbox.ops.boxes import area
 from foodbox.records import Frame, Preprocessing, Target
 from foodbox.weights import pretrained
 from foodbox.weights.transfer import put
@@ -82,6 +84,21 @@ def test_outputs_have_a_row_for_each_anchor(sigmoid: RetinaNet, height: int, wid
     assert outputs["logits"].shape == (2, anchors, 3)
     assert outputs["deltas"].shape == (2, anchors, 4)
     assert outputs["anchors"].shape == (anchors, 4)
+
+
+@pytest.mark.parametrize(("sizes", "finest"), [((64, 128, 256, 512), 4), ((16, 32, 64, 128, 256, 512), 2)])
+def test_there_is_a_level_for_each_anchor_size(sizes: tuple[int, ...], finest: int) -> None:
+    detector = small(anchor_sizes=sizes)
+    with torch.no_grad():
+        outputs = detector(torch.zeros(2, 3, 64, 96))
+    places = [-(-64 // 2**level) * -(-96 // 2**level) for level in range(finest, 8)]
+    assert outputs["levels"].tolist() == [9 * count for count in places]
+    assert len(outputs["anchors"]) == outputs["logits"].shape[1] == 9 * sum(places)
+    assert area(outputs["anchors"])[[0, -9]].sqrt().tolist() == pytest.approx([sizes[0], sizes[-1]], rel=1e-4)
+    losses = detector.train().losses(torch.zeros(2, 3, 64, 96), some_targets(2, 3))
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    with pytest.raises(ValidationError, match="at least 4"):
+        small(anchor_sizes=sizes[:3])
 
 
 @pytest.mark.parametrize(
