@@ -12,7 +12,7 @@ from torch import Tensor
 from foodbox.evaluation.coco import CocoScores, coco_scores, mask_scores
 from foodbox.evaluation.starthon import mean_iou
 from foodbox.evaluation.threshold import SURE, F1Curve
-from foodbox.evaluation.voc import voc_ap50
+from foodbox.evaluation.voc import ranked_hits, voc_ap50
 from foodbox.ops.boxes import area, iou
 from foodbox.records import Dataset, Detections, counted
 
@@ -64,14 +64,15 @@ def score(dataset: Dataset, detections: Sequence[Detections], threshold: float |
         detections: one for each photo, in its order, labels into the dataset's names, unsure ones included.
         threshold: from which detections are shown; the one that is best on these photos if not given.
     """
-    curve = F1Curve.of(dataset, detections)
+    ranked = ranked_hits(dataset, detections)
+    curve = F1Curve.of(dataset, ranked)
     threshold = curve.best_threshold() if threshold is None else threshold
     coco = coco_scores(dataset, detections)
     mask_ap, mask_ap50 = mask_scores(dataset, detections)
     return Scores(
         photos=len(dataset),
         boxes=sum(dataset.class_counts(ignored=False)),
-        voc_ap50=voc_ap50(dataset, detections),
+        voc_ap50=voc_ap50(dataset, ranked),
         mean_iou=mean_iou(dataset, detections),
         remarks=_remarks(dataset, detections, threshold),
         mask_ap=mask_ap,

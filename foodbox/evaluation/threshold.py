@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from foodbox.evaluation.voc import ranked_hits
-from foodbox.records import Dataset, Detections
+from foodbox.evaluation.voc import RankedHits
+from foodbox.records import Dataset
 
 SURE = 0.3
 """The threshold of a model that no labelled photos gave one."""
@@ -32,11 +31,11 @@ class F1Curve:
     boxes: int
 
     @staticmethod
-    def of(dataset: Dataset, detections: Sequence[Detections]) -> F1Curve:
-        """Detections are one for each photo of the dataset, in its order, unsure ones included."""
+    def of(dataset: Dataset, ranked: RankedHits) -> F1Curve:
+        """The curve of what `ranked_hits` gave for the dataset; of detections that are not cut off at a score."""
         boxes = sum(dataset.class_counts(ignored=False))
-        hits, scores, _ = ranked_hits(dataset, detections)
-        hits, scores = hits[hits >= 0], scores[hits >= 0]
+        counted = ranked.hits >= 0
+        hits, scores = ranked.hits[counted], ranked.scores[counted]
         f1 = 2 * hits.cumsum(0) / (torch.arange(1, len(hits) + 1) + boxes)
         last = scores.diff(append=scores.new_tensor([-1.0])) != 0  # equal scores are shown together
         return F1Curve(scores[last], f1[last], boxes)

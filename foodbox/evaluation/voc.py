@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,29 +14,41 @@ from foodbox.records import Dataset, Detections, Photo, no_labels
 MATCH_IOU = 0.5
 
 
-def voc_ap50(dataset: Dataset, detections: Sequence[Detections]) -> float | None:
+class RankedHits(NamedTuple):
+    """All photos' detections, best first.
+
+    Attributes:
+        hits: int64 [N], 1 a hit, 0 a miss, -1 not counted.
+        scores, labels: [N].
+    """
+
+    hits: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+def voc_ap50(dataset: Dataset, ranked: RankedHits) -> float | None:
     """Mean over the classes of the area under precision and recall; None where no class has a box.
 
     It differs from COCO's AP50 in that a detection is held against the box that it overlaps most, even if another took
     it, and in that the whole curve counts instead of 101 points.
 
     Args:
-        detections: one for each photo of the dataset, in its order, with labels into the dataset's names.
+        ranked: what `ranked_hits` gave for the dataset.
     """
-    hits, _, labels = ranked_hits(dataset, detections)
     totals = dataset.class_counts(ignored=False)
-    areas = [_area(hits[labels == k], total) for k, total in enumerate(totals) if total]
+    areas = [_area(ranked.hits[ranked.labels == k], total) for k, total in enumerate(totals) if total]
     return sum(areas) / len(areas) if areas else None
 
 
-def ranked_hits(dataset: Dataset, detections: Sequence[Detections]) -> tuple[Tensor, Tensor, Tensor]:
-    """All photos' detections, best first: 1 a hit, 0 a miss, -1 not counted [N], their scores [N] and labels [N]."""
+def ranked_hits(dataset: Dataset, detections: Sequence[Detections]) -> RankedHits:
+    """Which detections hit a box of their class: one entry for each photo of the dataset, labels into its names."""
     if not len(dataset):
-        return torch.zeros(0, dtype=torch.int64), torch.zeros(0), no_labels()
+        return RankedHits(torch.zeros(0, dtype=torch.int64), torch.zeros(0), no_labels())
     hits = torch.cat([_hits(photo, found) for photo, found in zip(dataset, detections, strict=True)])
     scores, labels = torch.cat([d.scores for d in detections]), torch.cat([d.labels for d in detections])
     order = scores.argsort(descending=True, stable=True)
-    return hits[order], scores[order], labels[order]
+    return RankedHits(hits[order], scores[order], labels[order])
 
 
 def _hits(photo: Photo, found: Detections) -> Tensor:

@@ -12,7 +12,7 @@ from foodbox.evaluation.coco import coco_scores
 from foodbox.evaluation.scores import score
 from foodbox.evaluation.starthon import mean_iou
 from foodbox.evaluation.threshold import F1Curve
-from foodbox.evaluation.voc import voc_ap50
+from foodbox.evaluation.voc import ranked_hits, voc_ap50
 from foodbox.records import Dataset, Detections, Photo
 from tests.evaluation.random_detections import nothing, random_photos
 
@@ -39,9 +39,10 @@ def test_every_score_is_its_own_files() -> None:
     assert (scores.ap, scores.ap50, scores.ap75, scores.recall) == (coco.ap, coco.ap50, coco.ap75, coco.recall)
     assert (scores.ap_small, scores.ap_medium, scores.ap_large) == (coco.ap_small, coco.ap_medium, coco.ap_large)
     assert scores.per_class == coco.per_class
-    assert scores.voc_ap50 == voc_ap50(dataset, detections)
+    ranked = ranked_hits(dataset, detections)
+    assert scores.voc_ap50 == voc_ap50(dataset, ranked)
     assert scores.mean_iou == mean_iou(dataset, detections)
-    curve = F1Curve.of(dataset, detections)
+    curve = F1Curve.of(dataset, ranked)
     assert scores.threshold == curve.best_threshold()
     assert scores.f1 == curve.over(scores.threshold)
     assert scores.photos == 12
