@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from typing import Any
 
 import torch
@@ -67,39 +66,40 @@ class Muon(torch.optim.AdamW):
         self.param_groups = groups
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
-        alike = defaultdict(list)  # matrices of one shape go together: for small ones the calls are what costs
-        for weight in group["params"]:
-            if weight.grad is not None:
-                state = self.state[weight]
-                if not state:
-                    state["step"] = torch.zeros(())  # AdamW asks every parameter for it when a run goes on
-                    state["average"] = torch.zeros_like(weight)
-                state["average"].lerp_(weight.grad, 1 - MOMENTUM)
-                ahead = weight.grad.lerp(state["average"], MOMENTUM).flatten(1)  # Nesterov's
-                alike[ahead.shape].append((weight, ahead))
-        for shape, pairs in alike.items():
-            length = group["lr"] * max(shape) ** 0.5
-            ways = orthogonal(torch.stack([ahead for _, ahead in pairs]))
-            for (weight, _), way in zip(pairs, ways, strict=True):
-                weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(way.view(weight.shape) * length)
+        weights, ahead = [weight for weight in group["params"] if weight.grad is not None], []
+        for weight in weights:
+            if not (state := self.state[weight]):
+                state["step"] = torch.zeros(())  # AdamW asks every parameter for it when a run goes on
+                state["average"] = torch.zeros_like(weight)
+            state["average"].lerp_(weight.grad, 1 - MOMENTUM)
+            nesterov = weight.grad.lerp(state["average"], MOMENTUM)
+            # Any order of a matrix's columns gives the same; that of channels last in memory needs no copy.
+            ahead.append(nesterov.movedim(1, -1).flatten(1))
+        for weight, way in zip(weights, orthogonal(ahead), strict=True):
+            kernel = way.view(weight.movedim(1, -1).shape).movedim(-1, 1)
+            length = group["lr"] * max(way.shape) ** 0.5
+            weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(kernel * length)
 
 
-def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Nearly the nearest orthogonal matrices: float32 [N, R, C] → the same, with singular values of some 0.7 to 1.2.
+def orthogonal(matrices: list[Tensor], steps: int = 5) -> list[Tensor]:
+    """Nearly the nearest orthogonal matrices: float32 [R, C] each → the same, with singular values of some 0.7 to 1.2.
 
-    The Newton-Schulz iteration X ← F X, F = a + b A + c A², A = X Xᵀ. Only the small A goes through it: A ← F A F.
+    The Newton-Schulz iteration X ← F X, F = a + b A + c A², A = X Xᵀ. Only A goes through it: A ← F A F; Xᵀ's where it
+    is smaller, and those of one size together, for the calls are what costs.
     """
     a, b, c = QUINTIC
-    upright = matrices.shape[1] > matrices.shape[2]  # A is smaller the other way
-    x = matrices.mT if upright else matrices
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    gram = x @ x.mT
-    factors = unit = torch.eye(x.shape[1], device=x.device)
-    for _ in range(steps):
-        factor = a * unit + torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        factors, gram = factor @ factors, factor @ gram @ factor
-    result: Tensor = factors @ x
-    return result.mT if upright else result
+    found = dict[int, Tensor]()
+    for side in {min(x.shape) for x in matrices}:
+        alike = {i: x if len(x) == side else x.mT for i, x in enumerate(matrices) if min(x.shape) == side}
+        gram = torch.stack([x @ x.mT for x in alike.values()])  # [N, side, side]
+        length = gram.diagonal(dim1=1, dim2=2).sum(1).sqrt().view(-1, 1, 1) + 1e-7  # Frobenius' of X
+        factor = factors = unit = torch.eye(side, device=gram.device)
+        for step in range(steps):
+            gram = factor @ gram @ factor if step else gram / length**2
+            factor = a * unit + torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+            factors = factor @ factors if step else factor
+        found |= zip(alike, factors / length, strict=True)
+    return [found[i] @ x if len(x) == len(found[i]) else x @ found[i] for i, x in enumerate(matrices)]
 
 
 def set_rate(optimiser: torch.optim.Optimizer, settings: TrainSettings, done: float) -> None:
