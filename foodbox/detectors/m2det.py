@@ -101,7 +101,7 @@ LIGHT = {
     "variant": "paper",
     "base_channels": (64, 128),
     "planes": 128,
-    "tums": 4,
+    "tums": 2,
     "scales": 5,
     "norm": "group",
     "anchor_sizes": (0.08, 0.15, 0.33, 0.51, 0.69, 0.87),
