@@ -27,7 +27,7 @@ def test_orthogonal_keeps_directions_and_evens_out_lengths() -> None:
         left, _, right = torch.linalg.svd(matrix, full_matrices=False)
         turned = left.mT @ found @ right.mT
         lengths = turned.diagonal()
-        assert 0.5 < lengths[: len(lengths) // 2].min() < lengths.max() < 1.3
+        assert 0.5 < lengths[: len(matrix) // 2].min() < lengths.max() < 1.3
         assert (turned - lengths.diag()).abs().max() < 0.05
 
 
