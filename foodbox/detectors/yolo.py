@@ -82,7 +82,7 @@ class YOLOSettings(YOLOTraining):
 DARKNET = Preprocessing(size=416, fit="letterbox", antialias=False, mean=(0, 0, 0), std=(1, 1, 1))
 # What a computer without a GPU trains in minutes. docs/benchmarks.md has the measurements behind each choice.
 LIGHT: dict[str, Any] = {
-    "preprocessing": Preprocessing(size=320, fit="letterbox"),
+    "preprocessing": Preprocessing(size=320, fit="longest"),
     "backbone": "mobilenetv2_100",
     "frozen_stages": 3,
     "frozen_batch_norm": True,

@@ -444,10 +444,10 @@ def test_settings_out_of_range_are_refused_by_name(name: str, value: Any) -> Non
 
 
 @pytest.mark.parametrize("preset", YOLO.presets)
-def test_inputs_are_letterboxes_of_whole_cells(preset: str) -> None:
-    chosen = YOLOSettings(**YOLO.presets[preset])
-    assert chosen.preprocessing.fit == "letterbox"
-    assert chosen.preprocessing.size % STRIDES[0] == 0
+def test_inputs_are_whole_cells_and_darknets_are_letterboxes(preset: str) -> None:
+    preprocessing = YOLOSettings(**YOLO.presets[preset]).preprocessing
+    assert preprocessing.fit == ("longest" if preset == "light" else "letterbox")
+    assert preprocessing.size % STRIDES[0] == preprocessing.multiple % STRIDES[0] == 0
 
 
 def test_classes_are_carried_over_by_name() -> None:
