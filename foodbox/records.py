@@ -213,7 +213,7 @@ class Frame:
         input_width, input_height: pixels of the input to which the window is resized.
         path: the photo's file.
         left, top, right, bottom: the window in pixels of the photo; it may reach beyond it. Not given, it is the photo.
-        mirror: left and right are exchanged within the input's width.
+        mirror, upside_down: left and right, top and bottom are exchanged within the input's size.
     """
 
     width: int
@@ -226,6 +226,7 @@ class Frame:
     right: float = field(default=None)  # type: ignore[assignment]  # the photo's width, as soon as that is known
     bottom: float = field(default=None)  # type: ignore[assignment]  # its height
     mirror: bool = False
+    upside_down: bool = False
 
     def __post_init__(self) -> None:
         if self.right is None:
@@ -247,7 +248,7 @@ class Frame:
         """Boxes [..., 4] in the photo's pixels → [..., 4] in the input's."""
         origin, scale = self._origin_and_scale()
         moved = (boxes - boxes.new_tensor(origin * 2)) * boxes.new_tensor(scale * 2)
-        return self._left_first(moved)
+        return self._ordered(moved)
 
     def to_photo(self, boxes: Tensor) -> Tensor:
         """Boxes [..., 4] in the input's pixels → [..., 4] in the photo's.
@@ -256,7 +257,7 @@ class Frame:
         """
         origin, scale = self._origin_and_scale()
         moved = boxes * boxes.new_tensor([1 / s for s in scale] * 2) + boxes.new_tensor(origin * 2)
-        return self._left_first(moved)
+        return self._ordered(moved)
 
     def points_to_input(self, points: Tensor) -> Tensor:
         """Points [..., 2] in the photo's pixels → [..., 2] in the input's."""
@@ -268,13 +269,14 @@ class Frame:
 
         A point x of the photo lies at (x - origin) * scale in the input; in a mirror image x runs from right to left.
         """
-        if self.mirror:
-            return [self.right, self.top], [-self.scale_x, self.scale_y]
-        return [self.left, self.top], [self.scale_x, self.scale_y]
+        x, across = (self.right, -self.scale_x) if self.mirror else (self.left, self.scale_x)
+        y, down = (self.bottom, -self.scale_y) if self.upside_down else (self.top, self.scale_y)
+        return [x, y], [across, down]
 
-    def _left_first(self, boxes: Tensor) -> Tensor:
-        """Boxes [..., 4] whose x1 and x2 the mirror image has exchanged → x1 < x2."""
-        return boxes[..., [2, 1, 0, 3]] if self.mirror else boxes
+    def _ordered(self, boxes: Tensor) -> Tensor:
+        """Boxes [..., 4] whose x1 and x2, or y1 and y2, are exchanged → x1 < x2, y1 < y2."""
+        boxes = boxes[..., [2, 1, 0, 3]] if self.mirror else boxes
+        return boxes[..., [0, 3, 2, 1]] if self.upside_down else boxes
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -75,7 +76,9 @@ def frames(draw: st.DrawFn) -> Frame:
     left, top = (round(draw(st.floats(-1, 0.95)) * side) for side in (width, height))
     wide, high = (max(1, round(draw(st.floats(0.05, 2)) * side)) for side in (width, height))
     size = draw(st.integers(1, 4096)), draw(st.integers(1, 4096))
-    return Frame(width, height, *size, None, left, top, left + wide, top + high, draw(st.booleans()))
+    return Frame(
+        width, height, *size, None, left, top, left + wide, top + high, *draw(st.tuples(st.booleans(), st.booleans()))
+    )
 
 
 @st.composite
@@ -91,11 +94,13 @@ def frames_and_boxes(draw: st.DrawFn) -> tuple[Frame, torch.Tensor]:
 
 @given(frames_and_boxes())
 def test_any_way_and_back_ends_where_it_began(drawn: tuple[Frame, torch.Tensor]) -> None:
-    """Resized, mirrored, cut out or laid on a larger ground: to 0.01 px in the float32 that boxes have."""
+    """Resized, mirrored, turned over, cut out or laid on a larger ground: to 0.01 px in the float32 that boxes have."""
     frame, boxes = drawn
     there = frame.to_input(boxes)
     assert there.dtype == torch.float32
     assert (there[:, 2:] >= there[:, :2]).all()
+    corners = frame.points_to_input(boxes.view(-1, 2, 2)).sort(1).values
+    torch.testing.assert_close(corners.view(-1, 4), there)
     torch.testing.assert_close(frame.to_photo(there), boxes, rtol=0, atol=0.01)
     exact = boxes.double()
     torch.testing.assert_close(frame.to_photo(frame.to_input(exact)), exact, rtol=0, atol=1e-9)
@@ -103,7 +108,7 @@ def test_any_way_and_back_ends_where_it_began(drawn: tuple[Frame, torch.Tensor])
 
 @given(frames_and_boxes())
 def test_the_way_to_the_input_is_torchvisions(drawn: tuple[Frame, torch.Tensor]) -> None:
-    """Their crop, resize and horizontal_flip move boxes to the same place, cut off at the input's border."""
+    """Their crop, resize and flips move boxes to the same place, cut off at the input's border."""
     frame, boxes = drawn
     left, top = int(frame.left), int(frame.top)
     theirs = BoundingBoxes(boxes, format="XYXY", canvas_size=(frame.height, frame.width))  # type: ignore[call-arg]
@@ -111,6 +116,8 @@ def test_the_way_to_the_input_is_torchvisions(drawn: tuple[Frame, torch.Tensor])
     theirs = transforms.resize(theirs, [frame.input_height, frame.input_width])
     if frame.mirror:
         theirs = transforms.horizontal_flip(theirs)
+    if frame.upside_down:
+        theirs = transforms.vertical_flip(theirs)
     mine = clip(frame.to_input(boxes), frame.input_width, frame.input_height)
     torch.testing.assert_close(mine, theirs.as_subclass(torch.Tensor), rtol=0, atol=0.01)
 
@@ -121,7 +128,7 @@ def test_the_way_to_the_input_by_hand() -> None:
     assert frame.to_photo(torch.zeros(2, 0, 4)).shape == (2, 0, 4)
 
 
-def test_a_window_and_its_mirror_image_by_hand() -> None:
+def test_a_window_its_mirror_image_and_it_upside_down_by_hand() -> None:
     """The window 100 -60 300 340, 200 x 400 pixels, on 50 x 200 of the input: a quarter and a half."""
     window = {"left": 100, "top": -60, "right": 300, "bottom": 340}
     box = torch.tensor([[120.0, 40.0, 200.0, 140.0]])
@@ -132,6 +139,10 @@ def test_a_window_and_its_mirror_image_by_hand() -> None:
     assert (mirrored.scale_x, mirrored.scale_y) == (0.25, 0.5)
     assert mirrored.to_input(box).tolist() == [[25.0, 50.0, 45.0, 100.0]]
     assert mirrored.to_photo(mirrored.to_input(box)).tolist() == box.tolist()
+    turned = dataclasses.replace(mirrored, mirror=False, upside_down=True)
+    assert (turned.scale_x, turned.scale_y) == (0.25, 0.5)
+    assert turned.to_input(box).tolist() == [[5.0, 100.0, 25.0, 150.0]]
+    assert turned.to_photo(turned.to_input(box)).tolist() == box.tolist()
 
 
 def test_the_window_is_the_photo_unless_said_otherwise() -> None:

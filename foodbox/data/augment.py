@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,25 +18,27 @@ from foodbox.records import Frame, Polygon, Target
 VISIBLE = 0.4
 
 
+@dataclass
 class Augmentation:
     """Random cut, zoom, stretch, mirror image, light and colour, in this order; pixels by torchvision's transforms v2.
 
-    Args:
+    Attributes:
         mirror: chance of a mirror image, left and right exchanged.
         zoom: the smallest and the largest factor on the photo's scale. Above 1 a part is cut out, below 1 the photo
             lies on a larger plain ground.
         colour: chance of another brightness, contrast and saturation. Another hue as well would take twice the time.
         stretch: the largest factor on the ratio of width to height, and its inverse the smallest; 1 for none.
+        upside_down: chance that top and bottom are exchanged: for cells or fields, which have none.
     """
 
-    def __init__(
-        self, mirror: float = 0.5, zoom: tuple[float, float] = (0.8, 1.3), colour: float = 0.5, stretch: float = 1.33
-    ) -> None:
-        self.mirror = mirror
-        self.zoom = zoom
-        self.stretch = stretch
-        self.colour = colour
-        self._light = v2.RandomApply([v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3)], p=colour)
+    mirror: float = 0.5
+    zoom: tuple[float, float] = (0.8, 1.3)
+    colour: float = 0.5
+    stretch: float = 1.33
+    upside_down: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._light = v2.RandomApply([v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3)], p=self.colour)
 
     def __call__(self, pixels: Tensor, frame: Frame, fill: list[float]) -> tuple[Tensor, Frame]:
         """One photo, changed by torch's random numbers.
@@ -58,14 +60,11 @@ class Augmentation:
         image = transforms.resize(image, [frame.input_height, frame.input_width], antialias=True)
         if mirror := bool(torch.rand(()) < self.mirror):
             image = transforms.horizontal_flip(image)
-        moved = dataclasses.replace(
-            frame,
-            left=x1 * frame.width / width,
-            top=y1 * frame.height / height,
-            right=x2 * frame.width / width,
-            bottom=y2 * frame.height / height,
-            mirror=mirror,
-        )
+        if upside_down := self.upside_down > 0 and bool(torch.rand(()) < self.upside_down):
+            image = transforms.vertical_flip(image)
+        left, right = (x * frame.width / width for x in (x1, x2))
+        top, bottom = (y * frame.height / height for y in (y1, y2))
+        moved = replace(frame, left=left, top=top, right=right, bottom=bottom, mirror=mirror, upside_down=upside_down)
         return self._light(image), moved
 
     def _window(self, left: float, top: float, right: float, bottom: float) -> tuple[int, int, int, int]:
@@ -76,8 +75,7 @@ class Augmentation:
         x = round(left + (right - left - w) * float(torch.rand(())))
         # A letterbox goes as far beyond the photo on one side as on the other; its bars alone are not shown.
         x, y = (
-            min(max(at, 1 - size), round(low + high) - 1)
-            for at, size, low, high in ((x, w, left, right), (y, h, top, bottom))
+            min(max(at, 1 - size), round(ends) - 1) for at, size, ends in ((x, w, left + right), (y, h, top + bottom))
         )
         return x, y, x + w, y + h
 

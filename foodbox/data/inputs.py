@@ -21,6 +21,8 @@ ALIKE = 20
 Of a class of fewer each box counts once: one alone should not decide."""
 TIMES = 2
 """An input grows to so many times its size at most, for its time grows with the square."""
+TINY = 16
+"""Pixels. Of boxes smaller than this, half the side of the smallest anchors, few are found."""
 
 
 class InputBoxes(NamedTuple):

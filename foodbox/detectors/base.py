@@ -192,7 +192,7 @@ class Detector(nn.Module, ABC):
         there = frame.to_photo(boxes)
         inside = clip(there, frame.width, frame.height)
         if masks is not None:
-            masks = crop_masks(masks.flip(-1) if frame.mirror else masks, there, inside)
+            masks = crop_masks(masks.flip([-1] * frame.mirror + [-2] * frame.upside_down), there, inside)
         detections = Detections(
             boxes=inside,
             scores=scores,

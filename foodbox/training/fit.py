@@ -88,7 +88,7 @@ def fit(
     epochs = settings.epochs or epochs_for(len(train))
     batches = training_loader(
         train.photos, detector.preprocessing,
-        Augmentation(settings.mirror, settings.zoom, settings.colour, settings.stretch),
+        Augmentation(settings.mirror, settings.zoom, settings.colour, settings.stretch, settings.upside_down),
         batch_size, workers, settings.seed, part=(accelerator.process_index, accelerator.num_processes),
         cache=settings.cache, masks=detector.needs_masks, search=detector.search, whole=way != "plain", pinned=on_gpu,
     )  # fmt: skip

@@ -69,14 +69,33 @@ def test_a_mirror_image_turns_pixels_and_boxes_round() -> None:
     assert torch.equal(kept, labels)
 
 
+def test_a_photo_upside_down_turns_pixels_and_boxes_over() -> None:
+    pixels, boxes, labels = a_photo()
+    over = Augmentation(mirror=0, zoom=(1, 1), colour=0, stretch=1, upside_down=1)
+    found, moved, kept = change(over, pixels, boxes, labels, (96, 64))
+    assert torch.equal(found, pixels.flip(-2))
+    assert moved.tolist() == [[8, 64 - 40, 40, 64 - 8], [56, 64 - 56, 88, 64 - 24]]
+    assert torch.equal(kept, labels)
+
+
+def test_half_of_the_photos_are_upside_down_where_half_should_be() -> None:
+    """Some of them mirrored, others not."""
+    pixels, *_ = a_photo()
+    half = Augmentation(0.5, (1, 1), 0, 1, upside_down=0.5)
+    frames = [half(pixels, Frame(96, 64, 96, 64), FILL)[1] for _ in range(200)]
+    assert 70 < sum(frame.upside_down for frame in frames) < 130
+    assert 20 < sum(frame.upside_down and frame.mirror for frame in frames) < 80
+
+
 @pytest.mark.parametrize("zoom", [0.5, 1.5])
 @pytest.mark.parametrize("stretch", [1, 2])
 @pytest.mark.parametrize("seed", range(4))
 def test_boxes_stay_on_what_they_are_of(seed: int, zoom: float, stretch: float) -> None:
-    """Whatever is cut out or laid on a larger ground."""
+    """Whatever is cut out, turned over or laid on a larger ground."""
     pixels, boxes, labels = a_photo()
     torch.manual_seed(seed)
-    found, moved, kept = change(Augmentation(0.5, (zoom, zoom), 0, stretch), pixels, boxes, labels, (96, 64))
+    augmentation = Augmentation(0.5, (zoom, zoom), 0, stretch, upside_down=0.5)
+    found, moved, kept = change(augmentation, pixels, boxes, labels, (96, 64))
     assert len(moved) > 0
     for box, label in zip(moved.tolist(), kept.tolist(), strict=True):
         assert box == pytest.approx(seen(found, 2 * label), abs=1.5)
@@ -320,16 +339,17 @@ def test_a_mask_fills_its_box(
             assert (found[2:] <= box[2:] + 1).all()
 
 
-@pytest.mark.parametrize("mirror", [0, 1])
-def test_masks_lie_on_what_they_are_of(mirror: int) -> None:
+@pytest.mark.parametrize(("mirror", "upside_down"), [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_masks_lie_on_what_they_are_of(mirror: int, upside_down: int) -> None:
     """A triangle painted into the photo, and its outline moved with it: counted in pixels."""
     pixels = torch.full((3, 64, 96), 112, dtype=torch.uint8)
     x, y = torch.meshgrid(torch.arange(96), torch.arange(64), indexing="xy")
     pixels[:, (x >= 16) & (y < 56) & (x - 16 <= y - 8)] = torch.tensor([230, 0, 0], dtype=torch.uint8)[:, None]
     outline = torch.tensor([[16.0, 8.0], [64.0, 56.0], [16.0, 56.0]])
     torch.manual_seed(2)
-    found, frame = Augmentation(mirror, (1.2, 1.2), 0)(pixels, Frame(96, 64, 192, 128), FILL)
-    assert frame.mirror is bool(mirror)
+    augmentation = Augmentation(mirror, (1.2, 1.2), 0, upside_down=upside_down)
+    found, frame = augmentation(pixels, Frame(96, 64, 192, 128), FILL)
+    assert (frame.mirror, frame.upside_down) == (bool(mirror), bool(upside_down))
     target = visible(frame, torch.tensor([[16.0, 8.0, 64.0, 56.0]]), torch.tensor([0]), [[outline]])
     assert target.masks is not None
     red = (found[0] > 150) & (found[1] < 80)

@@ -181,6 +181,26 @@ def test_no_photo_has_more_boxes_than_are_kept(
     assert ("A photo has 12 boxes, and 10 detections are kept of one" in capsys.readouterr().err) == (not settings)
 
 
+@pytest.mark.parametrize(
+    ("side", "expected"),
+    [
+        (32, "under 16 px in an input of 320 px: training takes 640 px"),  # and 32 px there
+        (14, "There a quarter is still under 14 px, and of so small ones few are found: cut photos and labels into "
+             "parts, 4 along each side"),  # 46 / 14 = 3.3
+    ],
+)  # fmt: skip
+def test_boxes_that_stay_tiny_are_told_of(
+    tmp_path: Path, side: int, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A photo of 640 x 480 px, as large as the largest input."""
+    Image.new("RGB", (640, 480), "grey").save(tmp_path / "a.jpg")
+    (tmp_path / "boxes.csv").write_text("".join(f"a.jpg,{x},0,{x + side},{side},bolt\n" for x in (0, 99, 300)))
+    foodbox.check(tmp_path)
+    said = capsys.readouterr().err
+    assert expected in said
+    assert ("still" in expected) == ("still" in said)
+
+
 def test_the_papers_sizes_stay(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for preset in ("light", "resnet50"):
         foodbox.check(drawn, preset=preset)

@@ -381,11 +381,21 @@ def test_the_same_box_on_two_photos_is_detected_on_both() -> None:
     assert [len(detections) for detections in found] == [1, 1]
 
 
-def test_a_mirrored_inputs_masks_are_turned_back() -> None:
-    mask = torch.zeros(1, 2, 2)
-    mask[..., 0] = 1
+@pytest.mark.parametrize(
+    ("mirror", "upside_down", "place", "expected"),
+    [
+        (True, False, [34, 10, 54, 30], [[0.5, 1], [0, 1]]),
+        (False, True, [10, 34, 30, 54], [[1, 0], [1, 0.5]]),
+        (True, True, [34, 34, 54, 54], [[0, 1], [0.5, 1]]),
+    ],
+)
+def test_a_flipped_inputs_masks_are_turned_back(
+    mirror: bool, upside_down: bool, place: list[float], expected: list[list[float]]
+) -> None:
+    mask = torch.tensor([[[1.0, 0.5], [1.0, 0.0]]])
     box, one = torch.tensor([[10.0, 10, 30, 30]]), torch.ones(1)
-    found = small()._in_photo(Frame(64, 64, 64, 64, mirror=True), box, one, one.long(), mask)
-    assert found.boxes.tolist() == [[34, 10, 54, 30]]
+    frame = Frame(64, 64, 64, 64, mirror=mirror, upside_down=upside_down)
+    found = small()._in_photo(frame, box, one, one.long(), mask)
+    assert found.boxes.tolist() == [place]
     assert found.masks is not None
-    assert found.masks[0].tolist() == [[0, 1], [0, 1]]
+    assert found.masks[0].tolist() == expected
