@@ -83,7 +83,7 @@ class TrainSettings(BaseModel):
     warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the rate rises from 0.")
     clip: float = Field(5.0, gt=0, description="The gradient's largest norm.")
     mirror: float = Field(0.5, ge=0, le=1, description="Chance of a mirror image.")
-    upside_down: float = Field(0.0, ge=0, le=1, description="Chance of a photo upside down; 0.5 for what has no up.")
+    upside_down: float = Field(0.0, ge=0, le=1, description="Chance of a photo upside down, for photos from above.")
     zoom: Annotated[tuple[float, float], AfterValidator(_rising)] = Field(
         (0.8, 1.3), description="Smallest and largest random zoom; 1 1 for none."
     )

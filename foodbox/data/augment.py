@@ -20,7 +20,7 @@ VISIBLE = 0.4
 
 @dataclass
 class Augmentation:
-    """Random cut, zoom, stretch, mirror image, light and colour, in this order; pixels by torchvision's transforms v2.
+    """Random cut, zoom, stretch, flips, light and colour, in this order; pixels by torchvision's transforms v2.
 
     Attributes:
         mirror: chance of a mirror image, left and right exchanged.
@@ -28,7 +28,7 @@ class Augmentation:
             lies on a larger plain ground.
         colour: chance of another brightness, contrast and saturation. Another hue as well would take twice the time.
         stretch: the largest factor on the ratio of width to height, and its inverse the smallest; 1 for none.
-        upside_down: chance that top and bottom are exchanged: for cells or fields, which have none.
+        upside_down: chance that top and bottom are exchanged, which helps some photos from straight above.
     """
 
     mirror: float = 0.5
