@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +20,7 @@ from foodbox.console import is_speaker, progress_bar, say
 from foodbox.data import formats, proposals, splits, tables
 from foodbox.data.check import examine, healthy, look_whole, sound, without_left_out
 from foodbox.data.images import PhotoError, as_seen, open_photo, photo_size, prepare
-from foodbox.data.inputs import SMALL, TINY, boxes_in_input, size_for, small_boxes
+from foodbox.data.inputs import boxes_in_input, parts_for, size_for, small_boxes
 from foodbox.data.loader import Collate, Item
 from foodbox.data.mend import changes as list_of_changes
 from foodbox.data.mend import mend
@@ -311,10 +310,11 @@ def _large_enough(kind: type[Detector], preset: DetectorSettings, dataset: Datas
         f"A quarter of the boxes, classes counted alike, are under {under:.0f} px in an input of {usual.size} px: "
         f"training takes {size} px and up to {times:.1f} times the time (--size {usual.size} keeps it)."
     )
-    if (still := under * size / usual.size) < TINY:
+    still = under * size / usual.size
+    if (parts := parts_for(still)) > 1:
         say(
             f"There a quarter is still under {still:.0f} px, and of so small ones few are found: cut photos and labels "
-            f"into parts, {math.ceil(SMALL / still)} along each side, or take a larger --size."
+            f"into parts, {parts} along each side, or take a larger --size."
         )
     larger = {"size": size}
     if (search := getattr(preset, "search", None)) is not None:  # what no region reaches, no input shows

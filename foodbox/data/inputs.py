@@ -22,7 +22,8 @@ Of a class of fewer each box counts once: one alone should not decide."""
 TIMES = 2
 """An input grows to so many times its size at most, for its time grows with the square."""
 TINY = 16
-"""Pixels. Of boxes smaller than this, half the side of the smallest anchors, few are found."""
+"""Pixels. Where a quarter of the boxes is smaller, half the side of the smallest anchors, next to none is found
+(docs/benchmarks.md, "Photos upside down, and photos of more kinds")."""
 
 
 class InputBoxes(NamedTuple):
@@ -76,3 +77,8 @@ def size_for(under: float, preprocessing: Preprocessing) -> int:
     """The input's size with which few boxes are small, where `small_boxes` has so many pixels in it now."""
     wanted = preprocessing.size * min(TIMES, SMALL / under) if under else 0
     return max(preprocessing.size, preprocessing.multiple * round(wanted / preprocessing.multiple))
+
+
+def parts_for(under: float) -> int:
+    """Into how many parts each side of the photos should be cut where `small_boxes` has so many pixels; 1 for none."""
+    return math.ceil(SMALL / under) if 0 < under < TINY else 1

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import foodbox
-from foodbox.data.inputs import ALIKE, BOXES, boxes_in_input, size_for, small_boxes
+from foodbox.data.inputs import ALIKE, BOXES, boxes_in_input, parts_for, size_for, small_boxes
 from foodbox.detectors.retinanet import RetinaNet
 from foodbox.records import Dataset, Photo, Preprocessing
 
@@ -124,6 +124,12 @@ def test_classes_of_many_boxes_count_alike(large: int, small: int, expected: flo
 def test_the_size_by_hand(sides: tuple[float, ...], size: int, multiple: int, expected: int) -> None:
     under = small_boxes(squares(*sides), torch.zeros(len(sides), dtype=torch.int64))
     assert size_for(under, Preprocessing(size=size, multiple=multiple)) == expected
+
+
+@pytest.mark.parametrize(("under", "expected"), [(0, 1), (16, 1), (15.9, 3), (11.5, 4), (11.4, 5), (1, 46)])
+def test_the_parts_by_hand(under: float, expected: int) -> None:
+    """46 px for a quarter of the boxes, where it is under 16; 0 is where there are none."""
+    assert parts_for(under) == expected
 
 
 @pytest.fixture
