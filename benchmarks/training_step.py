@@ -5,8 +5,7 @@
 The ceiling is measured beside each step, for a shared machine's speed changes from one second to the next: products of
 square matrices of 2,048 in the step's type, which is bfloat16 where that pays on this processor. Operations are those
 of convolutions: of the forward pass, of the weights' gradients where the weights learn, of the inputs' gradients where
-these are asked for. Two operations (FLOP) are one multiplication and one addition. With several classes the class
-tower's last convolution, of which only some outputs are asked for (`other_values`), is not counted.
+these are asked for. Two operations (FLOP) are one multiplication and one addition.
 """
 
 from __future__ import annotations

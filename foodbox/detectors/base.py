@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -29,8 +29,6 @@ Grids = list[Any] | None
 """Rows and columns of each of a network's maps, where they are known."""
 Outputs = dict[str, Tensor]
 """What `forward` gives: plain tensors by name, so that a detector exports and compiles."""
-LogitsAt = Callable[[Tensor], Tensor] | None
-"""Classes for anchors that are asked for, where not all have them: bool [B, A] with P true ones → logits [P, K]."""
 
 
 class DetectorSettings(BaseModel):

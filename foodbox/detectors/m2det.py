@@ -6,7 +6,6 @@ convolutions a scale as SSD has them, the losses, then inference with soft-NMS. 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -14,9 +13,9 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, LogitsAt, Outputs
+from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.heads import first_values, other_values, per_anchor, start_at_prior
+from foodbox.layers.heads import BoxClasses, per_anchor, start_at_prior
 from foodbox.layers.mlfpn import MLFPN, UnitNorm, Variant, scale_sides
 from foodbox.layers.vgg import VGG16
 from foodbox.ops.anchor_fitting import default_box_choices
@@ -24,8 +23,8 @@ from foodbox.ops.anchors import grid_anchors
 from foodbox.ops.coding import decode_ssd, encode_ssd
 from foodbox.ops.default_boxes import default_box_shapes, hard_negative_loss, match_default_boxes
 from foodbox.ops.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
-from foodbox.ops.matching import only, overlaps
-from foodbox.ops.nms import best_pairs, best_pairs_by_objectness, soft_nms
+from foodbox.ops.matching import overlaps
+from foodbox.ops.nms import best_pairs, soft_nms
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
 Maps = Literal["C3+C4", "C3+C5", "C4+C5"]
@@ -164,14 +163,17 @@ class M2Det(Detector):
         channels = [self.backbone.channels[i] for i in self.maps]
         self.mlfpn = MLFPN(channels, s.base_channels, s.planes, s.tums, s.scales, s.variant, s.norm)
         self.anchors_per_place = 2 + 2 * len(s.anchor_ratios)
-        # Before the classes: background (softmax), or whether anything is there at all (objectness).
-        self.before = int(s.scores != "sigmoid")
-        self.values = self.before + len(names)
+        # With an objectness, one score says whether anything is there at all, and the box's contents which class.
+        self.before = int(s.scores == "softmax")  # the background
+        self.values = 1 if s.scores == "objectness" else self.before + len(names)
         self.class_heads, self.box_heads = self._heads(self.values), self._heads(4)
         if s.scores != "softmax":
             for head in self.class_heads:
                 nn.init.normal_(head.weight, std=0.01)  # type: ignore[arg-type]
-                start_at_prior(head, self.values, self.before or len(names), s.prior)
+                start_at_prior(head, s.prior)
+        self.classes: BoxClasses | None = None
+        if self.values < len(names):
+            self.classes = BoxClasses(channels, len(names), _stride(s))
 
     def _heads(self, values: int) -> nn.ModuleList:
         width, outputs = self.mlfpn.out_channels, self.anchors_per_place * values
@@ -182,27 +184,22 @@ class M2Det(Detector):
     def forward(self, images: Tensor) -> Outputs:
         """Pixels [B, 3, H, W] → logits [B, A, values], deltas [B, A, 4], anchors [A, 4].
 
-        Anchors run scale by scale from the finest, row by row, and at one place in the order of SSD's code.
+        Anchors run scale by scale from the finest, row by row, and at one place in the order of SSD's code. With
+        scores="objectness" logits are [B, A, 1]; `features` [B, C, H / 8, W / 8] then tell several classes apart.
         """
-        return self._outputs(images)[0]
-
-    def _outputs(self, images: Tensor, sparse: bool = False) -> tuple[Outputs, LogitsAt]:
-        """What `forward` gives; with `sparse`, logits [B, A, 1] of the objectness, and classes where they are asked."""
         maps = self.backbone_maps(images)
-        pyramid = self.mlfpn(*(maps[i] for i in self.maps))  # scales x [B, out_channels, H / 2^l, W / 2^l]
-        logits_at = None
-        if sparse:
-            logits = first_values(self.class_heads, pyramid, self.values)
-            logits_at = partial(other_values, self.class_heads, pyramid, self.values)
-        else:
-            logits = [per_anchor(head(x), self.values) for head, x in zip(self.class_heads, pyramid, strict=True)]
+        maps = [maps[i] for i in self.maps]
+        pyramid = self.mlfpn(*maps)  # scales x [B, out_channels, H / 2^l, W / 2^l]
+        logits = [per_anchor(head(x), self.values) for head, x in zip(self.class_heads, pyramid, strict=True)]
         deltas = [per_anchor(head(x), 4) for head, x in zip(self.box_heads, pyramid, strict=True)]
         outputs = {
             "logits": torch.cat(logits, 1).float(),  # [B, A, values]
             "deltas": torch.cat(deltas, 1).float(),  # [B, A, 4]
             "anchors": self.anchors_at(images),
         }
-        return outputs, logits_at
+        if self.classes is not None:
+            outputs["features"] = self.classes.features(maps)
+        return outputs
 
     @classmethod
     def anchors_of(cls, settings: Any, height: int, width: int, grids: Grids = None, on: Device = None) -> Tensor:
@@ -211,7 +208,7 @@ class M2Det(Detector):
         Sizes are shares of the side for which the photos are prepared, so that padding makes no box larger.
         """
         s, size, found = settings, settings.preprocessing.size, []
-        stride = 16 if s.base_maps == "C4+C5" and s.backbone != VGG and not s.fine_c4 else 8
+        stride = _stride(s)
         rows, columns = (scale_sides(-(-side // stride), s.scales) for side in (height, width))
         for scale, (high, wide) in enumerate(zip(rows, columns, strict=True)):
             shapes = default_box_shapes(s.anchor_sizes[scale] * size, s.anchor_sizes[scale + 1] * size, s.anchor_ratios)
@@ -233,13 +230,11 @@ class M2Det(Detector):
     def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """SSD equation 1, divided by the default boxes that took a box: "classes" over all, "boxes" over these.
 
-        With scores="objectness" there is "objectness" over all besides, and "classes" is over the matched ones.
+        With scores="objectness" that is over all, and "classes", of several, the cross entropy, a box's mean.
         """
-        several = self.settings.scores == "objectness" and len(self.names) > 1
-        outputs, logits_at = self._outputs(images, sparse=several and only(images) is images)
-        return self.losses_of(outputs, targets, logits_at)
+        return self.losses_of(self(images), targets)
 
-    def losses_of(self, outputs: Outputs, targets: list[Target], logits_at: LogitsAt = None) -> dict[str, Tensor]:
+    def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
         """The losses, from outputs that are there already."""
         s = self.settings
         logits, deltas, anchors = outputs["logits"], outputs["deltas"], outputs["anchors"]
@@ -264,13 +259,11 @@ class M2Det(Detector):
         target = positive.float()[..., None]
         if s.scores == "sigmoid":
             target = F.one_hot(label, len(self.names)) * target  # [B, A, K]
-        focal = sigmoid_focal_loss(logits[..., : target.shape[-1]], target, s.focal_alpha, s.focal_gamma)
-        focal = (focal * valid[..., None]).sum() / count
-        if s.scores == "sigmoid":
-            return {"classes": focal} | parts
-        class_logits = logits[..., 1:][positive] if logits_at is None else logits_at(positive)  # [P, K]
-        class_loss = F.cross_entropy(class_logits, label[positive], reduction="sum")
-        return {"objectness": focal, "classes": class_loss / count} | parts
+        focal = (sigmoid_focal_loss(logits, target, s.focal_alpha, s.focal_gamma) * valid[..., None]).sum() / count
+        losses = {"classes" if s.scores == "sigmoid" else "objectness": focal}
+        if self.classes is not None:
+            losses["classes"] = self.classes.loss(outputs["features"], boxes, labels)
+        return losses | parts
 
     # -- Inference: section 3.2 -------------------------------------------------------------------------------------
 
@@ -278,23 +271,29 @@ class M2Det(Detector):
         """At most `candidates` best scores over the threshold; then soft-NMS class by class."""
         s = self.settings
         threshold = s.score_threshold if min_score is None else min_score
-        scores, label, anchor = self._best(outputs["logits"])  # [B, C]
-        scores = scores.masked_fill(scores <= threshold, -1.0) if threshold > 0 else scores
+        logits = outputs["logits"]
+        every = logits.softmax(-1)[..., 1:] if s.scores == "softmax" else logits.sigmoid()
+        scores, label, anchor = best_pairs(every, s.candidates)  # [B, C]
         deltas = outputs["deltas"].gather(1, anchor[..., None].expand(-1, -1, 4))
         boxes = decode_ssd(deltas, outputs["anchors"][anchor])  # [B, C, 4]
+        if self.classes is not None:
+            scores, label, place = self.classes.pairs(outputs["features"], boxes, scores, s.candidates)
+            boxes = boxes.gather(1, place[..., None].expand(-1, -1, 4))
+        scores = scores.masked_fill(scores <= threshold, -1.0) if threshold > 0 else scores
         if s.nms == "hard":
             return self.select(scores, label, boxes, frames, s.nms_iou, s.max_detections)
         scores = soft_nms(boxes, scores, label, s.max_detections, s.nms, s.nms_iou, s.nms_sigma, max(threshold, 1e-3))
         return self.select(scores, label, boxes, frames, 1.0, s.max_detections)
 
-    def _best(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of logits [B, A, values] the C best: scores [B, C], 0 to 1, labels and anchors, both int64 [B, C]."""
-        s = self.settings
-        if s.scores == "objectness":
-            return best_pairs_by_objectness(logits, s.candidates)
-        return best_pairs(logits.sigmoid() if s.scores == "sigmoid" else logits.softmax(-1)[..., 1:], s.candidates)
-
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:
-        heads = [f"class_heads.{i}.{part}" for i in range(self.settings.scales) for part in ("weight", "bias")]
-        return dict.fromkeys(heads, (self.anchors_per_place, self.before))
+        outputs, places = [f"class_heads.{i}" for i in range(self.settings.scales)], self.anchors_per_place
+        if self.settings.scores == "objectness":
+            outputs, places = ["classes.output"], 1
+        parts = [f"{output}.{part}" for output in outputs for part in ("weight", "bias")]
+        return dict.fromkeys(parts, (places, self.before))
+
+
+def _stride(s: M2DetSettings) -> int:
+    """Of the finest map that the network takes from the backbone, in pixels of the input."""
+    return 16 if s.base_maps == "C4+C5" and s.backbone != VGG and not s.fine_c4 else 8

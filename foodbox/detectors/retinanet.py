@@ -6,7 +6,6 @@ the focal loss of section 3. `docs/retinanet.md` walks through one step with the
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -14,16 +13,16 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor
 
-from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, LogitsAt, Outputs
+from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.heads import Tower, TowerInit, TowerNorm, first_values, other_values, per_anchor, start_at_prior
+from foodbox.layers.heads import BoxClasses, Tower, TowerInit, TowerNorm, per_anchor, start_at_prior
 from foodbox.layers.pyramids import FeaturePyramid
 from foodbox.ops.anchor_fitting import pyramid_choices
 from foodbox.ops.anchors import pyramid_anchors
 from foodbox.ops.coding import decode_centre, decode_corner, encode_centre, encode_corner
 from foodbox.ops.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
 from foodbox.ops.matching import BACKGROUND, match, only, overlaps
-from foodbox.ops.nms import best_pairs, best_pairs_by_objectness
+from foodbox.ops.nms import best_pairs
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
 Sizes = Annotated[tuple[PositiveFloat, ...], Field(min_length=4, max_length=6)]
@@ -147,33 +146,28 @@ class RetinaNet(Detector):
         )  # fmt: skip
         self.pyramid = FeaturePyramid(self.backbone.channels, s.pyramid_channels, s.extra_from, s.keras_layout)
         self.anchors_per_place = len(s.anchor_scales) * len(s.anchor_ratios)
-        # "objectness" puts one value before the classes': is anything there at all?
-        self.values = len(names) + (s.scores == "objectness")
+        # With an objectness, one score says whether anything is there at all, and the box's contents which class.
+        self.values = len(names) if s.scores == "sigmoid" else 1
         self.class_tower, self.box_tower = (
             Tower(s.pyramid_channels, s.tower_layers, self.anchors_per_place * values, s.tower_norm, s.tower_init)
             for values in (self.values, 4)
         )
-        start_at_prior(self.class_tower.output, self.values, 1 if s.scores == "objectness" else len(names), s.prior)
+        start_at_prior(self.class_tower.output, s.prior)
+        self.classes: BoxClasses | None = None
+        if self.values < len(names):
+            self.classes = BoxClasses(self.backbone.channels, len(names), 2 ** _levels(s)[0])
 
     # -- The network: section 4, figure 3 ---------------------------------------------------------------------------
 
     def forward(self, images: Tensor) -> Outputs:
-        """Pixels [B, 3, H, W] → logits [B, A, K] (or [B, A, 1 + K]), deltas [B, A, 4], anchors [A, 4], levels [L].
+        """Pixels [B, 3, H, W] → logits [B, A, K], deltas [B, A, 4], anchors [A, 4], levels [L].
 
         Anchors run level by level to P7, row by row, and at one place ratio by ratio; `levels` counts each level's.
+        With scores="objectness" logits are [B, A, 1]; `features` [B, C, H / 8, W / 8] then tell several classes apart.
         """
-        return self._outputs(images)[0]
-
-    def _outputs(self, images: Tensor, sparse: bool = False) -> tuple[Outputs, LogitsAt]:
-        """What `forward` gives; with `sparse`, logits [B, A, 1] of the objectness, and classes where they are asked."""
-        levels = self.pyramid(self.backbone_maps(images))  # L x [B, channels, H / 2^l, W / 2^l]
-        tower, logits_at = self.class_tower, None
-        if sparse:
-            hidden = [tower.hidden(level) for level in levels]
-            logits = first_values([tower.output], hidden, self.values)
-            logits_at = partial(other_values, [tower.output], hidden, self.values)
-        else:
-            logits = [per_anchor(tower(level), self.values) for level in levels]
+        maps = self.backbone_maps(images)
+        levels = self.pyramid(maps)  # L x [B, channels, H / 2^l, W / 2^l]
+        logits = [per_anchor(self.class_tower(level), self.values) for level in levels]
         deltas = [per_anchor(self.box_tower(level), 4) for level in levels]
         outputs = {
             "logits": torch.cat(logits, dim=1).float(),  # [B, A, K]
@@ -181,7 +175,9 @@ class RetinaNet(Detector):
             "anchors": self.anchors_at(images, [level.shape[2:] for level in levels]),
             "levels": torch.tensor([level.shape[1] for level in logits]),
         }
-        return outputs, logits_at
+        if self.classes is not None:
+            outputs["features"] = self.classes.features(maps)
+        return outputs
 
     @classmethod
     def anchors_of(cls, settings: Any, height: int, width: int, grids: Grids = None, on: Device = None) -> Tensor:
@@ -201,14 +197,11 @@ class RetinaNet(Detector):
         """The focal loss over all anchors ("classes"), the box loss over the matched ones ("boxes").
 
         Both are divided by the number of anchors that took a box (section 4.1, "Focal Loss"). With scores="objectness"
-        the focal loss is on "objectness", and "classes" is the cross entropy over the classes at the matched anchors.
-        The CPU computes the classes of these alone, so that many classes take little more time than few.
+        the focal loss is on "objectness", and "classes" is the cross entropy over several classes, a box's mean.
         """
-        several = self.settings.scores == "objectness" and len(self.names) > 1
-        outputs, logits_at = self._outputs(images, sparse=several and only(images) is images)
-        return self.losses_of(outputs, targets, logits_at)
+        return self.losses_of(self(images), targets)
 
-    def losses_of(self, outputs: Outputs, targets: list[Target], logits_at: LogitsAt = None) -> dict[str, Tensor]:
+    def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
         """The losses, from outputs that are there already."""
         s = self.settings
         logits, deltas, anchors = outputs["logits"], outputs["deltas"], outputs["anchors"]
@@ -234,20 +227,17 @@ class RetinaNet(Detector):
         positive_weight = (weight[:, None] * positive)[some]  # [P]
 
         score_loss = (self._score_loss(logits, label, positive, valid) * weight[:, None]).sum()
-        parts = {"boxes": (box_loss * positive_weight).sum() * s.box_weight}
-        if s.scores == "sigmoid":
-            return {"classes": score_loss} | parts
-        class_logits = logits[..., 1:][some] if logits_at is None else logits_at(some)  # [P, K]
-        class_score = class_logits.log_softmax(-1).gather(-1, label[some][..., None])[..., 0]  # [P]
-        return {"objectness": score_loss, "classes": -(class_score * positive_weight).sum()} | parts
+        losses = {"classes" if s.scores == "sigmoid" else "objectness": score_loss}
+        if self.classes is not None:
+            losses["classes"] = self.classes.loss(outputs["features"], boxes, labels)
+        return losses | {"boxes": (box_loss * positive_weight).sum() * s.box_weight}
 
     def _score_loss(self, logits: Tensor, label: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
         """Equation 5 for every anchor: [B, A]. Anchors between the two IoU bounds count nothing."""
         s = self.settings
-        if s.scores == "objectness":
-            logits, truth = logits[..., :1], positive[..., None].float()
-        else:
-            truth = F.one_hot(label, len(self.names)).float() * positive[..., None]  # [B, A, K]
+        truth = positive[..., None].float()  # [B, A, 1]
+        if s.scores == "sigmoid":
+            truth = F.one_hot(label, len(self.names)) * truth  # [B, A, K]
         return sigmoid_focal_loss(logits, truth, s.focal_alpha, s.focal_gamma).sum(-1) * valid
 
     def _box_loss(self, deltas: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
@@ -272,21 +262,25 @@ class RetinaNet(Detector):
     def candidates(self, outputs: Outputs) -> Outputs:
         """The best of each level, over all levels: scores [B, C], labels int64 [B, C], boxes [B, C, 4] in the input."""
         s, logits = self.settings, outputs["logits"]
-        sigmoid = s.scores == "sigmoid"  # which keeps the order, so that only what is chosen goes through it
-        best, start, chosen = best_pairs if sigmoid else best_pairs_by_objectness, 0, []
+        start, chosen = 0, []
         for count in outputs["levels"].tolist():
-            score, label, anchor = best(logits[:, start : start + count], s.candidates)
+            score, label, anchor = best_pairs(logits[:, start : start + count], s.candidates)
             chosen.append((score, label, start + anchor))
             start += count
         scores, labels, anchors = (torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True))  # [B, C]
         deltas = outputs["deltas"].gather(1, anchors[..., None].expand(-1, -1, 4))
         boxes = CODINGS[s.box_coding][1](deltas, outputs["anchors"][anchors])
-        return {"scores": scores.sigmoid() if sigmoid else scores, "labels": labels, "boxes": boxes}
+        scores = scores.sigmoid()  # which keeps the order, so that only what is chosen goes through it
+        if self.classes is not None:
+            scores, labels, place = self.classes.pairs(outputs["features"], boxes, scores, s.candidates * len(chosen))
+            boxes = boxes.gather(1, place[..., None].expand(-1, -1, 4))
+        return {"scores": scores, "labels": labels, "boxes": boxes}
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:
-        before = int(self.settings.scores == "objectness")
-        return {f"class_tower.output.{part}": (self.anchors_per_place, before) for part in ("weight", "bias")}
+        sigmoid = self.settings.scores == "sigmoid"
+        output, places = ("class_tower.output", self.anchors_per_place) if sigmoid else ("classes.output", 1)
+        return {f"{output}.{part}": (places, 0) for part in ("weight", "bias")}
 
 
 def _levels(s: RetinaNetSettings) -> range:

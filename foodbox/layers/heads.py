@@ -1,15 +1,14 @@
 """Heads: the small networks that run over every pyramid level with the same weights."""
 
 import math
-from collections.abc import Iterable
-from itertools import cycle
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foodbox.layers.convolutions import BatchNorm
+from foodbox.ops.boxes import area, box_means
+from foodbox.ops.nms import best_pairs
 
 Norm = Literal["none", "batch", "group"]
 TowerNorm = Literal["none", "group"]
@@ -52,12 +51,6 @@ class Tower(nn.Sequential):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def hidden(self, x: Tensor) -> Tensor:
-        """What the last convolution gets: [B, channels, H, W] → the same shape."""
-        for module in list(self)[:-1]:
-            x = module(x)
-        return x
-
 
 def norm_layer(norm: Literal["batch", "group"], width: int) -> nn.Module:
     """A norm of so many channels."""
@@ -81,56 +74,50 @@ def per_anchor(output: Tensor, values: int) -> Tensor:
     return output.reshape(batch, height * width * anchors, values)
 
 
-def start_at_prior(output: nn.Module, values: int, scores: int, prior: float) -> None:
-    """RetinaNet section 4.1, "Initialization": scores, of each anchor's values the first, start at pi, the prior."""
-    bias = torch.zeros(len(output.bias) // values, values)  # type: ignore[arg-type]
-    bias[:, :scores] = -math.log((1 - prior) / prior)
-    output.bias = nn.Parameter(bias.flatten())
+def start_at_prior(output: nn.Module, prior: float) -> None:
+    """RetinaNet section 4.1, "Initialization": all scores start at pi, the prior."""
+    nn.init.constant_(output.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
 
 
-def first_values(outputs: Iterable[nn.Module], maps: list[Tensor], values: int) -> list[Tensor]:
-    """Of each anchor's values the first alone: of each map [B, H x W x A, 1]. As for `other_values`."""
-    firsts = [(weight[:, 0], bias[:, 0]) for weight, bias in (_by_anchor(output, values) for output in outputs)]
-    pairs = zip(maps, cycle(firsts), strict=False)
-    return [per_anchor(F.conv2d(x, weight, bias, padding=1), 1) for x, (weight, bias) in pairs]
+class BoxClasses(nn.Module):
+    """Tells boxes' classes by the mean of the backbone's maps over each: all that lies in a box speaks for its class.
 
-
-def other_values(outputs: Iterable[nn.Module], maps: list[Tensor], values: int, chosen: Tensor) -> Tensor:
-    """All but the first value, of chosen anchors alone: training asks for the classes of few.
-
-    Computed for all anchors, 256 classes take longer than all the rest of a light network.
+    An anchor's own 3 x 3 places see little of a large object, by layers that few photos have to teach first.
 
     Args:
-        outputs: 3 x 3 convolutions to A x values channels, one for each map, or one for all.
-        maps: each [B, C, H, W].
-        chosen: bool [B, anchors], P of them true; map by map in the order of `per_anchor`.
-
-    Returns:
-        float32 [P, values - 1], in the order of x[chosen].
+        channels: of the backbone's maps, from fine to coarse.
+        stride: of the finest map, in pixels of the input.
+        width: the maps' channels when they are summed, after a 1 x 1 convolution each, as a feature pyramid's.
     """
-    weights, biases = zip(*(_by_anchor(output, values) for output in outputs), strict=True)
-    kinds = len(weights[0])  # of anchors at a place
-    weight, bias = torch.cat(weights)[:, 1:], torch.cat(biases)[:, 1:]  # [A, values - 1, C, 3, 3] and [A, values - 1]
-    tables, windows, first_kind, start = [], [], [], 0
-    for i, x in enumerate(maps):
-        padded = F.pad(x.float(), (1, 1, 1, 1))
-        rows = start + torch.arange(padded[0, 0].numel()).view(padded.shape[2:])
-        windows.append(rows.unfold(0, 3, 1).unfold(1, 3, 1).reshape(-1, 9))  # the rows around each place
-        first_kind.append(torch.full((len(windows[-1]),), i * kinds % len(weight)))
-        tables.append(padded.flatten(2).mT)  # [B, rows, C]
-        start += rows.numel()
-    photo, anchor = chosen.nonzero(as_tuple=True)  # [P]
-    place = anchor // kinds
-    kind = torch.cat(first_kind)[place] + anchor % kinds
-    order = kind.argsort()  # so that each kind is one product of matrices
-    rows = (torch.cat(windows)[place] + start * photo[:, None])[order]  # [P, 9]
-    patches = F.embedding(rows, torch.cat(tables, 1).flatten(0, 1)).mT.flatten(1)  # [P, C x 9]
-    of_kind = torch.split(patches, kind.bincount(minlength=len(weight)).tolist())
-    found = [F.linear(*part) for part in zip(of_kind, weight.flatten(2), bias, strict=True)]
-    return torch.cat(found)[order.argsort()].float()
 
+    def __init__(self, channels: list[int], classes: int, stride: int, width: int = 128) -> None:
+        super().__init__()
+        self.stride = stride
+        self.lateral = nn.ModuleList(nn.Conv2d(inputs, width, 1, bias=False) for inputs in channels)
+        self.norm = nn.LayerNorm(width)
+        self.output = nn.Linear(width, classes)
+        nn.init.zeros_(self.output.bias)
 
-def _by_anchor(output: nn.Module, values: int) -> tuple[Tensor, Tensor]:
-    """A convolution's weight [A, values, C, 3, 3] and bias [A, values]."""
-    weight, bias = output.parameters()
-    return weight.view(-1, values, *weight.shape[1:]), bias.view(-1, values)
+    def features(self, maps: list[Tensor]) -> Tensor:
+        """The backbone's maps → one of the finest's size, float32 [B, width, H, W]."""
+        parts: list[Tensor] = [conv(x) for conv, x in zip(self.lateral, maps, strict=True)]
+        total = parts.pop()
+        while parts:
+            total = F.interpolate(total, size=parts[-1].shape[2:]) + parts.pop()
+        return total.float()
+
+    def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
+        """What `features` gave, and boxes [B, N, 4] in the input's pixels → logits [B, N, K]."""
+        means = self.norm(box_means(features, boxes, self.stride))  # [B, N, width]
+        logits: Tensor = self.output(means.relu())
+        return logits.float()
+
+    def loss(self, features: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        """The mean cross entropy of boxes [B, M, 4] with labels [B, M]; empty boxes are padding and count nothing."""
+        there = area(boxes) > 0
+        loss: Tensor = F.cross_entropy(self(features, boxes).mT, labels, reduction="none") * there
+        return loss.sum() / there.sum().clamp(min=1)
+
+    def pairs(self, features: Tensor, boxes: Tensor, scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+        """`best_pairs` of scores [B, N] of boxes [B, N, 4], times their classes' shares by the softmax."""
+        return best_pairs(scores[..., None] * self(features, boxes).softmax(-1), most)

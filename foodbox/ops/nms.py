@@ -31,20 +31,6 @@ def best_pairs(scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
     return score, place % classes, box.gather(1, place // classes)
 
 
-def best_pairs_by_objectness(logits: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """`best_pairs` of objectness times a softmax over the classes, of the `most` boxes with the highest objectness.
-
-    Of 15,000 boxes, those whose classes count for nothing need no softmax over 256 of them.
-
-    Args:
-        logits: [B, A, 1 + K], of the objectness and the classes.
-    """
-    box = logits[..., 0].topk(min(most, logits.shape[1])).indices  # [B, N]
-    chosen = logits.gather(1, box[..., None].expand(-1, -1, logits.shape[2]))  # [B, N, 1 + K]
-    score, label, place = best_pairs(chosen[..., :1].sigmoid() * chosen[..., 1:].softmax(-1), most)
-    return score, label, box.gather(1, place)
-
-
 def nms_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tensor:
     """Keeps the best of boxes that overlap by more than `iou` within one group (a class of one photo).
 

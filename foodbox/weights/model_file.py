@@ -17,8 +17,8 @@ from foodbox.errors import FoodboxError
 from foodbox.files import as_json, write_whole
 from foodbox.weights.transfer import Weights
 
-FORMAT_VERSION = "2"
-"""2: group norm in groups of at least 8 channels (layers/heads.group_count). Nothing else would tell of it."""
+FORMAT_VERSION = "3"
+"""2: group norm in groups of at least 8 channels. 3: classes beside an objectness are of boxes, not of anchors."""
 
 
 def save_model(path: Path, detector: Detector, run: dict[str, Any], *others: Path) -> None:

@@ -5,13 +5,12 @@ A detector joins by being in the dictionary.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from foodbox.config import apply, build
 from foodbox.data.images import prepare
@@ -176,31 +175,6 @@ def test_kept_maps_give_what_pixels_give(detector: Detector) -> None:
         torch.manual_seed(0)  # for the regions and anchors that some draw at random
         found.append(detector.losses(source, batch.targets, *regions))
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
-
-
-@pytest.mark.parametrize("photos", BATCHES.values(), ids=BATCHES)
-@pytest.mark.parametrize("name", ["retinanet", "m2det"])
-def test_classes_of_matched_anchors_alone_teach_what_all_do(name: str, photos: Photos) -> None:
-    """In training the classes of the others are not computed: losses and gradients are those of the whole outputs."""
-    detector = light(name, NAMES)
-    batch = batch_of(detector.eval(), photos)
-    asked: list[nn.Module] = []
-    for part, module in detector.named_modules():
-        if re.search(r"class_tower\.output$|class_heads\.\d$", part):
-            module.register_forward_hook(lambda module, *_: asked.append(module))
-    gradients = []
-    for losses in (
-        lambda: detector.losses(batch.images, batch.targets),
-        lambda: detector.losses_of(detector(batch.images), batch.targets),  # type: ignore[operator]
-    ):
-        assert not asked, "only the whole outputs take a convolution over all anchors"
-        detector.zero_grad()
-        parts = losses()
-        torch.stack(list(parts.values())).sum().backward()
-        found = {n: p.grad for n, p in detector.named_parameters() if p.grad is not None}
-        gradients.append(({part: loss.detach() for part, loss in parts.items()}, found))
-    assert asked
-    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
 
 
 def test_losses_do_not_depend_on_the_order_of_photos(detector: Detector) -> None:

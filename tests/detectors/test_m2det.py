@@ -65,10 +65,10 @@ def with_settings(detector: M2Det, **changes: Any) -> M2Det:
 
 
 def outputs_at(anchors: Tensor, logits: Tensor, deltas: Tensor | None = None) -> Outputs:
-    """Outputs with these default boxes: logits [B, A, values]."""
+    """Outputs with these default boxes: logits [B, A, values]; features that tell nothing of classes."""
     if deltas is None:
         deltas = torch.zeros(len(logits), len(anchors), 4)
-    return {"logits": logits, "deltas": deltas, "anchors": anchors}
+    return {"logits": logits, "deltas": deltas, "anchors": anchors, "features": torch.zeros(len(logits), 128, 8, 8)}
 
 
 def some_targets(*counts: int, side: float = 64) -> list[Target]:
@@ -127,8 +127,7 @@ def test_every_score_starts_at_the_prior(scores: str, prior: float) -> None:
     put(weights, detector)
     with torch.no_grad():
         logits = detector(torch.rand(1, 3, 64, 64) * 255)["logits"]
-    first = logits if scores == "sigmoid" else logits[..., :1]
-    assert prior / 3 < float(first.sigmoid().median()) < prior * 3
+    assert prior / 3 < float(logits.sigmoid().median()) < prior * 3
 
 
 def test_released_pixels_lose_caffes_mean_and_keep_their_spread() -> None:
@@ -225,7 +224,7 @@ def test_focal_losses_by_hand(detectors: dict[str, M2Det]) -> None:
     target = [Target(APART[:1], torch.tensor([1]))]
     found = detectors["sigmoid"].losses_of(outputs_at(APART, torch.zeros(1, 3, 3)), target)
     assert float(found["classes"]) == pytest.approx((0.25 + 8 * 0.75) * 0.25 * math.log(2))
-    found = detectors["objectness"].losses_of(outputs_at(APART, torch.zeros(1, 3, 4)), target)
+    found = detectors["objectness"].losses_of(outputs_at(APART, torch.zeros(1, 3, 1)), target)
     assert float(found["objectness"]) == pytest.approx((0.25 + 2 * 0.75) * 0.25 * math.log(2))
     assert float(found["classes"]) == pytest.approx(math.log(3))
 
@@ -238,7 +237,7 @@ def test_a_default_box_between_the_bounds_counts_nothing(detectors: dict[str, M2
     target = [Target(boxes, torch.tensor([0, 1]))]
     for low, counted in ((0.5, 2), (0.4, 1)):
         detector = with_settings(detectors["objectness"], match_low=low)
-        found = detector.losses_of(outputs_at(anchors, torch.zeros(1, 4, 4)), target)
+        found = detector.losses_of(outputs_at(anchors, torch.zeros(1, 4, 1)), target)
         expected = (2 * 0.25 + counted * 0.75) * 0.25 * math.log(2) / 2
         assert float(found["objectness"]) == pytest.approx(expected), low
 
@@ -320,15 +319,21 @@ def test_the_other_kinds_of_nms(softmax: M2Det, nms: str, second: float | None) 
 
 @pytest.mark.parametrize("scores", SCORES)
 def test_scores_are_what_they_are_called(detectors: dict[str, M2Det], scores: str) -> None:
-    logits = torch.tensor([[[0.5, 1.0, 2.0, -1.0]]])[..., : 3 if scores == "sigmoid" else 4]
-    there, *classes = logits[0, 0].tolist()
+    """With an objectness, the classes' logits are those of the box, here the same for all boxes."""
+    values = {"softmax": 4, "sigmoid": 3, "objectness": 1}[scores]
+    there, *classes = (0.5, 1.0, 2.0, -1.0)[: max(values, 3 if scores == "sigmoid" else 4)]
+    logits = torch.tensor([[[there, *classes][:values]]])
+    detector = detectors[scores]
+    if detector.classes is not None:
+        detector = copy.deepcopy(detector)
+        detector.classes.output.bias.data = torch.tensor(classes)
     share = [math.exp(c) / sum(map(math.exp, classes)) for c in classes]
     expected = {
         "softmax": [math.exp(c) / sum(map(math.exp, [there, *classes])) for c in classes],
         "sigmoid": [1 / (1 + math.exp(-c)) for c in [there, *classes]],
         "objectness": [s / (1 + math.exp(-there)) for s in share],
     }[scores]
-    found = detectors[scores].decode(outputs_at(APART[:1], logits), [Frame(64, 64, 64, 64)], min_score=0.0)[0]
+    found = detector.decode(outputs_at(APART[:1], logits), [Frame(64, 64, 64, 64)], min_score=0.0)[0]
     assert {NAMES[i]: s for i, s in zip(found.labels.tolist(), found.scores.tolist(), strict=True)} == pytest.approx(
         dict(zip(NAMES, expected, strict=True))
     )
@@ -407,16 +412,22 @@ def test_settings_out_of_range_are_refused_by_name(name: str, value: Any) -> Non
 @pytest.mark.parametrize("scores", SCORES)
 def test_classes_are_carried_over_by_name(scores: str) -> None:
     """Bowl and apple come over, in another order and beside a new class."""
+
+    def outputs(detector: M2Det) -> list[Tensor]:
+        """The biases of what gives classes: of six boxes at a place, or of any box."""
+        if detector.classes is not None:
+            return [detector.classes.output.bias[None]]
+        return [head.bias.view(6, -1) for head in detector.class_heads]  # type: ignore[union-attr, operator]
+
     first = small(scores=scores)
     with torch.no_grad():
-        for head in first.class_heads:
-            head.bias.copy_(torch.arange(len(head.bias)))  # type: ignore[union-attr, arg-type]
+        for bias in outputs(first):
+            bias.copy_(torch.arange(bias.numel()).view_as(bias))
     kept = pretrained.Weights(first.state_dict(), "a test", NAMES, "m2det", first.settings.model_dump())
     second = M2Det(["bowl", "pie", "apple"], first.settings)
     before = first.before
     assert put(kept, second).classes == ["bowl", "apple"]
-    for old, new in zip(first.class_heads, second.class_heads, strict=True):
-        theirs, mine = (head.bias.view(6, -1) for head in (old, new))  # type: ignore[union-attr, operator]
+    for theirs, mine in zip(outputs(first), outputs(second), strict=True):
         assert torch.equal(mine[:, before], theirs[:, before + 1])
         assert torch.equal(mine[:, before + 2], theirs[:, before])
         assert torch.equal(mine[:, :before], theirs[:, :before])
@@ -481,7 +492,7 @@ def test_soft_nms_leaves_nothing_under_the_threshold() -> None:
     """Two boxes nearly on each other: the second's score is lowered, under the threshold it goes."""
     detector = M2Det(["food"], M2DetSettings(**{**LIGHT, "preprocessing": Preprocessing(size=64, fit="stretch")}))
     anchors = torch.tensor([[10.0, 10, 50, 50], [11, 10, 51, 50]])
-    logits = torch.tensor([[[2.0, 0.0], [1.5, 0.0]]])  # objectness of 0.88 and 0.82
+    logits = torch.tensor([[[2.0], [1.5]]])  # objectness of 0.88 and 0.82
     outputs = {"logits": logits, "deltas": torch.zeros(1, 2, 4), "anchors": anchors}
     low, high = (detector.decode(outputs, [Frame(64, 64, 64, 64)], min_score)[0] for min_score in (0.0, 0.3))
     assert len(low) == 2

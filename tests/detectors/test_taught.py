@@ -20,15 +20,17 @@ SCORES = [(retinanet, "sigmoid"), (retinanet, "objectness"), *((m2det, scores) f
 @pytest.mark.parametrize("label", [0, 1, 2])
 def test_the_class_that_is_taught_is_the_boxs(of: ModuleType, scores: str, label: int) -> None:
     """A network that is sure of the box's class and of nothing else has no loss."""
-    before = int(scores != "sigmoid")
-    logits = torch.full((1, len(of.APART), 3 + before), -30.0)
+    before, detector = int(scores == "softmax"), of.small(scores=scores)
+    logits = torch.full((1, len(of.APART), 1 if scores == "objectness" else 3 + before), -30.0)
     if scores == "softmax":
         logits[:, :, 0] = 30.0  # background
-    logits[0, 0, before + label] = 60.0
     if scores == "objectness":
         logits[0, 0, 0] = 30.0
+        detector.classes.output.bias.data[label] = 60.0
+    else:
+        logits[0, 0, before + label] = 60.0
     target = [Target(of.APART[:1], torch.tensor([label]))]
-    found = of.small(scores=scores).losses_of(of.outputs_at(of.APART, logits), target)
+    found = detector.losses_of(of.outputs_at(of.APART, logits), target)
     assert float(found["classes"]) == pytest.approx(0, abs=1e-6)
 
 

@@ -43,7 +43,7 @@ def detector() -> RetinaNet:
         tower_init="kaiming",
         scores="objectness",
         prior=0.5,
-        max_detections=20,
+        max_detections=100,
     )
     return RetinaNet(NAMES, settings)
 

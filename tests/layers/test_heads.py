@@ -1,4 +1,4 @@
-"""Towers: their start, their size, and the order of what comes out."""
+"""Towers: their start, their size, and the order of what comes out; and what tells the classes of boxes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torchvision.models.detection.retinanet import RetinaNetRegressionHead
 
-from foodbox.layers.heads import Tower, first_values, group_count, other_values, per_anchor, start_at_prior
+from foodbox.layers.heads import BoxClasses, Tower, group_count, per_anchor, start_at_prior
 
 
 def test_the_papers_start_is_a_spread_of_a_hundredth_and_no_bias() -> None:
@@ -72,42 +73,40 @@ def test_a_tower_computes_what_torchvisions_does() -> None:
     torch.testing.assert_close(found, theirs(levels))
 
 
-MAPS = {"several": [(4, 6), (2, 3), (1, 1)], "one": [(3, 2)], "narrow": [(5, 1), (1, 4)]}
-
-
-@pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("sizes", MAPS.values(), ids=MAPS)
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_some_values_of_some_anchors_are_those_that_all_have(
-    sizes: list[tuple[int, int]], shared: bool, share: float
-) -> None:
-    """With their gradients: 3 anchors a place with 5 values each, of which the first is asked for everywhere."""
+def test_a_boxs_class_is_told_by_what_lies_in_it() -> None:
+    """Of maps of three sizes; a box on their common grid has no neighbour's part."""
     torch.manual_seed(0)
-    convs = [nn.Conv2d(8, 3 * 5, 3, padding=1) for _ in (sizes[:1] if shared else sizes)]
-    maps = [torch.randn(2, 8, *size, requires_grad=True) for size in sizes]
-    pairs = list(zip(convs * len(sizes) if shared else convs, maps, strict=True))
-    chosen = torch.rand(2, 3 * sum(height * width for height, width in sizes)) < share
-    learning = [*maps, *(p for conv in convs for p in conv.parameters())]
+    classes = BoxClasses([8, 12, 16], 5, stride=8)
+    maps = [torch.randn(2, 8, 8, 12), torch.randn(2, 12, 4, 6), torch.randn(2, 16, 2, 3)]
+    boxes = torch.tensor([[[32.0, 0, 64, 32], [0, 0, 96, 64]]]).expand(2, -1, -1)  # the middle at the top, and all
+    features = classes.features(maps)
+    assert features.shape == (2, 128, 8, 12)
+    before = classes(features, boxes)
+    assert before.shape == (2, 2, 5)
+    for x, factor in zip(maps, (4, 2, 1), strict=True):
+        x[..., :factor] += 1.0
+        x[..., factor:, :] -= 1.0
+    after = classes(classes.features(maps), boxes)
+    torch.testing.assert_close(after[:, 0], before[:, 0], rtol=1e-4, atol=1e-5)
+    assert ((after - before)[:, 1].abs() > 1e-3).any()
 
-    every = torch.cat([per_anchor(conv(x), 5) for conv, x in pairs], 1)
-    first = torch.cat(first_values(convs, maps, 5), 1)
-    others = other_values(convs, maps, 5, chosen)
-    torch.testing.assert_close(first, every[..., :1])
-    torch.testing.assert_close(others, every[..., 1:][chosen])
 
-    weigh = torch.randn_like(every)
-    expected = torch.autograd.grad(
-        (every * weigh)[..., 0].sum() + (every * weigh)[..., 1:][chosen].sum(), learning, retain_graph=True
+def test_boxes_that_are_padding_have_no_loss() -> None:
+    """The mean over the three boxes of two photos; without any the loss is nothing."""
+    classes = BoxClasses([8], 5, stride=8)
+    features, labels = classes.features([torch.randn(2, 8, 4, 4)]), torch.tensor([[1, 4, 0], [2, 0, 0]])
+    boxes = torch.zeros(2, 3, 4)
+    boxes[0, 0], boxes[0, 1], boxes[1, 0] = (
+        torch.tensor(box) for box in ([0.0, 0, 9, 9], [5.0, 5, 30, 20], [2.0, 0, 8, 32])
     )
-    found = torch.autograd.grad((first * weigh[..., :1]).sum() + (others * weigh[..., 1:][chosen]).sum(), learning)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    logits = classes(features, boxes)
+    expected = F.cross_entropy(torch.stack((logits[0, 0], logits[0, 1], logits[1, 0])), torch.tensor([1, 4, 2]))
+    torch.testing.assert_close(classes.loss(features, boxes, labels), expected)
+    assert float(classes.loss(features, torch.zeros(2, 3, 4), labels)) == 0
 
 
-@pytest.mark.parametrize("scores", [1, 4])
-def test_scores_start_at_the_prior(scores: int) -> None:
+def test_scores_start_at_the_prior() -> None:
     conv = nn.Conv2d(8, 3 * 5, 1)
-    start_at_prior(conv, 5, scores, 0.01)
+    start_at_prior(conv, 0.01)
     assert conv.bias is not None
-    bias = conv.bias.detach().view(3, 5)
-    torch.testing.assert_close(bias[:, :scores].sigmoid(), torch.full((3, scores), 0.01))
-    assert not bias[:, scores:].any()
+    torch.testing.assert_close(conv.bias.detach().sigmoid(), torch.full((15,), 0.01))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import box_area, box_iou, clip_boxes_to_image
 
-from foodbox.ops.boxes import area, clip, iou
+from foodbox.ops.boxes import area, box_means, clip, iou
 
 
 def some_boxes(*shape: int, side: float = 100) -> Tensor:
@@ -80,3 +81,35 @@ def test_clip_takes_a_size_for_each_photo() -> None:
 
 def test_clip_without_boxes() -> None:
     assert clip(torch.zeros(0, 4), 10, 10).shape == (0, 4)
+
+
+quarter = st.integers(0, 64)
+sides_of_a_quarter = st.tuples(quarter, quarter, st.integers(4, 64), st.integers(4, 64))
+
+
+@given(st.lists(sides_of_a_quarter, min_size=1, max_size=5))
+def test_a_maps_mean_over_a_box_is_that_of_its_places(quarters: list[tuple[int, int, int, int]]) -> None:
+    """Each place shown as 4 x 4, so that boxes end between them; of a box that sticks out what is inside counts."""
+    maps = torch.arange(2 * 3 * 8 * 12, dtype=torch.float32).view(2, 3, 8, 12).sin()
+    large = F.interpolate(maps, scale_factor=4, mode="nearest")
+    corners = [(min(x, 44), min(y, 28), x + w, y + h) for x, y, w, h in quarters]
+    boxes = torch.tensor(corners, dtype=torch.float32)[None].expand(2, -1, -1)
+    found = box_means(maps, boxes * 4, stride=16)
+    assert found.shape == (2, len(quarters), 3)
+    for i, (x1, y1, x2, y2) in enumerate(corners):
+        torch.testing.assert_close(found[:, i], large[:, :, y1:y2, x1:x2].mean((2, 3)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("narrow", "wide"),
+    [
+        ([20.0, 20, 20, 20], [16.0, 16, 24, 24]),  # nothing: the place around it, 8 px
+        ([-50.0, 3, -20, 5], [0.0, 0, 8, 8]),  # beside the map
+        ([90.0, 60, 400, 300], [88.0, 56, 96, 64]),
+        ([0.0, 30, 40, 30], [0.0, 26, 40, 34]),  # a line
+    ],
+)
+def test_less_than_a_place_is_taken_as_one(narrow: list[float], wide: list[float]) -> None:
+    maps = torch.randn(1, 5, 8, 12)
+    found, expected = (box_means(maps, torch.tensor([[box]]), stride=8) for box in (narrow, wide))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

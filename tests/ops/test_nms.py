@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
-from foodbox.ops.nms import FEW, best_by_group, best_pairs, best_pairs_by_objectness, nms_by_group, soft_nms
+from foodbox.ops.nms import FEW, best_by_group, best_pairs, nms_by_group, soft_nms
 
 
 def crowded(count: int, groups: int, side: float, place: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,21 +64,6 @@ def test_the_best_pairs_are_those_of_all_sorted(boxes: int, classes: int, most: 
     count = min(most, boxes * classes)
     assert torch.equal(score, expected[:, :count])
     assert torch.equal(box * classes + label, place[:, :count])
-
-
-@pytest.mark.parametrize("most", [4, 12, 1000])
-def test_the_best_pairs_by_objectness_are_of_the_boxes_with_the_most_of_it(most: int) -> None:
-    """Each score is objectness times the class's share; a box with less objectness than `most` others has none."""
-    logits = torch.randn(3, 30, 1 + 5)
-    score, label, box = best_pairs_by_objectness(logits, most)
-    scores = logits[..., :1].sigmoid() * logits[..., 1:].softmax(-1)
-    objectness = logits[..., 0]
-    for photo in range(3):
-        likely = objectness[photo] >= objectness[photo].sort(descending=True).values[:most][-1]
-        assert int(likely.sum()) == min(most, 30)
-        expected = (scores[photo] * likely[:, None]).flatten().sort(descending=True).values[: min(most, 150)]
-        torch.testing.assert_close(score[photo], expected)
-        torch.testing.assert_close(scores[photo][box[photo], label[photo]], score[photo])
 
 
 def test_no_boxes() -> None:

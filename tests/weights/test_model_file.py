@@ -65,7 +65,7 @@ def test_a_saved_model_gives_the_same_outputs_to_the_bit(detector: RetinaNet, fi
 
 def test_the_header_says_all_that_using_the_model_needs(detector: RetinaNet, file: Path) -> None:
     header = header_of(file)
-    assert (header["format"], header["format_version"], header["detector"]) == ("foodbox", "2", "retinanet")
+    assert (header["format"], header["format_version"], header["detector"]) == ("foodbox", "3", "retinanet")
     assert json.loads(header["names"]) == NAMES
     assert json.loads(header["run"]) == RUN
     settings = json.loads(header["settings"])
@@ -103,9 +103,9 @@ def test_other_tensors_are_refused(header: dict[str, str] | None, tmp_path: Path
         read_model(path)
 
 
-@pytest.mark.parametrize("version", ["1", "3"])
+@pytest.mark.parametrize("version", ["2", "4"])
 def test_another_version_is_refused(file: Path, version: str) -> None:
-    with pytest.raises(FoodboxError, match=rf"format version {version}.*reads version 2.*the foodbox that wrote it"):
+    with pytest.raises(FoodboxError, match=rf"format version {version}.*reads version 3.*the foodbox that wrote it"):
         read_model(rewritten(file, header_of(file) | {"format_version": version}))
 
 

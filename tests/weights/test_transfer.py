@@ -12,6 +12,7 @@ from foodbox.records import Preprocessing
 from foodbox.weights.transfer import Weights, put
 
 OUTPUT = ("class_tower.output.weight", "class_tower.output.bias")
+BOX_OUTPUT = ("classes.output.weight", "classes.output.bias")
 
 
 def detector(names: list[str], **changes: Any) -> RetinaNet:
@@ -30,7 +31,7 @@ def weights_of(given: RetinaNet) -> Weights:
 
 
 def entry(weights: dict[str, torch.Tensor], part: str, place: int, row: int, values: int) -> torch.Tensor:
-    """The entry of one class (or of the objectness before them) at one of nine places."""
+    """The entry of one class for one of nine anchors at a place, or for any box."""
     return weights[part][place * values + row]
 
 
@@ -45,30 +46,27 @@ def test_the_same_classes_take_everything() -> None:
 @pytest.mark.parametrize("scores", ["sigmoid", "objectness"])
 @pytest.mark.parametrize("names", [["c", "a", "b"], ["b"], ["x", "c", "y", "a"]])
 def test_classes_keep_what_they_know_by_name(names: list[str], scores: str) -> None:
-    """In another order, a part of them, and among new ones; the objectness stands before them."""
+    """In another order, a part of them, and among new ones."""
     theirs = ["a", "b", "c"]
     given, mine = detector(theirs, scores=scores), detector(names, scores=scores)
     before = {name: tensor.clone() for name, tensor in mine.state_dict().items()}
     result = put(weights_of(given), mine)
     after, source = mine.state_dict(), given.state_dict()
-    assert result.classes == [name for name in names if name in theirs]
-    first = int(scores == "objectness")
-    for part in OUTPUT:
-        for place in range(9):
-            if first:
-                assert torch.equal(
-                    entry(after, part, place, 0, 1 + len(names)), entry(source, part, place, 0, 1 + len(theirs))
-                )
+    told = len(names) > 1 or scores == "sigmoid"  # one class needs no telling apart
+    assert result.classes == [name for name in names if name in theirs and told]
+    output, places = (OUTPUT, 9) if scores == "sigmoid" else (BOX_OUTPUT if told else (), 1)
+    for part in output:
+        for place in range(places):
             for i, name in enumerate(names):
-                found = entry(after, part, place, first + i, first + len(names))
+                found = entry(after, part, place, i, len(names))
                 if name in theirs:
-                    expected = entry(source, part, place, first + theirs.index(name), first + len(theirs))
+                    expected = entry(source, part, place, theirs.index(name), len(theirs))
                 else:
-                    expected = entry(before, part, place, first + i, first + len(names))
+                    expected = entry(before, part, place, i, len(names))
                 assert torch.equal(found, expected)
-    others = [name for name in source if name not in OUTPUT]
+    others = [name for name in after if name not in output]
     assert all(torch.equal(after[name], source[name]) for name in others if not name.endswith("num_batches_tracked"))
-    assert set(result.fresh) == (set(OUTPUT) if "x" in names else set())
+    assert set(result.fresh) == (set(output) if "x" in names else set())
 
 
 def test_what_has_another_shape_starts_anew_and_is_said() -> None:
