@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.heads import BoxClasses, per_anchor, start_at_prior
+from foodbox.layers.heads import ClassMap, per_anchor, start_at_prior
 from foodbox.layers.mlfpn import MLFPN, UnitNorm, Variant, scale_sides
 from foodbox.layers.vgg import VGG16
 from foodbox.ops.anchor_fitting import default_box_choices
@@ -171,9 +171,9 @@ class M2Det(Detector):
             for head in self.class_heads:
                 nn.init.normal_(head.weight, std=0.01)  # type: ignore[arg-type]
                 start_at_prior(head, s.prior)
-        self.classes: BoxClasses | None = None
+        self.classes: ClassMap | None = None
         if self.values < len(names):
-            self.classes = BoxClasses(channels, len(names), _stride(s))
+            self.classes = ClassMap(channels, len(names), _stride(s))
 
     def _heads(self, values: int) -> nn.ModuleList:
         width, outputs = self.mlfpn.out_channels, self.anchors_per_place * values
@@ -185,7 +185,7 @@ class M2Det(Detector):
         """Pixels [B, 3, H, W] → logits [B, A, values], deltas [B, A, 4], anchors [A, 4].
 
         Anchors run scale by scale from the finest, row by row, and at one place in the order of SSD's code. With
-        scores="objectness" logits are [B, A, 1]; `features` [B, C, H / 8, W / 8] then tell several classes apart.
+        scores="objectness" logits are [B, A, 1], and several classes are told apart by `classes` [B, K, H / 8, W / 8].
         """
         maps = self.backbone_maps(images)
         maps = [maps[i] for i in self.maps]
@@ -198,7 +198,7 @@ class M2Det(Detector):
             "anchors": self.anchors_at(images),
         }
         if self.classes is not None:
-            outputs["features"] = self.classes.features(maps)
+            outputs["classes"] = self.classes(maps)
         return outputs
 
     @classmethod
@@ -262,7 +262,7 @@ class M2Det(Detector):
         focal = (sigmoid_focal_loss(logits, target, s.focal_alpha, s.focal_gamma) * valid[..., None]).sum() / count
         losses = {"classes" if s.scores == "sigmoid" else "objectness": focal}
         if self.classes is not None:
-            losses["classes"] = self.classes.loss(outputs["features"], boxes, labels)
+            losses["classes"] = self.classes.loss(outputs["classes"], boxes, labels)
         return losses | parts
 
     # -- Inference: section 3.2 -------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ class M2Det(Detector):
         deltas = outputs["deltas"].gather(1, anchor[..., None].expand(-1, -1, 4))
         boxes = decode_ssd(deltas, outputs["anchors"][anchor])  # [B, C, 4]
         if self.classes is not None:
-            scores, label, place = self.classes.pairs(outputs["features"], boxes, scores, s.candidates)
+            scores, label, place = self.classes.pairs(outputs["classes"], boxes, scores, s.candidates)
             boxes = boxes.gather(1, place[..., None].expand(-1, -1, 4))
         scores = scores.masked_fill(scores <= threshold, -1.0) if threshold > 0 else scores
         if s.nms == "hard":

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.heads import BoxClasses, Tower, TowerInit, TowerNorm, per_anchor, start_at_prior
+from foodbox.layers.heads import ClassMap, Tower, TowerInit, TowerNorm, per_anchor, start_at_prior
 from foodbox.layers.pyramids import FeaturePyramid
 from foodbox.ops.anchor_fitting import pyramid_choices
 from foodbox.ops.anchors import pyramid_anchors
@@ -153,9 +153,9 @@ class RetinaNet(Detector):
             for values in (self.values, 4)
         )
         start_at_prior(self.class_tower.output, s.prior)
-        self.classes: BoxClasses | None = None
+        self.classes: ClassMap | None = None
         if self.values < len(names):
-            self.classes = BoxClasses(self.backbone.channels, len(names), 2 ** _levels(s)[0])
+            self.classes = ClassMap(self.backbone.channels, len(names), 2 ** _levels(s)[0])
 
     # -- The network: section 4, figure 3 ---------------------------------------------------------------------------
 
@@ -163,7 +163,7 @@ class RetinaNet(Detector):
         """Pixels [B, 3, H, W] → logits [B, A, K], deltas [B, A, 4], anchors [A, 4], levels [L].
 
         Anchors run level by level to P7, row by row, and at one place ratio by ratio; `levels` counts each level's.
-        With scores="objectness" logits are [B, A, 1]; `features` [B, C, H / 8, W / 8] then tell several classes apart.
+        With scores="objectness" logits are [B, A, 1], and `classes` [B, K, H / 8, W / 8] tells several classes apart.
         """
         maps = self.backbone_maps(images)
         levels = self.pyramid(maps)  # L x [B, channels, H / 2^l, W / 2^l]
@@ -176,7 +176,7 @@ class RetinaNet(Detector):
             "levels": torch.tensor([level.shape[1] for level in logits]),
         }
         if self.classes is not None:
-            outputs["features"] = self.classes.features(maps)
+            outputs["classes"] = self.classes(maps)
         return outputs
 
     @classmethod
@@ -229,7 +229,7 @@ class RetinaNet(Detector):
         score_loss = (self._score_loss(logits, label, positive, valid) * weight[:, None]).sum()
         losses = {"classes" if s.scores == "sigmoid" else "objectness": score_loss}
         if self.classes is not None:
-            losses["classes"] = self.classes.loss(outputs["features"], boxes, labels)
+            losses["classes"] = self.classes.loss(outputs["classes"], boxes, labels)
         return losses | {"boxes": (box_loss * positive_weight).sum() * s.box_weight}
 
     def _score_loss(self, logits: Tensor, label: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
@@ -272,7 +272,7 @@ class RetinaNet(Detector):
         boxes = CODINGS[s.box_coding][1](deltas, outputs["anchors"][anchors])
         scores = scores.sigmoid()  # which keeps the order, so that only what is chosen goes through it
         if self.classes is not None:
-            scores, labels, place = self.classes.pairs(outputs["features"], boxes, scores, s.candidates * len(chosen))
+            scores, labels, place = self.classes.pairs(outputs["classes"], boxes, scores, s.candidates * len(chosen))
             boxes = boxes.gather(1, place[..., None].expand(-1, -1, 4))
         return {"scores": scores, "labels": labels, "boxes": boxes}
 

@@ -79,10 +79,11 @@ def start_at_prior(output: nn.Module, prior: float) -> None:
     nn.init.constant_(output.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
 
 
-class BoxClasses(nn.Module):
-    """Tells boxes' classes by the mean of the backbone's maps over each: all that lies in a box speaks for its class.
+class ClassMap(nn.Module):
+    """The classes' logits at each place of the backbone's finest map; a box's are their mean over it.
 
-    An anchor's own 3 x 3 places see little of a large object, by layers that few photos have to teach first.
+    So all that lies in a box speaks for its class. An anchor's own 3 x 3 places see little of a large object, by layers
+    that few photos have to teach first.
 
     Args:
         channels: of the backbone's maps, from fine to coarse.
@@ -94,30 +95,26 @@ class BoxClasses(nn.Module):
         super().__init__()
         self.stride = stride
         self.lateral = nn.ModuleList(nn.Conv2d(inputs, width, 1, bias=False) for inputs in channels)
-        self.norm = nn.LayerNorm(width)
-        self.output = nn.Linear(width, classes)
-        nn.init.zeros_(self.output.bias)
+        self.norm = norm_layer("group", width)
+        self.output = nn.Conv2d(width, classes, 1)
+        nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
 
-    def features(self, maps: list[Tensor]) -> Tensor:
-        """The backbone's maps → one of the finest's size, float32 [B, width, H, W]."""
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """The backbone's maps → float32 [B, K, H, W]."""
         parts: list[Tensor] = [conv(x) for conv, x in zip(self.lateral, maps, strict=True)]
         total = parts.pop()
         while parts:
             total = F.interpolate(total, size=parts[-1].shape[2:]) + parts.pop()
-        return total.float()
-
-    def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
-        """What `features` gave, and boxes [B, N, 4] in the input's pixels → logits [B, N, K]."""
-        means = self.norm(box_means(features, boxes, self.stride))  # [B, N, width]
-        logits: Tensor = self.output(means.relu())
+        logits: Tensor = self.output(self.norm(total).relu())
         return logits.float()
 
-    def loss(self, features: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, class_map: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
         """The mean cross entropy of boxes [B, M, 4] with labels [B, M]; empty boxes are padding and count nothing."""
         there = area(boxes) > 0
-        loss: Tensor = F.cross_entropy(self(features, boxes).mT, labels, reduction="none") * there
+        logits = box_means(class_map, boxes, self.stride)  # [B, M, K]
+        loss = F.cross_entropy(logits.mT, labels, reduction="none") * there
         return loss.sum() / there.sum().clamp(min=1)
 
-    def pairs(self, features: Tensor, boxes: Tensor, scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    def pairs(self, class_map: Tensor, boxes: Tensor, scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
         """`best_pairs` of scores [B, N] of boxes [B, N, 4], times their classes' shares by the softmax."""
-        return best_pairs(scores[..., None] * self(features, boxes).softmax(-1), most)
+        return best_pairs(scores[..., None] * box_means(class_map, boxes, self.stride).softmax(-1), most)

@@ -49,17 +49,18 @@ def box_means(maps: Tensor, boxes: Tensor, stride: int) -> Tensor:
 
     Args:
         maps: [B, C, H, W].
-        boxes: [B, N, 4] in pixels of the input, of which a place of the map has `stride` x `stride`. Less than a place
-            is taken as one, and what lies outside as the nearest inside.
+        boxes: [B, N, 4] in pixels of the input, of which a place of the map has `stride` x `stride`; what lies within
+            the map counts, and where that is nothing the mean is 0.
 
     Returns:
         float32 [B, N, C].
     """
+    height, width = maps.shape[2:]
+    x1, y1, x2, y2 = (boxes / stride).unbind(-1)  # [B, N]
+    x, y = torch.stack((x1, x2)).clamp(0, width), torch.stack((y1, y2)).clamp(0, height)  # [2, B, N]
+    # grid_sample's table goes from -1 to 1.
+    corners = torch.stack((2 * x.repeat(2, 1, 1) / width - 1, 2 * y.repeat_interleave(2, 0) / height - 1), -1)
     table = F.pad(maps.float().cumsum(2).cumsum(3), (1, 0, 1, 0))  # [B, C, 1 + H, 1 + W]
-    side = boxes.new_tensor(maps.shape[:1:-1])  # W, H
-    low, high = (torch.minimum((boxes[..., i : i + 2] / stride).clamp(min=0), side) for i in (0, 2))  # [B, N, 2]
-    half = ((high - low) / 2).clamp(min=0.5)
-    centre = torch.minimum(torch.maximum((low + high) / 2, half), side - half)
-    corners = torch.stack([centre + half * half.new_tensor(way) for way in ((-1, -1), (1, -1), (-1, 1), (1, 1))], 2)
-    sums = F.grid_sample(table, corners / side * 2 - 1, align_corners=True)  # [B, C, N, 4]
-    return ((sums * sums.new_tensor((1, -1, -1, 1))).sum(-1) / (4 * half.prod(-1))[:, None]).mT
+    sums = F.grid_sample(table, corners.transpose(0, 1), align_corners=True).unbind(2)  # four times [B, C, N]
+    size = ((x[1] - x[0]) * (y[1] - y[0])).clamp(min=0.01)  # a pixel, where a place has 10 x 10
+    return ((sums[3] - sums[2] - sums[1] + sums[0]) / size[:, None]).mT

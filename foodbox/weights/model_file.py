@@ -18,7 +18,7 @@ from foodbox.files import as_json, write_whole
 from foodbox.weights.transfer import Weights
 
 FORMAT_VERSION = "3"
-"""2: group norm in groups of at least 8 channels. 3: classes beside an objectness are of boxes, not of anchors."""
+"""2: group norm in groups of at least 8 channels. 3: beside an objectness classes have a map of their own."""
 
 
 def save_model(path: Path, detector: Detector, run: dict[str, Any], *others: Path) -> None:

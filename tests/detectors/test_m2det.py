@@ -65,10 +65,10 @@ def with_settings(detector: M2Det, **changes: Any) -> M2Det:
 
 
 def outputs_at(anchors: Tensor, logits: Tensor, deltas: Tensor | None = None) -> Outputs:
-    """Outputs with these default boxes: logits [B, A, values]; features that tell nothing of classes."""
+    """Outputs with these default boxes: logits [B, A, values]; a class map that tells nothing."""
     if deltas is None:
         deltas = torch.zeros(len(logits), len(anchors), 4)
-    return {"logits": logits, "deltas": deltas, "anchors": anchors, "features": torch.zeros(len(logits), 128, 8, 8)}
+    return {"logits": logits, "deltas": deltas, "anchors": anchors, "classes": torch.zeros(len(logits), 3, 8, 8)}
 
 
 def some_targets(*counts: int, side: float = 64) -> list[Target]:
@@ -319,21 +319,18 @@ def test_the_other_kinds_of_nms(softmax: M2Det, nms: str, second: float | None) 
 
 @pytest.mark.parametrize("scores", SCORES)
 def test_scores_are_what_they_are_called(detectors: dict[str, M2Det], scores: str) -> None:
-    """With an objectness, the classes' logits are those of the box, here the same for all boxes."""
-    values = {"softmax": 4, "sigmoid": 3, "objectness": 1}[scores]
-    there, *classes = (0.5, 1.0, 2.0, -1.0)[: max(values, 3 if scores == "sigmoid" else 4)]
-    logits = torch.tensor([[[there, *classes][:values]]])
-    detector = detectors[scores]
-    if detector.classes is not None:
-        detector = copy.deepcopy(detector)
-        detector.classes.output.bias.data = torch.tensor(classes)
+    """With an objectness, the classes' logits are those of the class map."""
+    logits = torch.tensor([[[0.5, 1.0, 2.0, -1.0]]])[..., : 3 if scores == "sigmoid" else 4]
+    there, *classes = logits[0, 0].tolist()
+    outputs = outputs_at(APART[:1], logits[..., :1] if scores == "objectness" else logits)
+    outputs["classes"] += torch.tensor([1.0, 2.0, -1.0]).view(3, 1, 1)
     share = [math.exp(c) / sum(map(math.exp, classes)) for c in classes]
     expected = {
         "softmax": [math.exp(c) / sum(map(math.exp, [there, *classes])) for c in classes],
         "sigmoid": [1 / (1 + math.exp(-c)) for c in [there, *classes]],
         "objectness": [s / (1 + math.exp(-there)) for s in share],
     }[scores]
-    found = detector.decode(outputs_at(APART[:1], logits), [Frame(64, 64, 64, 64)], min_score=0.0)[0]
+    found = detectors[scores].decode(outputs, [Frame(64, 64, 64, 64)], min_score=0.0)[0]
     assert {NAMES[i]: s for i, s in zip(found.labels.tolist(), found.scores.tolist(), strict=True)} == pytest.approx(
         dict(zip(NAMES, expected, strict=True))
     )

@@ -59,11 +59,11 @@ def with_settings(detector: RetinaNet, **changes: Any) -> RetinaNet:
 
 
 def outputs_at(anchors: Tensor, logits: Tensor, deltas: Tensor | None = None) -> Outputs:
-    """Outputs of one level with these anchors: logits [B, A, K]; features that tell nothing of classes."""
+    """Outputs of one level with these anchors: logits [B, A, K]; a class map that tells nothing."""
     if deltas is None:
         deltas = torch.zeros(len(logits), len(anchors), 4)
-    levels, features = torch.tensor([len(anchors)]), torch.zeros(len(logits), 128, 8, 8)
-    return {"logits": logits, "deltas": deltas, "anchors": anchors, "levels": levels, "features": features}
+    levels, classes = torch.tensor([len(anchors)]), torch.zeros(len(logits), 3, 8, 8)
+    return {"logits": logits, "deltas": deltas, "anchors": anchors, "levels": levels, "classes": classes}
 
 
 def some_targets(*counts: int, side: float = 64) -> list[Target]:
@@ -263,26 +263,22 @@ def test_decoding_by_hand(sigmoid: RetinaNet) -> None:
     )
 
 
-def test_objectness_times_the_softmax_is_the_score() -> None:
-    """Three boxes, of which each has another feature, and each feature says another class."""
-    detector = small(scores="objectness")
-    assert detector.classes is not None
-    logits = torch.tensor([[[0.5], [-30.0], [3.0]]])
-    outputs = outputs_at(APART, logits)
-    outputs["features"][0, 0, :3, :3] = outputs["features"][0, 1, :3, 5:] = outputs["features"][0, 2, 5:, :3] = 1.0
-    of_feature = torch.tensor([[1.0, 2.0, -1.0], [5.0, 0.0, 0.0], [0.0, 0.0, 4.0]])
-    with torch.no_grad():
-        detector.classes.output.weight.zero_()[:, :3] = of_feature.T / math.sqrt(127)  # one of 128, after layer norm
-        found = detector.decode(outputs, [Frame(64, 64, 64, 64)], min_score=0.05)[0]
+def test_objectness_times_the_softmax_is_the_score(objectness: RetinaNet) -> None:
+    """Of three boxes, within which the class map says something else each."""
+    outputs = outputs_at(APART, torch.tensor([[[0.5], [-30.0], [3.0]]]))
+    logits, class_map = outputs["logits"], outputs["classes"][0]
+    of_box = torch.tensor([[1.0, 2.0, -1.0], [5.0, 0.0, 0.0], [0.0, 0.0, 4.0]])
+    class_map[:, :3, :3], class_map[:, :3, 5:], class_map[:, 5:, :3] = of_box[:, :, None, None]
+    found = objectness.decode(outputs, [Frame(64, 64, 64, 64)], min_score=0.05)[0]
     expected = {}
-    for anchor, classes in enumerate(of_feature.tolist()):
+    for anchor, classes in enumerate(of_box.tolist()):
         share = [math.exp(c) / sum(map(math.exp, classes)) for c in classes]
         expected |= {(anchor, k): share[k] / (1 + math.exp(-float(logits[0, anchor]))) for k in range(3)}
     shown = {key: score for key, score in expected.items() if score > 0.05}
     places = [int((box == APART).all(1).nonzero()) for box in found.boxes]
     assert dict(
         zip(zip(places, found.labels.tolist(), strict=True), found.scores.tolist(), strict=True)
-    ) == pytest.approx(shown, abs=2e-3)
+    ) == pytest.approx(shown, abs=1e-5)
 
 
 def test_at_most_so_many_candidates_a_level_and_boxes_a_photo(sigmoid: RetinaNet) -> None:

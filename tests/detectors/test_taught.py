@@ -20,17 +20,15 @@ SCORES = [(retinanet, "sigmoid"), (retinanet, "objectness"), *((m2det, scores) f
 @pytest.mark.parametrize("label", [0, 1, 2])
 def test_the_class_that_is_taught_is_the_boxs(of: ModuleType, scores: str, label: int) -> None:
     """A network that is sure of the box's class and of nothing else has no loss."""
-    before, detector = int(scores == "softmax"), of.small(scores=scores)
+    before = int(scores == "softmax")
     logits = torch.full((1, len(of.APART), 1 if scores == "objectness" else 3 + before), -30.0)
     if scores == "softmax":
         logits[:, :, 0] = 30.0  # background
+    logits[0, 0, 0 if scores == "objectness" else before + label] = 60.0
+    outputs, target = of.outputs_at(of.APART, logits), [Target(of.APART[:1], torch.tensor([label]))]
     if scores == "objectness":
-        logits[0, 0, 0] = 30.0
-        detector.classes.output.bias.data[label] = 60.0
-    else:
-        logits[0, 0, before + label] = 60.0
-    target = [Target(of.APART[:1], torch.tensor([label]))]
-    found = detector.losses_of(of.outputs_at(of.APART, logits), target)
+        outputs["classes"][:, label] = 60.0
+    found = of.small(scores=scores).losses_of(outputs, target)
     assert float(found["classes"]) == pytest.approx(0, abs=1e-6)
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models.detection.retinanet import RetinaNetRegressionHead
 
-from foodbox.layers.heads import BoxClasses, Tower, group_count, per_anchor, start_at_prior
+from foodbox.layers.heads import ClassMap, Tower, group_count, per_anchor, start_at_prior
 
 
 def test_the_papers_start_is_a_spread_of_a_hundredth_and_no_bias() -> None:
@@ -73,36 +73,35 @@ def test_a_tower_computes_what_torchvisions_does() -> None:
     torch.testing.assert_close(found, theirs(levels))
 
 
-def test_a_boxs_class_is_told_by_what_lies_in_it() -> None:
-    """Of maps of three sizes; a box on their common grid has no neighbour's part."""
+def test_a_place_of_the_class_map_sees_the_places_around_it_on_every_map() -> None:
+    """Where the maps say the same, so does the class map; a place of the coarsest has 4 x 4 of the finest."""
     torch.manual_seed(0)
-    classes = BoxClasses([8, 12, 16], 5, stride=8)
-    maps = [torch.randn(2, 8, 8, 12), torch.randn(2, 12, 4, 6), torch.randn(2, 16, 2, 3)]
-    boxes = torch.tensor([[[32.0, 0, 64, 32], [0, 0, 96, 64]]]).expand(2, -1, -1)  # the middle at the top, and all
-    features = classes.features(maps)
-    assert features.shape == (2, 128, 8, 12)
-    before = classes(features, boxes)
-    assert before.shape == (2, 2, 5)
-    for x, factor in zip(maps, (4, 2, 1), strict=True):
-        x[..., :factor] += 1.0
-        x[..., factor:, :] -= 1.0
-    after = classes(classes.features(maps), boxes)
-    torch.testing.assert_close(after[:, 0], before[:, 0], rtol=1e-4, atol=1e-5)
-    assert ((after - before)[:, 1].abs() > 1e-3).any()
+    classes = ClassMap([8, 12, 16], 5, stride=8)
+    maps = [torch.randn(2, 8, 1, 1).repeat(1, 1, 8, 12), torch.randn(2, 12, 4, 6), torch.randn(2, 16, 2, 3)]
+    found = classes(maps)
+    assert found.shape == (2, 5, 8, 12)
+    blocks = found.unfold(2, 2, 2).unfold(3, 2, 2)  # of the map in the middle
+    torch.testing.assert_close(blocks, blocks[..., :1, :1].expand_as(blocks), rtol=1e-4, atol=1e-5)
+    for conv in (classes.lateral[1], classes.lateral[2]):
+        before, weight = classes(maps), conv.weight.data.clone()
+        conv.weight.data.zero_()
+        assert (classes(maps) - before).abs().amin((0, 2, 3)).max() > 1e-4, "a map says nothing"
+        conv.weight.data = weight
+    alone = ClassMap([8], 5, stride=8)
+    x = torch.randn(2, 8, 4, 4)
+    expected = alone.output(F.relu(F.group_norm(alone.lateral[0](x), 16)))
+    torch.testing.assert_close(alone([x]), expected)
 
 
 def test_boxes_that_are_padding_have_no_loss() -> None:
     """The mean over the three boxes of two photos; without any the loss is nothing."""
-    classes = BoxClasses([8], 5, stride=8)
-    features, labels = classes.features([torch.randn(2, 8, 4, 4)]), torch.tensor([[1, 4, 0], [2, 0, 0]])
-    boxes = torch.zeros(2, 3, 4)
-    boxes[0, 0], boxes[0, 1], boxes[1, 0] = (
-        torch.tensor(box) for box in ([0.0, 0, 9, 9], [5.0, 5, 30, 20], [2.0, 0, 8, 32])
-    )
-    logits = classes(features, boxes)
-    expected = F.cross_entropy(torch.stack((logits[0, 0], logits[0, 1], logits[1, 0])), torch.tensor([1, 4, 2]))
-    torch.testing.assert_close(classes.loss(features, boxes, labels), expected)
-    assert float(classes.loss(features, torch.zeros(2, 3, 4), labels)) == 0
+    classes, class_map = ClassMap([8], 5, stride=8), torch.randn(2, 5, 4, 4)
+    labels = torch.tensor([[1, 4, 0], [2, 0, 0]])
+    boxes = torch.tensor([[[0.0, 0, 8, 8], [8, 8, 32, 24], [0, 0, 0, 0]], [[0, 0, 16, 32], [0, 0, 0, 0], [0, 0, 0, 0]]])
+    logits = class_map[0, :, 0, 0], class_map[0, :, 1:3, 1:].mean((1, 2)), class_map[1, :, :, :2].mean((1, 2))
+    expected = F.cross_entropy(torch.stack(logits), torch.tensor([1, 4, 2]))
+    torch.testing.assert_close(classes.loss(class_map, boxes, labels), expected)
+    assert float(classes.loss(class_map, torch.zeros(2, 3, 4), labels)) == 0
 
 
 def test_scores_start_at_the_prior() -> None:
