@@ -185,7 +185,7 @@ class M2Det(Detector):
         """Pixels [B, 3, H, W] → logits [B, A, values], deltas [B, A, 4], anchors [A, 4].
 
         Anchors run scale by scale from the finest, row by row, and at one place in the order of SSD's code. With
-        scores="objectness" logits are [B, A, 1], and several classes are told apart by `classes` [B, K, H / 8, W / 8].
+        scores="objectness" logits are [B, A, 1], and `classes` [B, K, H / 8, W / 8] tells several classes apart.
         """
         maps = self.backbone_maps(images)
         maps = [maps[i] for i in self.maps]

@@ -95,7 +95,7 @@ class ClassMap(nn.Module):
         super().__init__()
         self.stride = stride
         self.lateral = nn.ModuleList(nn.Conv2d(inputs, width, 1, bias=False) for inputs in channels)
-        self.norm = norm_layer("group", width)
+        self.norm = nn.LayerNorm(width)
         self.output = nn.Conv2d(width, classes, 1)
         nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
 
@@ -105,7 +105,8 @@ class ClassMap(nn.Module):
         total = parts.pop()
         while parts:
             total = F.interpolate(total, size=parts[-1].shape[2:]) + parts.pop()
-        logits: Tensor = self.output(self.norm(total).relu())
+        total = self.norm(total.movedim(1, 3)).movedim(3, 1)  # each place by itself
+        logits: Tensor = self.output(total.relu())
         return logits.float()
 
     def loss(self, class_map: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
