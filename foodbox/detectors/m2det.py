@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.heads import ClassMap, per_anchor, start_at_prior
+from foodbox.layers.heads import per_anchor, start_at_prior
 from foodbox.layers.mlfpn import MLFPN, UnitNorm, Variant, scale_sides
+from foodbox.layers.pyramids import ClassMap
 from foodbox.layers.vgg import VGG16
 from foodbox.ops.anchor_fitting import default_box_choices
 from foodbox.ops.anchors import grid_anchors
@@ -277,8 +278,7 @@ class M2Det(Detector):
         deltas = outputs["deltas"].gather(1, anchor[..., None].expand(-1, -1, 4))
         boxes = decode_ssd(deltas, outputs["anchors"][anchor])  # [B, C, 4]
         if self.classes is not None:
-            scores, label, place = self.classes.pairs(outputs["classes"], boxes, scores, s.candidates)
-            boxes = boxes.gather(1, place[..., None].expand(-1, -1, 4))
+            scores, label, boxes = self.classes.pairs(outputs["classes"], boxes, scores, s.candidates)
         scores = scores.masked_fill(scores <= threshold, -1.0) if threshold > 0 else scores
         if s.nms == "hard":
             return self.select(scores, label, boxes, frames, s.nms_iou, s.max_detections)

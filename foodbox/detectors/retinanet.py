@@ -15,8 +15,8 @@ from torch import Tensor
 
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.heads import ClassMap, Tower, TowerInit, TowerNorm, per_anchor, start_at_prior
-from foodbox.layers.pyramids import FeaturePyramid
+from foodbox.layers.heads import Tower, TowerInit, TowerNorm, per_anchor, start_at_prior
+from foodbox.layers.pyramids import ClassMap, FeaturePyramid
 from foodbox.ops.anchor_fitting import pyramid_choices
 from foodbox.ops.anchors import pyramid_anchors
 from foodbox.ops.coding import decode_centre, decode_corner, encode_centre, encode_corner
@@ -272,8 +272,7 @@ class RetinaNet(Detector):
         boxes = CODINGS[s.box_coding][1](deltas, outputs["anchors"][anchors])
         scores = scores.sigmoid()  # which keeps the order, so that only what is chosen goes through it
         if self.classes is not None:
-            scores, labels, place = self.classes.pairs(outputs["classes"], boxes, scores, s.candidates * len(chosen))
-            boxes = boxes.gather(1, place[..., None].expand(-1, -1, 4))
+            scores, labels, boxes = self.classes.pairs(outputs["classes"], boxes, scores, s.candidates * len(chosen))
         return {"scores": scores, "labels": labels, "boxes": boxes}
 
     @property

@@ -3,12 +3,9 @@
 import math
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foodbox.layers.convolutions import BatchNorm
-from foodbox.ops.boxes import area, box_means
-from foodbox.ops.nms import best_pairs
 
 Norm = Literal["none", "batch", "group"]
 TowerNorm = Literal["none", "group"]
@@ -77,45 +74,3 @@ def per_anchor(output: Tensor, values: int) -> Tensor:
 def start_at_prior(output: nn.Module, prior: float) -> None:
     """RetinaNet section 4.1, "Initialization": all scores start at pi, the prior."""
     nn.init.constant_(output.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
-
-
-class ClassMap(nn.Module):
-    """The classes' logits at each place of the backbone's finest map; a box's are their mean over it.
-
-    So all that lies in a box speaks for its class. An anchor's own 3 x 3 places see little of a large object, by layers
-    that few photos have to teach first.
-
-    Args:
-        channels: of the backbone's maps, from fine to coarse.
-        stride: of the finest map, in pixels of the input.
-        width: the maps' channels when they are summed, after a 1 x 1 convolution each, as a feature pyramid's.
-    """
-
-    def __init__(self, channels: list[int], classes: int, stride: int, width: int = 128) -> None:
-        super().__init__()
-        self.stride = stride
-        self.lateral = nn.ModuleList(nn.Conv2d(inputs, width, 1, bias=False) for inputs in channels)
-        self.norm = nn.LayerNorm(width)
-        self.output = nn.Conv2d(width, classes, 1)
-        nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
-
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """The backbone's maps → float32 [B, K, H, W]."""
-        parts: list[Tensor] = [conv(x) for conv, x in zip(self.lateral, maps, strict=True)]
-        total = parts.pop()
-        while parts:
-            total = F.interpolate(total, size=parts[-1].shape[2:]) + parts.pop()
-        total = self.norm(total.movedim(1, 3)).movedim(3, 1)  # each place by itself
-        logits: Tensor = self.output(total.relu())
-        return logits.float()
-
-    def loss(self, class_map: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-        """The mean cross entropy of boxes [B, M, 4] with labels [B, M]; empty boxes are padding and count nothing."""
-        there = area(boxes) > 0
-        logits = box_means(class_map, boxes, self.stride)  # [B, M, K]
-        loss = F.cross_entropy(logits.mT, labels, reduction="none") * there
-        return loss.sum() / there.sum().clamp(min=1)
-
-    def pairs(self, class_map: Tensor, boxes: Tensor, scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
-        """`best_pairs` of scores [B, N] of boxes [B, N, 4], times their classes' shares by the softmax."""
-        return best_pairs(scores[..., None] * box_means(class_map, boxes, self.stride).softmax(-1), most)

@@ -1,4 +1,4 @@
-"""Feature pyramids: the same width at every level, with what the deep levels know carried to the fine ones."""
+"""Feature pyramids, in which the fine levels get what the deep ones know, and a map of classes summed alike."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -10,6 +10,16 @@ from torch import Tensor, nn
 
 from foodbox.layers.convolutions import strided
 from foodbox.layers.heads import Norm, norm_layer
+from foodbox.ops.boxes import area, box_means
+from foodbox.ops.nms import best_pairs
+
+
+def top_down(lateral: nn.ModuleList, features: Sequence[Tensor]) -> list[Tensor]:
+    """FPN section 3, figure 3: maps from fine to coarse, by a convolution each, plus the coarser sum, enlarged."""
+    merged = [conv(c) for conv, c in zip(lateral, features, strict=True)]
+    for i in range(len(merged) - 1, 0, -1):
+        merged[i - 1] = merged[i - 1] + F.interpolate(merged[i], size=merged[i - 1].shape[-2:], mode="nearest")
+    return merged
 
 
 class FeaturePyramid(nn.Module):
@@ -53,14 +63,52 @@ class FeaturePyramid(nn.Module):
 
         With extra_from="pool" to P6.
         """
-        merged = [lateral(c) for lateral, c in zip(self.lateral, features, strict=True)]
-        for i in range(len(merged) - 1, 0, -1):
-            merged[i - 1] = merged[i - 1] + F.interpolate(merged[i], size=merged[i - 1].shape[-2:], mode="nearest")
-        levels = [output(m) for output, m in zip(self.output, merged, strict=True)]
+        levels = [output(m) for output, m in zip(self.output, top_down(self.lateral, features), strict=True)]
         if self.extra_from == "pool":
             return [*levels, levels[-1][..., ::2, ::2]]
         p6 = strided(self.p6, features[-1] if self.extra_from == "C5" else levels[-1])
         return [*levels, p6, strided(self.p7, F.relu(p6))]
+
+
+class ClassMap(nn.Module):
+    """The classes' logits at each place of the backbone's finest map; a box's are their mean over it.
+
+    So all that lies in a box speaks for its class. An anchor's own 3 x 3 places see little of a large object, by layers
+    that few photos have to teach first.
+
+    Args:
+        channels: of the backbone's maps, from fine to coarse.
+        stride: of the finest map, in pixels of the input.
+        width: the channels in which the maps are summed.
+    """
+
+    def __init__(self, channels: list[int], classes: int, stride: int, width: int = 128) -> None:
+        super().__init__()
+        self.stride = stride
+        self.lateral = nn.ModuleList(nn.Conv2d(inputs, width, 1, bias=False) for inputs in channels)
+        self.norm = nn.LayerNorm(width)
+        self.output = nn.Conv2d(width, classes, 1)
+        nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """The backbone's maps → float32 [B, K, H, W]."""
+        finest = top_down(self.lateral, maps)[0]
+        normed = self.norm(finest.movedim(1, 3)).movedim(3, 1)  # each place by itself
+        logits: Tensor = self.output(normed.relu())
+        return logits.float()
+
+    def loss(self, class_map: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        """The mean cross entropy of boxes [B, M, 4] with labels [B, M]; empty boxes are padding and count nothing."""
+        there = area(boxes) > 0
+        logits = box_means(class_map, boxes, self.stride)  # [B, M, K]
+        loss = F.cross_entropy(logits.mT, labels, reduction="none") * there
+        return loss.sum() / there.sum().clamp(min=1)
+
+    def pairs(self, class_map: Tensor, boxes: Tensor, scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores [B, N] of boxes [B, N, 4], times the classes' shares: the best pairs' scores, labels and boxes."""
+        every = scores[..., None] * box_means(class_map, boxes, self.stride).softmax(-1)  # [B, N, K]
+        score, label, box = best_pairs(every, most)  # [B, C]
+        return score, label, boxes.gather(1, box[..., None].expand(-1, -1, 4))
 
 
 class SingleMap(nn.Module):

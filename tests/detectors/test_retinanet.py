@@ -278,7 +278,7 @@ def test_objectness_times_the_softmax_is_the_score(objectness: RetinaNet) -> Non
     places = [int((box == APART).all(1).nonzero()) for box in found.boxes]
     assert dict(
         zip(zip(places, found.labels.tolist(), strict=True), found.scores.tolist(), strict=True)
-    ) == pytest.approx(shown, abs=1e-5)
+    ) == pytest.approx(shown, abs=1e-6)
 
 
 def test_at_most_so_many_candidates_a_level_and_boxes_a_photo(sigmoid: RetinaNet) -> None:
@@ -370,6 +370,11 @@ def test_an_unknown_setting_names_the_nearest() -> None:
         apply(RetinaNetSettings(), {"frozen_stage": 1})
     with pytest.raises(UsageError, match="no setting 'anchors'"):
         build(RetinaNetSettings, {"anchors": 3})
+
+
+def test_objectness_alone_starts_at_the_prior() -> None:
+    bias = small(scores="objectness").class_tower.output.bias
+    assert torch.allclose(bias, torch.tensor(-math.log(99.0)).expand(9))
 
 
 def test_one_class_needs_no_telling_apart() -> None:

@@ -1,4 +1,4 @@
-"""The pyramid against torchvision's, and its shapes."""
+"""The pyramid against torchvision's, its shapes, and the map of classes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Literal
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from foodbox.layers.pyramids import FeaturePyramid
+from foodbox.layers.pyramids import ClassMap, FeaturePyramid
 
 WIDTHS = (8, 16, 24)
 
@@ -65,3 +66,35 @@ def test_gradients_in_bfloat16_over_the_smallest_maps_are_those_of_float32(size:
 
     exact = gradients(half=False)
     assert (gradients(half=True) - exact).norm() < 0.03 * exact.norm()
+
+
+def test_a_place_of_the_class_map_sees_the_places_around_it_on_every_map() -> None:
+    """Where the maps say the same, so does the class map; a place of the coarsest has 4 x 4 of the finest."""
+    torch.manual_seed(0)
+    classes = ClassMap([8, 12, 16], 5, stride=8)
+    maps = [torch.randn(2, 8, 1, 1).repeat(1, 1, 8, 12), torch.randn(2, 12, 4, 6), torch.randn(2, 16, 2, 3)]
+    found = classes(maps)
+    assert found.shape == (2, 5, 8, 12)
+    blocks = found.unfold(2, 2, 2).unfold(3, 2, 2)  # of the map in the middle
+    torch.testing.assert_close(blocks, blocks[..., :1, :1].expand_as(blocks), rtol=1e-4, atol=1e-5)
+    for conv in (classes.lateral[1], classes.lateral[2]):
+        before, weight = classes(maps), conv.weight.data.clone()
+        conv.weight.data.zero_()
+        assert (classes(maps) - before).abs().amin((0, 2, 3)).max() > 1e-4, "a map says nothing"
+        conv.weight.data = weight
+    alone = ClassMap([8], 5, stride=8)
+    x = torch.randn(2, 8, 4, 4)
+    normed = F.layer_norm(alone.lateral[0](x).permute(0, 2, 3, 1), (128,)).permute(0, 3, 1, 2)
+    expected = alone.output(F.relu(normed))
+    torch.testing.assert_close(alone([x]), expected)
+
+
+def test_boxes_that_are_padding_have_no_loss() -> None:
+    """The mean over the three boxes of two photos; without any the loss is nothing."""
+    classes, class_map = ClassMap([8], 5, stride=8), torch.randn(2, 5, 4, 4)
+    labels = torch.tensor([[1, 4, 0], [2, 0, 0]])
+    boxes = torch.tensor([[[0.0, 0, 8, 8], [8, 8, 32, 24], [0, 0, 0, 0]], [[0, 0, 16, 32], [0, 0, 0, 0], [0, 0, 0, 0]]])
+    logits = class_map[0, :, 0, 0], class_map[0, :, 1:3, 1:].mean((1, 2)), class_map[1, :, :, :2].mean((1, 2))
+    expected = F.cross_entropy(torch.stack(logits), torch.tensor([1, 4, 2]))
+    torch.testing.assert_close(classes.loss(class_map, boxes, labels), expected)
+    assert float(classes.loss(class_map, torch.zeros(2, 3, 4), labels)) == 0
