@@ -14,6 +14,7 @@ import tyro
 from pydantic import BaseModel
 from tyro.conf import Positional, arg
 
+from foodbox import __version__
 from foodbox.config import TrainSettings
 from foodbox.console import is_speaker, say
 from foodbox.errors import FoodboxError, UsageError, first_line
@@ -29,6 +30,7 @@ DESCRIPTION = """foodbox finds the food in your own photos: photos and boxes in,
   foodbox evaluate runs/retinanet-1/best.safetensors PHOTOS
   foodbox detect runs/retinanet-1/best.safetensors lunch.jpg
   foodbox export runs/retinanet-1/best.safetensors      the same model, faster on a CPU
+  foodbox --version                                     which version this is
 """
 
 
@@ -37,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that a file or a console in an older encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
+    if words == ["--version"]:
+        print(f"foodbox {__version__}")
+        return
     end_without_collecting()
     try:
         with without_collecting():

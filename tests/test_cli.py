@@ -1,5 +1,6 @@
 """The program as a person calls it: what it prints, what it leaves, and how it says that a call is wrong."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -284,6 +285,11 @@ def test_help(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     if not command:
         listed = re.findall(r"• (\w+) ", words)
         assert listed == ["demo", "check", "convert", "train", "compare", "evaluate", "detect", "export"]
+
+
+def test_the_version_is_that_of_the_installed_package(capfd: pytest.CaptureFixture[str]) -> None:
+    main(["--version"])
+    assert capfd.readouterr().out == f"foodbox {importlib.metadata.version('foodbox')}\n"
 
 
 def test_help_says_what_can_be_chosen_and_what_a_switch_does(capfd: pytest.CaptureFixture[str]) -> None:
