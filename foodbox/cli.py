@@ -39,20 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that a file or a console in an older encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
-    if words == ["--version"]:
-        print(f"foodbox {__version__}")
-        return
     end_without_collecting()
     try:
-        with without_collecting():
-            commands = _commands(words)
-            collect_seldom()  # now that most of what is imported has been
-        code = commands.cli(
-            prog="foodbox",
-            description=DESCRIPTION,
-            args=words,
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-        )
+        code = _run(words)
         sys.stdout.flush()
     except FoodboxError as fault:
         say(f"foodbox: {fault}")
@@ -74,6 +63,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say(f"foodbox: Cannot write the result to standard output: {fault.strerror}.")
         sys.exit(1)
     sys.exit(code or 0)
+
+
+def _run(words: list[str]) -> int | None:
+    """Does what the words ask for; 0, None or the exit code."""
+    if words == ["--version"]:
+        print(f"foodbox {__version__}")
+        return 0
+    with without_collecting():
+        commands = _commands(words)
+        collect_seldom()  # now that most of what is imported has been
+    code: int | None = commands.cli(
+        prog="foodbox",
+        description=DESCRIPTION,
+        args=words,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    return code
 
 
 def _of_memory(fault: MemoryError | RuntimeError) -> str | None:

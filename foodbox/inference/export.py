@@ -95,8 +95,8 @@ def quantise(graph: Any, photos: Sequence[Photo], detector: Detector) -> Any:
             bar.advance()
             return batch.images.numpy()  # type: ignore[union-attr]
 
-        # By the numbers that reach each layer, not by an estimate of them: AP stays nearer for a little more time.
         with contextlib.redirect_stdout(io.StringIO()):  # where NNCF has its own bars, and we have results
+            # Biases are corrected by the numbers that reach each layer: an estimate of them costs more AP than time.
             return nncf.quantize(
                 graph, nncf.Dataset(loader, pixels), subset_size=len(photos), fast_bias_correction=False
             )
