@@ -17,10 +17,11 @@ from torch import Tensor
 from foodbox.detectors.base import Detector, DetectorSettings, Outputs
 from foodbox.layers import roi_heads
 from foodbox.layers.heads import Norm
-from foodbox.layers.roi_heads import BoxHead, BoxLoss
+from foodbox.layers.pyramids import ClassMap
+from foodbox.layers.roi_heads import BoxHead, BoxLoss, RegionScores
 from foodbox.layers.trunks import Neck, make_trunk, map_strides
 from foodbox.ops.roi import Pooling, pool_regions
-from foodbox.records import Preprocessing, SelectiveSearch, Target
+from foodbox.records import Preprocessing, SelectiveSearch, Target, stack_targets
 
 
 class FastRCNNTraining(DetectorSettings):
@@ -64,6 +65,7 @@ class FastRCNNSettings(FastRCNNTraining):
     box_layers: int = Field(2, ge=0, description="Linear layers of the head before its outputs: fc6 and fc7.")
     box_width: int = Field(4096, ge=8, description="Width of these.")
     class_agnostic: bool = Field(False, description="One box a region, instead of one for each class.")
+    scores: RegionScores = Field("softmax", description="The paper's with background; or objectness times a class map.")
     nms_iou: float = Field(0.3, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
     max_detections: int = Field(100, ge=1, description="Boxes kept on a photo.")
 
@@ -78,7 +80,8 @@ LIGHT = {
     "neck": "pyramid", "first_level": 3, "channels": 64, "norm": "group",
     "pooling": "align", "pool_base": 112.0,  # half the paper's, as photos have less than half of its pixels across
     "match_floor": 0.0,  # a photo without boxes teaches, too
-    "box_layers": 1, "box_width": 256, "class_agnostic": True, "box_loss": "giou", "box_weight": 2.0,
+    "box_layers": 1, "box_width": 256, "class_agnostic": True, "scores": "objectness",
+    "box_loss": "giou", "box_weight": 2.0,
 }  # fmt: skip
 
 
@@ -122,9 +125,13 @@ class FastRCNN(Detector):
             s.frozen_batch_norm,
             s.batch_norm_eps,
         )
+        # With an objectness, the head says whether anything is there at all, and the box's contents which class.
+        values = len(names) if s.scores == "softmax" else 1
         self.box_head = BoxHead(
-            s.channels, len(names), s.pool_size, s.box_convs, s.box_layers, s.box_width, s.norm, s.class_agnostic
+            s.channels, values, s.pool_size, s.box_convs, s.box_layers, s.box_width, s.norm, s.class_agnostic
         )
+        stride = map_strides(s.backbone, s.neck, s.first_level)[0]
+        self.classes = ClassMap(self.backbone.channels, len(names), stride) if values < len(names) else None
 
     # -- The network: section 2, figure 1 ---------------------------------------------------------------------------
 
@@ -132,17 +139,19 @@ class FastRCNN(Detector):
         """Pixels [B, 3, H, W] and proposals [B, R, 4] → boxes [B, D, 4], scores [B, D] (-1: none), labels [B, D].
 
         Best first; and what they came of: logits [B, R, 1 + K], the first background, and deltas [B, R, K, 4], or
-        [B, R, 1, 4].
+        [B, R, 1, 4]. With scores="objectness" logits are [B, R, 2].
         """
-        return self.detect(self.maps(images), proposals, images)
+        return self.detect(*self.maps(images), proposals, images)
 
-    def maps(self, images: Tensor) -> list[Tensor]:
+    def maps(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """Section 2.1: the whole photo through the network once. Pixels [B, 3, H, W] → [B, channels, H/16, W/16].
 
-        A pyramid gives P2 ... P5; its P6 is for proposals alone (FPN section 4.1, footnote 1).
+        A pyramid gives P2 ... P5; its P6 is for proposals alone (FPN section 4.1, footnote 1). And the map of several
+        classes that an objectness does not tell, [B, K, ...] on the finest map's places.
         """
-        found: list[Tensor] = self.neck(self.backbone_maps(images))
-        return found if self.settings.neck == "c4" else found[:-1]
+        features = self.backbone_maps(images)
+        found = self.neck(features)[: 1 if self.settings.neck == "c4" else -1]
+        return found, None if self.classes is None else self.classes(features)
 
     def head(self, maps: list[Tensor], boxes: Tensor, photo: Tensor) -> tuple[Tensor, Tensor]:
         """Section 2.1, the RoI pooling layer and the sibling outputs: regions [N, 4] of photos [N] → [N, ...] each."""
@@ -160,23 +169,31 @@ class FastRCNN(Detector):
         """Equation 1: the log loss of the true class ("classes"), and smooth L1 of positives ("boxes", equation 2).
 
         Of each photo `samples` regions are drawn, "Mini-batch sampling": a quarter overlaps a box by 0.5 or more, the
-        others by 0.1 to 0.5, which the paper takes for a heuristic of hard examples.
+        others by 0.1 to 0.5, which the paper takes for a heuristic of hard examples. With scores="objectness" the log
+        loss is on "regions", and "classes" is the cross entropy over several classes.
         """
         s = self.settings
         regions = roi_heads.sample_regions(
             proposals, targets, s.samples, s.positives, high=s.match_high, low=s.match_low, floor=s.match_floor
         )
-        logits, deltas = self.head(self.maps(images), regions.boxes, regions.photo)
+        maps, class_map = self.maps(images)
+        logits, deltas = self.head(maps, regions.boxes, regions.photo)
         found = roi_heads.region_losses(logits, deltas, regions, s.box_loss, s.smooth_l1_beta)
-        return {"classes": found["classes"], "boxes": s.box_weight * found["boxes"]}
+        losses = {"classes" if s.scores == "softmax" else "regions": found["classes"]}
+        if self.classes is not None and class_map is not None:
+            losses["classes"] = self.classes.loss(class_map, *stack_targets(targets))
+        return losses | {"boxes": s.box_weight * found["boxes"]}
 
     # -- Detection: section 3 ---------------------------------------------------------------------------------------
 
-    def detect(self, maps: list[Tensor], proposals: Tensor, images: Tensor) -> Outputs:
+    def detect(self, maps: list[Tensor], class_map: Tensor | None, proposals: Tensor, images: Tensor) -> Outputs:
         """A score and a box of each class for every region, then NMS class by class; as `forward`."""
-        s, (height, width) = self.settings, images.shape[2:]
-        return roi_heads.detect(partial(self.head, maps), proposals, height, width, s.nms_iou, s.max_detections)
+        s, (height, width), head = self.settings, images.shape[2:], partial(self.head, maps)
+        shares = None if self.classes is None or class_map is None else partial(self.classes.shares, class_map)
+        return roi_heads.detect(head, proposals, height, width, s.nms_iou, s.max_detections, shares)
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:
+        if self.settings.scores == "objectness":
+            return super().class_rows
         return self.box_head.class_rows("box_head")

@@ -17,17 +17,17 @@ from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor
 
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
-from foodbox.errors import UsageError
 from foodbox.layers import roi_heads
 from foodbox.layers.heads import Norm
-from foodbox.layers.roi_heads import BoxHead, BoxLoss, Regions
+from foodbox.layers.pyramids import ClassMap
+from foodbox.layers.roi_heads import BoxHead, BoxLoss, Regions, RegionScores
 from foodbox.layers.rpn_head import RPNHead
-from foodbox.layers.trunks import Neck, make_trunk, map_strides
+from foodbox.layers.trunks import Neck, anchor_strides, make_trunk
 from foodbox.ops import boxes as box_ops
 from foodbox.ops.anchor_fitting import pyramid_choices
 from foodbox.ops.anchors import pyramid_anchors
-from foodbox.ops.coding import decode_centre, encode_centre
-from foodbox.ops.losses import giou_loss, smooth_l1_loss
+from foodbox.ops.coding import decode_centre
+from foodbox.ops.losses import box_loss
 from foodbox.ops.matching import BACKGROUND, match, overlaps
 from foodbox.ops.proposals import pick_proposals, sample
 from foodbox.ops.roi import Pooling, pool_regions
@@ -91,6 +91,7 @@ class FasterRCNNSettings(FasterRCNNTraining):
     box_layers: int = Field(2, ge=0, description="Linear layers of the box head before its outputs.")
     box_width: int = Field(1024, ge=8, description="Width of these.")
     class_agnostic: bool = Field(False, description="One box a region, instead of one for each class.")
+    scores: RegionScores = Field("softmax", description="The paper's with background; or objectness times a class map.")
     nms_iou: float = Field(0.5, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
     max_detections: int = Field(100, ge=1, description="Boxes kept on a photo.")
 
@@ -102,7 +103,8 @@ LIGHT = {
     "anchor_sizes": (32, 64, 128, 256),
     "train_candidates": 200, "train_proposals": 256, "candidates": 200, "proposals": 256, "samples": 64,
     "pool_base": 112.0,  # half the paper's, as photos have less than half of its pixels across
-    "box_layers": 1, "box_width": 256, "class_agnostic": True, "box_loss": "giou", "box_weight": 2.0,
+    "box_layers": 1, "box_width": 256, "class_agnostic": True, "scores": "objectness",
+    "box_loss": "giou", "box_weight": 2.0,
 }  # fmt: skip
 PAPER_SIZE = Preprocessing(size=800, fit="shortest", max_size=1333, antialias=False)
 RESNET50 = {"preprocessing": PAPER_SIZE, "frozen_stages": 2}
@@ -156,31 +158,38 @@ class FasterRCNN(Detector):
     def __init__(self, names: list[str], settings: FasterRCNNSettings) -> None:
         super().__init__(names, settings)
         s = settings
-        self.strides = _strides(s)
+        self.strides = anchor_strides(s.backbone, s.neck, s.first_level, s.anchor_sizes)
         self.backbone, self.neck = make_trunk(
             s.backbone, s.neck, s.first_level, s.channels, s.norm,
             s.frozen_stages, s.frozen_batch_norm, s.batch_norm_eps,
         )  # fmt: skip
         self.rpn_head = RPNHead(s.channels, len(s.anchor_scales) * len(s.anchor_ratios), s.rpn_convs)
+        # With an objectness, the head says whether anything is there at all, and the box's contents which class.
+        values = len(names) if s.scores == "softmax" else 1
         self.box_head = BoxHead(
-            s.channels, len(names), s.pool_size, s.box_convs, s.box_layers, s.box_width, s.norm, s.class_agnostic
+            s.channels, values, s.pool_size, s.box_convs, s.box_layers, s.box_width, s.norm, s.class_agnostic
         )
+        self.classes = ClassMap(self.backbone.channels, len(names), self.strides[0]) if values < len(names) else None
 
     def forward(self, images: Tensor) -> Outputs:
         """Pixels [B, 3, H, W] → the detections: boxes [B, D, 4], scores [B, D] (-1: none), labels [B, D], best first.
 
         And what they came of: rpn_logits [B, A], rpn_deltas [B, A, 4], anchors [A, 4], level by level, row by row;
-        proposals [B, R, 4], logits [B, R, 1 + K], the first background, and deltas [B, R, K, 4].
+        proposals [B, R, 4], logits [B, R, 1 + K], the first background, and deltas [B, R, K, 4]. With
+        scores="objectness" logits are [B, R, 2] and deltas [B, R, 1, 4].
         """
-        maps = self.maps(images)
+        maps, class_map = self.maps(images)
         rpn = self.rpn(maps, images)
         proposals = self.propose(rpn, images, self.settings.candidates, self.settings.proposals)
-        return rpn | {"proposals": proposals} | self.detect(maps, proposals, images)
+        return rpn | {"proposals": proposals} | self.detect(maps, class_map, proposals, images)
 
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """Pixels [B, 3, H, W] → P2 ... P6, [B, channels, H / strides[i], W / strides[i]]; or one map of stride 16."""
-        found: list[Tensor] = self.neck(self.backbone_maps(images))
-        return found
+    def maps(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """Pixels [B, 3, H, W] → P2 ... P6, [B, channels, H / strides[i], W / strides[i]]; or one map of stride 16.
+
+        And the map of several classes that an objectness does not tell, [B, K, H / strides[0], W / strides[0]].
+        """
+        features = self.backbone_maps(images)
+        return self.neck(features), None if self.classes is None else self.classes(features)
 
     # -- Region proposal networks: section 3.1, FPN section 4.1 -----------------------------------------------------
 
@@ -198,7 +207,8 @@ class FasterRCNN(Detector):
     def anchors_of(cls, settings: Any, height: int, width: int, grids: Grids = None, on: Device = None) -> Tensor:
         """Section 3.1.1, "Anchors", and FPN section 4.1: one size a level, three ratios. → [A, 4] in pixels."""
         s, shape, whole = settings, (height, width), settings.anchor_places == "torchvision"
-        return pyramid_anchors(s.anchor_sizes, _strides(s), s.anchor_scales, s.anchor_ratios, shape, grids, whole, on)
+        strides = anchor_strides(s.backbone, s.neck, s.first_level, s.anchor_sizes)
+        return pyramid_anchors(s.anchor_sizes, strides, s.anchor_scales, s.anchor_ratios, shape, grids, whole, on)
 
     @classmethod
     def anchor_choices(cls, settings: FasterRCNNSettings, boxes: Tensor) -> list[dict[str, Any]]:
@@ -224,29 +234,33 @@ class FasterRCNN(Detector):
         objectness = F.binary_cross_entropy_with_logits(rpn["rpn_logits"][chosen], truth, reduction="sum")
         box = boxes.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, 4))[positive_sample]  # [P, 4], P positives
         delta, anchor = rpn["rpn_deltas"][positive_sample], anchors.expand(len(targets), -1, -1)[positive_sample]
-        if s.box_loss == "giou":
-            loss = giou_loss(decode_centre(delta, anchor), box)
-        else:
-            loss = smooth_l1_loss(delta, encode_centre(box, anchor), s.smooth_l1_beta)
-        return {"objectness": objectness / count, "proposals": s.box_weight * loss.sum() / count}
+        of_box = box_loss(delta, box, anchor, s.box_loss, "centre", s.smooth_l1_beta)  # [P]
+        return {"objectness": objectness / count, "proposals": s.box_weight * of_box.sum() / count}
 
     # -- Training of both: section 3.2 ------------------------------------------------------------------------------
 
     def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
-        """Those of the proposal network, "objectness" and "proposals", and Fast R-CNN's, "classes" and "boxes"."""
+        """Those of the proposal network, "objectness" and "proposals", and Fast R-CNN's, "classes" and "boxes".
+
+        With scores="objectness" its loss is on "regions", and "classes" is the cross entropy over several classes.
+        """
         s = self.settings
-        maps = self.maps(images)
+        maps, class_map = self.maps(images)
         rpn = self.rpn(maps, images)
         proposals = self.propose(rpn, images, s.train_candidates, s.train_proposals)
         regions = roi_heads.sample_regions(proposals, targets, s.samples, s.positives, high=s.match, low=s.match)
-        return self.rpn_losses(rpn, targets) | self.second_losses(maps, regions, targets)
+        losses = self.rpn_losses(rpn, targets) | self.second_losses(maps, regions, targets)
+        if self.classes is not None and class_map is not None:
+            losses["classes"] = self.classes.loss(class_map, *stack_targets(targets))
+        return losses
 
     def second_losses(self, maps: list[Tensor], regions: Regions, targets: list[Target]) -> dict[str, Tensor]:
         """Fast R-CNN's losses of sampled regions, from the same features."""
         s = self.settings
         logits, deltas = self.head(maps, regions.boxes, regions.photo)
         found = roi_heads.region_losses(logits, deltas, regions, s.box_loss, s.smooth_l1_beta)
-        return {"classes": found["classes"], "boxes": s.box_weight * found["boxes"]}
+        name = "classes" if s.scores == "softmax" else "regions"
+        return {name: found["classes"], "boxes": s.box_weight * found["boxes"]}
 
     # -- Proposals and detection: section 3.3, FPN section 4.2 ------------------------------------------------------
 
@@ -272,22 +286,14 @@ class FasterRCNN(Detector):
         logits, deltas = self.box_head(self.pool(maps, boxes, photo, self.settings.pool_size))
         return logits, deltas
 
-    def detect(self, maps: list[Tensor], proposals: Tensor, images: Tensor) -> Outputs:
+    def detect(self, maps: list[Tensor], class_map: Tensor | None, proposals: Tensor, images: Tensor) -> Outputs:
         """Fast R-CNN on proposals [B, R, 4]: its logits and deltas for each, and the detections that they give."""
-        s, (height, width) = self.settings, images.shape[2:]
-        return roi_heads.detect(partial(self.head, maps), proposals, height, width, s.nms_iou, s.max_detections)
+        s, (height, width), head = self.settings, images.shape[2:], partial(self.head, maps)
+        shares = None if self.classes is None or class_map is None else partial(self.classes.shares, class_map)
+        return roi_heads.detect(head, proposals, height, width, s.nms_iou, s.max_detections, shares)
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:
+        if self.settings.scores == "objectness":
+            return super().class_rows
         return self.box_head.class_rows("box_head")
-
-
-def _strides(s: FasterRCNNSettings) -> tuple[int, ...]:
-    """Pixels of the input for one place of each map."""
-    strides = map_strides(s.backbone, s.neck, s.first_level)
-    if len(s.anchor_sizes) != len(strides):
-        raise UsageError(
-            f"There are {len(s.anchor_sizes)} anchor sizes: expected {len(strides)}, one for each map of the "
-            f"{s.backbone} that proposals come from."
-        )
-    return strides

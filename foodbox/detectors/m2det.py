@@ -21,9 +21,9 @@ from foodbox.layers.pyramids import ClassMap
 from foodbox.layers.vgg import VGG16
 from foodbox.ops.anchor_fitting import default_box_choices
 from foodbox.ops.anchors import grid_anchors
-from foodbox.ops.coding import decode_ssd, encode_ssd
+from foodbox.ops.coding import decode_ssd
 from foodbox.ops.default_boxes import default_box_shapes, hard_negative_loss, match_default_boxes
-from foodbox.ops.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
+from foodbox.ops.losses import box_loss, sigmoid_focal_loss
 from foodbox.ops.matching import overlaps
 from foodbox.ops.nms import best_pairs, soft_nms
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
@@ -249,11 +249,8 @@ class M2Det(Detector):
         box = boxes.gather(1, matched_index[..., None].expand(-1, -1, 4))[positive]  # [P, 4], P matched default boxes
         anchor = anchors.expand(len(targets), -1, -1)[positive]  # [P, 4]
         count = positive.sum().clamp(min=1)
-        if s.box_loss == "giou":
-            box_loss = giou_loss(decode_ssd(deltas[positive], anchor), box)
-        else:
-            box_loss = smooth_l1_loss(deltas[positive], encode_ssd(box, anchor), beta=1.0)
-        parts = {"boxes": box_loss.sum() * s.box_weight / count}
+        of_box = box_loss(deltas[positive], box, anchor, s.box_loss, "ssd")  # [P]
+        parts = {"boxes": of_box.sum() * s.box_weight / count}
         if s.scores == "softmax":
             class_target = torch.where(positive, label + 1, torch.where(valid, 0, -1))
             return {"classes": hard_negative_loss(logits, class_target, s.negatives).sum() / count} | parts
@@ -287,11 +284,10 @@ class M2Det(Detector):
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:
-        outputs, places = [f"class_heads.{i}" for i in range(self.settings.scales)], self.anchors_per_place
         if self.settings.scores == "objectness":
-            outputs, places = ["classes.output"], 1
-        parts = [f"{output}.{part}" for output in outputs for part in ("weight", "bias")]
-        return dict.fromkeys(parts, (places, self.before))
+            return super().class_rows
+        parts = [f"class_heads.{i}.{part}" for i in range(self.settings.scales) for part in ("weight", "bias")]
+        return dict.fromkeys(parts, (self.anchors_per_place, self.before))
 
 
 def _stride(s: M2DetSettings) -> int:

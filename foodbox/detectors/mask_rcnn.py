@@ -97,12 +97,12 @@ class MaskRCNN(FasterRCNN):
 
     # -- Inference: section 3.1 -------------------------------------------------------------------------------------
 
-    def detect(self, maps: list[Tensor], proposals: Tensor, images: Tensor) -> Outputs:
+    def detect(self, maps: list[Tensor], class_map: Tensor | None, proposals: Tensor, images: Tensor) -> Outputs:
         """Faster R-CNN's, and masks [B, D, M, M], the object's probability at M x M places of each detection's box.
 
         "The mask branch is then applied to the highest scoring 100 detection boxes", and to no other region.
         """
-        found = super().detect(maps, proposals, images)
+        found = super().detect(maps, class_map, proposals, images)
         photos, count = found["scores"].shape
         photo = torch.arange(photos, device=proposals.device).repeat_interleave(count)
         logits = self.mask_logits(maps, found["boxes"].flatten(0, 1), photo, found["labels"].flatten())

@@ -19,8 +19,8 @@ from foodbox.layers.heads import Tower, TowerInit, TowerNorm, per_anchor, start_
 from foodbox.layers.pyramids import ClassMap, FeaturePyramid
 from foodbox.ops.anchor_fitting import pyramid_choices
 from foodbox.ops.anchors import pyramid_anchors
-from foodbox.ops.coding import decode_centre, decode_corner, encode_centre, encode_corner
-from foodbox.ops.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
+from foodbox.ops.coding import CODINGS
+from foodbox.ops.losses import box_loss, sigmoid_focal_loss
 from foodbox.ops.matching import BACKGROUND, match, only, overlaps
 from foodbox.ops.nms import best_pairs
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
@@ -217,7 +217,7 @@ class RetinaNet(Detector):
         box = boxes.gather(1, matched_index[..., None].expand(-1, -1, 4))  # [B, A, 4]
         anchor = anchors.expand_as(box)[some]  # [P, 4]
         box = torch.where(positive[some][..., None], box[some], anchor)  # [P, 4]
-        box_loss = self._box_loss(deltas[some], box, anchor)  # [P]
+        of_box = box_loss(deltas[some], box, anchor, s.box_loss, s.box_coding, s.smooth_l1_beta)  # [P]
 
         count = positive.sum(1)  # [B]
         if s.loss_per == "photo":
@@ -230,7 +230,7 @@ class RetinaNet(Detector):
         losses = {"classes" if s.scores == "sigmoid" else "objectness": score_loss}
         if self.classes is not None:
             losses["classes"] = self.classes.loss(outputs["classes"], boxes, labels)
-        return losses | {"boxes": (box_loss * positive_weight).sum() * s.box_weight}
+        return losses | {"boxes": (of_box * positive_weight).sum() * s.box_weight}
 
     def _score_loss(self, logits: Tensor, label: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
         """Equation 5 for every anchor: [B, A]. Anchors between the two IoU bounds count nothing."""
@@ -239,14 +239,6 @@ class RetinaNet(Detector):
         if s.scores == "sigmoid":
             truth = F.one_hot(label, len(self.names)) * truth  # [B, A, K]
         return sigmoid_focal_loss(logits, truth, s.focal_alpha, s.focal_gamma).sum(-1) * valid
-
-    def _box_loss(self, deltas: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
-        """Section 4, "Box Regression Subnet", for P matched anchors: three times [P, 4] → [P]."""
-        s = self.settings
-        encode, decode = CODINGS[s.box_coding]
-        if s.box_loss == "giou":
-            return giou_loss(decode(deltas, anchors), boxes)
-        return smooth_l1_loss(deltas, encode(boxes, anchors), s.smooth_l1_beta)
 
     # -- Inference: section 4.1 -------------------------------------------------------------------------------------
 
@@ -277,14 +269,11 @@ class RetinaNet(Detector):
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:
-        sigmoid = self.settings.scores == "sigmoid"
-        output, places = ("class_tower.output", self.anchors_per_place) if sigmoid else ("classes.output", 1)
-        return {f"{output}.{part}": (places, 0) for part in ("weight", "bias")}
+        if self.settings.scores == "objectness":
+            return super().class_rows
+        return {f"class_tower.output.{part}": (self.anchors_per_place, 0) for part in ("weight", "bias")}
 
 
 def _levels(s: RetinaNetSettings) -> range:
     """The pyramid's, to P7: as many as anchor sizes."""
     return range(8 - len(s.anchor_sizes), 8)
-
-
-CODINGS = {"centre": (encode_centre, decode_centre), "corner": (encode_corner, decode_corner)}

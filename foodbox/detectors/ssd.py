@@ -17,16 +17,15 @@ from torch import Tensor, nn
 
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.errors import UsageError
-from foodbox.layers.backbones import Backbone
 from foodbox.layers.heads import Norm, per_anchor
-from foodbox.layers.mobilenetv3 import MobileNetV3Large
+from foodbox.layers.pyramids import ClassMap
 from foodbox.layers.separable import ExtraMap, lite_head, size_after
-from foodbox.layers.vgg import VGG16
+from foodbox.layers.trunks import OWN_STRIDES, VGG, ssd_backbone
 from foodbox.ops.anchor_fitting import default_box_choices
 from foodbox.ops.anchors import grid_anchors
-from foodbox.ops.coding import decode_ssd, encode_ssd
+from foodbox.ops.coding import decode_ssd
 from foodbox.ops.default_boxes import default_box_shapes, hard_negative_loss, match_default_boxes
-from foodbox.ops.losses import giou_loss, smooth_l1_loss
+from foodbox.ops.losses import box_loss
 from foodbox.ops.matching import overlaps
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
@@ -39,9 +38,6 @@ EXTRAS = {
     "ssd512": [(256, 512, 3, 2, 1), *[(128, 256, 3, 2, 1)] * 3, (128, 256, 4, 1, 1)],
     "lite": [(256, 512, 3, 2, 1), (128, 256, 3, 2, 1), (128, 256, 3, 2, 1), (64, 128, 3, 2, 1)],
 }
-VGG = "vgg16"
-OWN_STRIDES = {VGG: (8, 16), "mobilenet_v3_large": (16, 32), "mobilenet_v3_large_reduced": (16, 32)}
-"""Backbones that are not timm's, and the strides of their maps."""
 
 
 class SSDTraining(DetectorSettings):
@@ -77,6 +73,9 @@ class SSDSettings(SSDTraining):
         (), description="Pixels between places map by map; else input over places."
     )
 
+    scores: Literal["softmax", "objectness"] = Field(
+        "softmax", description="The paper's softmax with background; or against it an objectness, times a class map."
+    )
     score_threshold: float = Field(0.01, ge=0, le=1, description="Scores below this are not decoded.")
     candidates: int = Field(400, ge=1, description="Best scores of each class that go into NMS.")
     nms_iou: float = Field(0.45, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
@@ -98,6 +97,7 @@ LIGHT = SSDLITE | {
     "norm": "group",
     "scales": (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0),
     "least_negatives": 30,
+    "scores": "objectness",
 }
 # Section 3.4. What comes before the second pooling stays as it came: its edges and colours hold for any photo.
 SSD300 = {
@@ -156,7 +156,13 @@ class SSD(Detector):
                 f"There are {len(s.scales)} scales and {len(s.steps)} steps: expected {maps + 1} scales, one for each "
                 f"of {maps} maps and one more, and {maps} steps or none."
             )
-        self.backbone, widths = _backbone(s)
+        self.backbone = ssd_backbone(s.backbone, s.frozen_stages, s.frozen_batch_norm, s.batch_norm_eps, lite)
+        widths = self.backbone.channels[-len(_strides(s)) :]
+        # With an objectness, one score says whether anything is there at all, and the box's contents which class.
+        self.values = 1 + (len(names) if s.scores == "softmax" else 1)  # the background first
+        self.classes: ClassMap | None = None
+        if self.values <= len(names):
+            self.classes = ClassMap(list(widths), len(names), _strides(s)[0])
         if s.backbone == VGG:
             # Section 3.1: conv4_3 has another scale than the maps behind it. Its norm is set to 20, and learns.
             self.conv4_3_norm = nn.Parameter(torch.full((512,), 20.0))
@@ -166,7 +172,7 @@ class SSD(Detector):
             widths.append(width)
         self.class_heads, self.box_heads = nn.ModuleList(), nn.ModuleList()
         for i, width in enumerate(widths):
-            for heads, values in ((self.class_heads, 1 + len(names)), (self.box_heads, 4)):
+            for heads, values in ((self.class_heads, self.values), (self.box_heads, 4)):
                 outputs = len(_shapes(s, i)) * values
                 heads.append(lite_head(width, outputs, s.norm) if lite else nn.Conv2d(width, outputs, 3, padding=1))
         for part in (self.extras, self.class_heads, self.box_heads):
@@ -181,20 +187,20 @@ class SSD(Detector):
     def forward(self, images: Tensor) -> Outputs:
         """Pixels [B, 3, H, W] → logits [B, A, 1 + K], the first background; deltas [B, A, 4]; anchors [A, 4].
 
-        Default boxes run map by map, row by row, and at one place as `default_box_shapes` has them.
+        Default boxes run map by map, row by row, and at one place as `default_box_shapes` has them. With
+        scores="objectness" logits are [B, A, 2], and `classes` [B, K, H / 8, W / 8] tells several classes apart.
         """
         maps = self.backbone_maps(images)[-len(_strides(self.settings)) :]  # [B, widths[i], H/8, W/8] ...
         if self.settings.backbone == VGG:
             maps[0] = F.normalize(maps[0].float(), dim=1) * self.conv4_3_norm.view(1, -1, 1, 1)
+        outputs = {} if self.classes is None else {"classes": self.classes(maps)}
         for extra in self.extras:
             maps.append(extra(maps[-1]))
-        logits = [per_anchor(head(x), 1 + len(self.names)) for head, x in zip(self.class_heads, maps, strict=True)]
+        logits = [per_anchor(head(x), self.values) for head, x in zip(self.class_heads, maps, strict=True)]
         deltas = [per_anchor(head(x), 4) for head, x in zip(self.box_heads, maps, strict=True)]
-        return {
-            "logits": torch.cat(logits, dim=1).float(),  # [B, A, 1 + K]
-            "deltas": torch.cat(deltas, dim=1).float(),  # [B, A, 4]
-            "anchors": self.anchors_at(images, [x.shape[2:] for x in maps]),
-        }
+        outputs["logits"] = torch.cat(logits, dim=1).float()  # [B, A, 1 + K]
+        outputs["deltas"] = torch.cat(deltas, dim=1).float()  # [B, A, 4]
+        return outputs | {"anchors": self.anchors_at(images, [x.shape[2:] for x in maps])}
 
     # -- Default boxes: section 2.2, "Choosing scales and aspect ratios for default boxes" --------------------------
 
@@ -222,7 +228,8 @@ class SSD(Detector):
     def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Equation 1: the confidence loss ("classes", equation 3) and the localisation loss ("boxes", equation 2).
 
-        Both are divided by N, the number of the batch's default boxes that took a box.
+        Both are divided by N, the number of the batch's default boxes that took a box. With scores="objectness" the
+        first is on "objectness", and "classes" is the cross entropy over several classes, a box's mean.
         """
         return self.losses_of(self(images), targets)
 
@@ -235,53 +242,42 @@ class SSD(Detector):
         positive = matched >= 0
         matched_index = matched.clamp(min=0)
         class_target = torch.where(positive, labels.gather(1, matched_index) + 1, 0)  # [B, A]; 0 is background
+        class_target = class_target.clamp(max=self.values - 1)  # with an objectness all else is 1
         class_loss = hard_negative_loss(outputs["logits"], class_target, s.negatives, s.least_negatives)  # [B, A]
         box = boxes.gather(1, matched_index[..., None].expand(-1, -1, 4))[positive]  # [P, 4], P matched default boxes
         anchor = anchors.expand(len(targets), -1, -1)[positive]  # [P, 4]
-        box_loss = self._box_loss(outputs["deltas"][positive], box, anchor)  # [P]
+        of_box = box_loss(outputs["deltas"][positive], box, anchor, s.box_loss, "ssd")  # [P]; equation 2
         count = positive.sum().clamp(min=1)
-        return {"classes": class_loss.sum() / count, "boxes": s.box_weight * box_loss.sum() / count}
-
-    def _box_loss(self, deltas: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
-        """Equation 2 for P matched default boxes, or 1 - GIoU: three times [P, 4] → [P]."""
-        if self.settings.box_loss == "giou":
-            return giou_loss(decode_ssd(deltas, anchors), boxes)
-        return smooth_l1_loss(deltas, encode_ssd(boxes, anchors), beta=1.0)
+        losses = {"classes" if s.scores == "softmax" else "objectness": class_loss.sum() / count}
+        if self.classes is not None:
+            losses["classes"] = self.classes.loss(outputs["classes"], boxes, labels)
+        return losses | {"boxes": s.box_weight * of_box.sum() / count}
 
     # -- Detection: section 3.7, "Inference time" -------------------------------------------------------------------
 
     def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
-        """Of each class at most `candidates` scores over the threshold; then NMS class by class."""
+        """Of each class, or objectness, at most `candidates` scores over the threshold; then NMS class by class."""
         s = self.settings
         threshold = s.score_threshold if min_score is None else min_score
         scores = outputs["logits"].softmax(-1)[..., 1:].transpose(1, 2)  # [B, K, A]
         score, anchor = scores.topk(min(s.candidates, scores.shape[2]))  # [B, K, C]
-        score = score.masked_fill(score <= threshold, -1.0) if threshold > 0 else score
-        label = torch.arange(len(self.names), device=score.device)[:, None].expand_as(score)
-        anchor = anchor.flatten(1)  # [B, K x C]
+        label = torch.arange(score.shape[1], device=score.device)[:, None].expand_as(score)
+        score, label, anchor = (x.flatten(1) for x in (score, label, anchor))  # [B, K x C]
         delta = outputs["deltas"].gather(1, anchor[..., None].expand(-1, -1, 4))
         boxes = decode_ssd(delta, outputs["anchors"][anchor])
-        return self.select(score.flatten(1), label.flatten(1), boxes, frames, s.nms_iou, s.max_detections)
+        if self.classes is not None:
+            score, label, boxes = self.classes.pairs(outputs["classes"], boxes, score, s.candidates)
+        score = score.masked_fill(score <= threshold, -1.0) if threshold > 0 else score
+        return self.select(score, label, boxes, frames, s.nms_iou, s.max_detections)
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:
+        if self.settings.scores == "objectness":
+            return super().class_rows
         last = ".output" if self.settings.layout == "lite" else ""
         places = [len(_shapes(self.settings, i)) for i in range(len(self.class_heads))]
         names = [(f"class_heads.{i}{last}", count) for i, count in enumerate(places)]
         return {f"{name}.{part}": (count, 1) for name, count in names for part in ("weight", "bias")}
-
-
-def _backbone(s: SSDSettings) -> tuple[nn.Module, list[int]]:
-    """The backbone without its weights, and the channels of the maps that are taken."""
-    body: VGG16 | MobileNetV3Large | Backbone
-    if s.backbone == VGG:
-        body = VGG16(s.frozen_stages)
-    elif s.backbone in OWN_STRIDES:
-        body = MobileNetV3Large(s.backbone.endswith("_reduced"), s.frozen_stages, s.frozen_batch_norm)
-    else:
-        wide = s.layout == "lite"  # SSDLite takes a MobileNet's maps where they are widest
-        body = Backbone(s.backbone, s.frozen_stages, s.frozen_batch_norm, s.batch_norm_eps, expansion=wide)
-    return body, body.channels[-len(_strides(s)) :]
 
 
 def _strides(s: SSDSettings) -> tuple[int, ...]:

@@ -18,12 +18,14 @@ from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Ou
 from foodbox.layers.backbones import Backbone
 from foodbox.layers.darknet import SLOPE, TINY, DarknetHead, DarknetNorm
 from foodbox.layers.heads import per_anchor
-from foodbox.ops import boxes as box_ops
-from foodbox.ops.anchor_fitting import kmeans_shapes, shape_iou
+from foodbox.layers.pyramids import ClassMap
+from foodbox.ops.anchor_fitting import kmeans_shapes
 from foodbox.ops.anchors import grid_anchors
+from foodbox.ops.boxes import iou
 from foodbox.ops.coding import MAX_LOG_RATIO
 from foodbox.ops.losses import giou_loss
 from foodbox.ops.nms import best_pairs
+from foodbox.ops.priors import cells_and_priors, match_priors
 from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
 
 STRIDES = (32, 16, 8)
@@ -62,6 +64,9 @@ class YOLOSettings(YOLOTraining):
         (10, 13, 16, 30, 33, 23, 30, 61, 62, 45, 59, 119, 116, 90, 156, 198, 373, 326),
         description="Width and height of each prior, px; from the finest scale, which has the first, to the coarsest.",
     )
+    scores: Literal["sigmoid", "objectness"] = Field(
+        "sigmoid", description="Objectness times the paper's sigmoid a class, or times a class map's softmax."
+    )
     score_threshold: float = Field(0.005, ge=0, le=1, description="Scores below this are not decoded.")
     candidates: int = Field(1000, ge=1, description="Best scores of a photo that go into NMS.")
     nms_iou: float = Field(0.45, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
@@ -94,6 +99,7 @@ LIGHT: dict[str, Any] = {
     "box_loss": "giou",
     "box_weight": 2.0,
     "loss_per": "box",
+    "scores": "objectness",
 }
 
 
@@ -145,7 +151,11 @@ class YOLO(Detector):
         norm, slope = (s.frozen_batch_norm, s.batch_norm_eps), s.leaky_slope
         self.backbone = Backbone(s.backbone, s.frozen_stages, *norm, leaky_slope=slope)
         self.priors_per_scale = len(s.priors) // 2 // len(s.head_widths)
-        self.values = 5 + len(names)  # t_x, t_y, t_w, t_h, objectness, classes
+        sigmoids = len(names) if s.scores == "sigmoid" else 0
+        self.values = 5 + sigmoids  # t_x, t_y, t_w, t_h, objectness, classes
+        self.classes: ClassMap | None = None
+        if not sigmoids and len(names) > 1:
+            self.classes = ClassMap(self.backbone.channels, len(names), STRIDES[-1])
         self.heads, coarser = nn.ModuleList(), 0
         for before, width, layers in zip(self.backbone.channels[::-1], s.head_widths, s.head_layers, strict=False):
             unit = (s.head_norm, s.batch_norm_eps, slope)
@@ -161,15 +171,18 @@ class YOLO(Detector):
         """Pixels [B, 3, H, W] → values [B, A, 5 + K] at anchors [A, 4] with strides [A, 1]; S scales of grids [S, 2].
 
         Values are t_x, t_y, t_w, t_h, and the logits of objectness and classes. They run scale by scale from the
-        coarsest, row by row, and in one cell prior by prior; `grids` has each scale's rows and columns.
+        coarsest, row by row, and in one cell prior by prior; `grids` has each scale's rows and columns. With
+        scores="objectness" values are [B, A, 5], and `classes` [B, K, H / 8, W / 8] tells several classes apart.
         """
         features, values, grids = None, [], []
-        for head, level in zip(self.heads, self.backbone_maps(images)[::-1], strict=False):
+        maps = self.backbone_maps(images)
+        for head, level in zip(self.heads, maps[::-1], strict=False):
             features, output = head(level, features)
             values.append(per_anchor(output, self.values))
             grids.append(tuple(output.shape[2:]))
         strides = [torch.full((part.shape[1], 1), stride) for part, stride in zip(values, STRIDES, strict=False)]
-        return {
+        outputs = {} if self.classes is None else {"classes": self.classes(maps)}
+        return outputs | {
             "values": torch.cat(values, dim=1).float(),  # [B, A, 5 + K]
             "anchors": self.anchors_at(images, grids),
             "strides": torch.cat(strides).to(images.device),
@@ -190,7 +203,7 @@ class YOLO(Detector):
 
     def boxes(self, outputs: Outputs) -> Tensor:
         """b_x = σ(t_x) + c_x, b_y = σ(t_y) + c_y in cells, b_w = p_w e^t_w, b_h = p_h e^t_h: [B, A, 4] in pixels."""
-        corner, prior = cells_and_priors(outputs)
+        corner, prior = cells_and_priors(outputs["anchors"], outputs["strides"])
         t = outputs["values"]
         centre = corner + t[..., :2].sigmoid() * outputs["strides"]  # [B, A, 2]
         half = prior * t[..., 2:4].clamp(max=MAX_LOG_RATIO).exp() / 2
@@ -206,61 +219,42 @@ class YOLO(Detector):
     # -- Training: sections 2.1, 2.2 and 2.5 ------------------------------------------------------------------------
 
     def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
-        """The losses on "boxes" and "classes" over the priors with a box, and on "objectness" over all not ignored."""
+        """The losses on "boxes" and "classes" over the priors with a box, and on "objectness" over all not ignored.
+
+        With scores="objectness" that on "classes" is the cross entropy over several classes, a box's mean.
+        """
         return self.losses_of(self(images), targets)
 
     def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
         """The losses, from outputs that are there already."""
         s, values = self.settings, outputs["values"]
         boxes, labels = stack_targets(targets)  # [B, M, 4], [B, M]
-        matched = self._assign(boxes, outputs)  # [B, A]
+        places = outputs["anchors"], outputs["strides"], outputs["grids"]
+        matched = match_priors(boxes, *places, self.priors_per_scale, s.share_iou)  # [B, A]
         positive = matched >= 0
         matched_index = matched.clamp(min=0)
         box = boxes.gather(1, matched_index[..., None].expand(-1, -1, 4))[positive]  # [P, 4], P priors with a box
-        label = labels.gather(1, matched_index)[positive]  # [P]
 
         predicted = self.boxes(outputs)
         reference = outputs["anchors"][None] if s.ignore_by == "prior" else predicted.detach()
-        ignored = (box_ops.iou(boxes, reference) > s.ignore_threshold).any(1) & ~positive  # [B, A]
+        ignored = (iou(boxes, reference) > s.ignore_threshold).any(1) & ~positive  # [B, A]
         objectness = F.binary_cross_entropy_with_logits(values[..., 4], positive.float(), reduction="none") * ~ignored
-        class_targets = F.one_hot(label, len(self.names)).float()  # [P, K]
-        classes = F.binary_cross_entropy_with_logits(values[positive][:, 5:], class_targets, reduction="sum")
         giou = s.box_loss == "giou"
         box_loss = giou_loss(predicted[positive], box) if giou else self._offset_loss(outputs, positive, box)  # [P]
         weight = 1 / (len(targets) if s.loss_per == "photo" else max(1, len(box)))
-        losses = {"boxes": box_loss.sum() * s.box_weight, "objectness": objectness.sum(), "classes": classes}
-        return {part: loss * weight for part, loss in losses.items()}
-
-    def _assign(self, boxes: Tensor, outputs: Outputs) -> Tensor:
-        """Boxes [B, M, 4] → int64 [B, A]: which box each prior has, -1 for none.
-
-        A box belongs to the prior, of all scales, whose shape overlaps its own most, in the cell that its centre is in.
-        """
-        grids, count = outputs["grids"], self.priors_per_scale
-        first = F.pad(grids.prod(1).cumsum(0)[:-1] * count, (1, 0))  # [S]: where each scale begins
-        stride, start, rows, columns = (
-            x.repeat_interleave(count) for x in (outputs["strides"][first, 0], first, *grids.unbind(1))
-        )  # [Q], Q priors of all scales
-        number = torch.arange(len(start), device=boxes.device) % count
-        centre = ((boxes[..., :2] + boxes[..., 2:]) / 2)[:, :, None] / stride[:, None]  # [B, M, Q, 2] in cells
-        column, row = (centre[..., i].long().clamp(min=0).minimum(n - 1) for i, n in enumerate((columns, rows)))
-        place = start + (row * columns + column) * count + number  # [B, M, Q]
-
-        anchors = outputs["anchors"][start + number]  # [Q, 4]
-        overlap = shape_iou(boxes[..., 2:] - boxes[..., :2], anchors[:, 2:] - anchors[:, :2])  # [B, M, Q]
-        best = overlap == overlap.amax(-1, keepdim=True)  # several, where scales have a prior in common
-        has = best | (overlap >= self.settings.share_iou)
-        has = has & (box_ops.area(boxes) > 0)[..., None]  # rows of area 0 are padding
-        most = boxes.shape[1]
-        order = torch.arange(most, device=boxes.device)[:, None] + most * best  # [B, M, Q]: the best goes before others
-        claims = torch.where(has, order, -1).flatten(1)
-        claimed = claims.new_full((len(boxes), len(outputs["anchors"])), -1)
-        claimed = claimed.scatter_reduce(1, place.flatten(1), claims, "amax")
-        return torch.where(claimed >= 0, claimed % most, -1)
+        losses = {"boxes": box_loss.sum() * s.box_weight * weight, "objectness": objectness.sum() * weight}
+        if s.scores == "sigmoid":
+            truth = F.one_hot(labels.gather(1, matched_index)[positive], len(self.names)).float()  # [P, K]
+            classes = F.binary_cross_entropy_with_logits(values[positive][:, 5:], truth, reduction="sum")
+            losses["classes"] = classes * weight
+        if self.classes is not None:
+            losses["classes"] = self.classes.loss(outputs["classes"], boxes, labels)
+        return losses
 
     def _offset_loss(self, outputs: Outputs, positive: Tensor, boxes: Tensor) -> Tensor:
         """The losses on t_x, t_y, t_w, t_h of P priors with boxes [P, 4]: [P]."""
-        corner, prior = (x.expand(len(positive), -1, -1)[positive] for x in cells_and_priors(outputs))  # [P, 2]
+        places = cells_and_priors(outputs["anchors"], outputs["strides"])
+        corner, prior = (x.expand(len(positive), -1, -1)[positive] for x in places)  # [P, 2]
         stride = outputs["strides"].expand(len(positive), -1, -1)[positive]  # [P, 1]
         t = outputs["values"][positive]  # [P, 5 + K]
         sides = boxes[:, 2:] - boxes[:, :2]
@@ -279,19 +273,19 @@ class YOLO(Detector):
         """Objectness times class over the threshold, the `candidates` best of a photo; then NMS class by class."""
         s = self.settings
         threshold = s.score_threshold if min_score is None else min_score
-        probabilities = outputs["values"][..., 4:].sigmoid()
-        score, label, anchor = best_pairs(probabilities[..., :1] * probabilities[..., 1:], s.candidates)  # [B, C]
-        score = score.masked_fill(score <= threshold, -1.0) if threshold > 0 else score
+        scores = outputs["values"][..., 4:].sigmoid()  # [B, A, 1 + K]: objectness, classes
+        if s.scores == "sigmoid":
+            scores = scores[..., :1] * scores[..., 1:]
+        score, label, anchor = best_pairs(scores, s.candidates)  # [B, C]
         boxes = self.boxes(outputs).gather(1, anchor[..., None].expand(-1, -1, 4))  # [B, C, 4]
+        if self.classes is not None:
+            score, label, boxes = self.classes.pairs(outputs["classes"], boxes, score, s.candidates)
+        score = score.masked_fill(score <= threshold, -1.0) if threshold > 0 else score
         return self.select(score, label, boxes, frames, s.nms_iou, s.max_detections)
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:
+        if self.settings.scores == "objectness":
+            return super().class_rows
         parts = [f"heads.{i}.output.{part}" for i in range(len(self.heads)) for part in ("weight", "bias")]
         return dict.fromkeys(parts, (self.priors_per_scale, 5))
-
-
-def cells_and_priors(outputs: Outputs) -> tuple[Tensor, Tensor]:
-    """Each prior's cell, its upper left corner c_x c_y, and its sides p_w p_h: [A, 2] each, in pixels."""
-    low, high = outputs["anchors"][:, :2], outputs["anchors"][:, 2:]
-    return (low + high - outputs["strides"]) / 2, high - low

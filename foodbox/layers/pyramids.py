@@ -104,26 +104,15 @@ class ClassMap(nn.Module):
         loss = F.cross_entropy(logits.mT, labels, reduction="none") * there
         return loss.sum() / there.sum().clamp(min=1)
 
+    def shares(self, class_map: Tensor, boxes: Tensor) -> Tensor:
+        """The classes' shares of boxes [B, N, 4]: [B, N, K], together 1."""
+        return box_means(class_map, boxes, self.stride).softmax(-1)
+
     def pairs(self, class_map: Tensor, boxes: Tensor, scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
         """Scores [B, N] of boxes [B, N, 4], times the classes' shares: the best pairs' scores, labels and boxes."""
-        every = scores[..., None] * box_means(class_map, boxes, self.stride).softmax(-1)  # [B, N, K]
+        every = scores[..., None] * self.shares(class_map, boxes)  # [B, N, K]
         score, label, box = best_pairs(every, most)  # [B, C]
         return score, label, boxes.gather(1, box[..., None].expand(-1, -1, 4))
-
-
-class SingleMap(nn.Module):
-    """One level instead of a pyramid: C4, made as narrow as a pyramid's by a 1 x 1 convolution.
-
-    Of a map that is as wide already, as VGG-16's conv5_3 in Faster R-CNN's paper, nothing is changed.
-    """
-
-    def __init__(self, in_channels: int, channels: int) -> None:
-        super().__init__()
-        self.narrow = nn.Identity() if in_channels == channels else nn.Conv2d(in_channels, channels, 1)
-
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """C4 [B, in_channels, H/16, W/16], the last of the features → [B, channels, H/16, W/16] alone."""
-        return [self.narrow(features[-1])]
 
 
 def _unit(before: int, width: int, kernel: int, norm: Norm) -> nn.Module:

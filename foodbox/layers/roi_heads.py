@@ -17,13 +17,15 @@ from torch import Tensor, nn
 
 from foodbox.layers.heads import Norm, norm_layer
 from foodbox.ops import boxes as box_ops
-from foodbox.ops.coding import decode_ssd, encode_ssd
-from foodbox.ops.losses import giou_loss, smooth_l1_loss
+from foodbox.ops.coding import decode_ssd
+from foodbox.ops.losses import box_loss
 from foodbox.ops.nms import best_by_group
 from foodbox.ops.proposals import match_regions, sample, too_thin
 from foodbox.records import Target, stack_targets
 
 BoxLoss = Literal["smooth_l1", "giou"]
+RegionScores = Literal["softmax", "objectness"]
+Shares = Callable[[Tensor], Tensor]
 
 
 def conv_relu(before: int, width: int, norm: Norm) -> list[nn.Module]:
@@ -43,7 +45,7 @@ class BoxHead(nn.Module):
 
     Args:
         channels: of the pooled features.
-        classes: K, without background.
+        classes: K, without background; 1 where a score only says whether anything is there.
         size: places across and down of the pooled features.
         convs: 3 x 3 convolutions of the same width before the linear layers (torchvision's second models have 4).
         layers: linear layers with ReLU before the outputs; the papers have 2, fc6 and fc7.
@@ -183,19 +185,17 @@ def region_losses(
     gives them a spread of about one, as the paper asks for; detectron and torchvision have the same figures.
 
     Args:
-        logits: [N, 1 + K]; deltas: [N, K, 4] or [N, 1, 4].
+        logits: [N, 1 + K], or [N, 2] to tell objects from background; deltas: [N, K, 4] or [N, 1, 4].
         loss: smooth L1 of the offsets (equation 3), or 1 - GIoU of the boxes.
         beta: where smooth L1 bends; 1 in the paper, 1/9 in torchvision.
     """
     count = max(1, len(regions.labels))
-    classes = F.cross_entropy(logits, regions.labels, reduction="sum") / count
+    label = regions.labels.clamp(max=logits.shape[1] - 1)
+    classes = F.cross_entropy(logits, label, reduction="sum") / count
     place = torch.where(regions.labels > 0)[0]  # [P], P positives
     box, matched = regions.boxes[place], regions.matched_boxes[place]
     delta = deltas[place, 0 if deltas.shape[1] == 1 else regions.labels[place] - 1]  # [P, 4]
-    if loss == "giou":
-        of_box = giou_loss(decode_ssd(delta, box), matched)
-    else:
-        of_box = smooth_l1_loss(delta, encode_ssd(matched, box), beta)
+    of_box = box_loss(delta, matched, box, loss, "ssd", beta)  # [P]
     return {"classes": classes, "boxes": of_box.sum() / count}
 
 
@@ -204,14 +204,14 @@ def region_losses(
 
 def detect(
     head: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], proposals: Tensor, height: int, width: int,
-    nms_iou: float, most: int,
+    nms_iou: float, most: int, shares: Shares | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Every region of a batch through the head, and the detections that come of them.
 
     Args:
         head: regions [N, 4] of photos int64 [N] → logits [N, 1 + K] and deltas [N, K, 4] or [N, 1, 4].
         proposals: [B, R, 4]; an empty box is padding.
-        height, width, nms_iou, most: as `select_detections` has them.
+        height, width, nms_iou, most, shares: as `select_detections` has them.
 
     Returns:
         logits [B, R, 1 + K], deltas [B, R, ...] and what `select_detections` gives.
@@ -219,30 +219,36 @@ def detect(
     photos, count = proposals.shape[:2]
     photo = torch.arange(photos, device=proposals.device).repeat_interleave(count)
     logits, deltas = (x.reshape(photos, count, *x.shape[1:]) for x in head(proposals.flatten(0, 1), photo))
-    found = select_detections(logits, deltas, proposals, height, width, nms_iou, most)
+    found = select_detections(logits, deltas, proposals, height, width, nms_iou, most, shares)
     return {"logits": logits, "deltas": deltas} | found
 
 
 def select_detections(
-    logits: Tensor, deltas: Tensor, proposals: Tensor, height: int, width: int, nms_iou: float, most: int
-) -> dict[str, Tensor]:
+    logits: Tensor, deltas: Tensor, proposals: Tensor, height: int, width: int, nms_iou: float, most: int,
+    shares: Shares | None = None,
+) -> dict[str, Tensor]:  # fmt: skip
     """Regions of a batch → its detections, thinned by NMS class by class; no threshold, for that changes nothing here.
 
     Args:
-        logits: [B, R, 1 + K]; deltas: [B, R, K, 4] or [B, R, 1, 4].
+        logits: [B, R, 1 + K], or [B, R, 2] with `shares`; deltas: [B, R, K, 4] or [B, R, 1, 4].
         proposals: [B, R, 4]; an empty box is padding.
         height, width: of the input, whose borders cut boxes off.
         nms_iou: of two boxes of a class that overlap more, the less sure goes.
         most: detections that a photo keeps.
+        shares: which class it is, of logits that tell objects from background and one box a region: [B, R, 4] →
+            [B, R, K].
 
     Returns:
         boxes [B, D, 4] in the input's pixels, scores [B, D], -1 where there is none, and labels int64 [B, D], best
         first.
     """
-    classes = logits.shape[2] - 1
     boxes = box_ops.clip(decode_ssd(deltas, proposals[:, :, None]), width, height)  # [B, R, K, 4]
+    scores = logits.softmax(-1)[..., 1:]  # [B, R, K]
+    if shares is not None:
+        scores = scores * shares(boxes[:, :, 0])
+    classes = scores.shape[2]
     boxes = boxes.expand(-1, -1, classes, -1).flatten(1, 2)  # [B, R x K, 4]
-    scores = logits.softmax(-1)[..., 1:].flatten(1)  # [B, R x K]
+    scores = scores.flatten(1)  # [B, R x K]
     padding = (box_ops.area(proposals) <= 0).repeat_interleave(classes, dim=1)
     scores = scores.masked_fill(padding | too_thin(boxes, 1e-2), -1.0)  # 0.01 px as torchvision
     label = torch.arange(classes, device=logits.device).repeat(logits.shape[1]).expand_as(scores)

@@ -70,3 +70,11 @@ def encode_ssd(boxes: Tensor, anchors: Tensor) -> Tensor:
 def decode_ssd(deltas: Tensor, anchors: Tensor) -> Tensor:
     """The inverse of `encode_ssd`. [..., 4] → [..., 4]."""
     return decode_centre(deltas * deltas.new_tensor(VARIANCES), anchors)
+
+
+CODINGS = {
+    "centre": (encode_centre, decode_centre),
+    "corner": (encode_corner, decode_corner),
+    "ssd": (encode_ssd, decode_ssd),
+}
+"""The ways there and back by name."""

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foodbox.ops.boxes import area
+from foodbox.ops.coding import CODINGS
 
 
 def sigmoid_focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
@@ -42,6 +43,19 @@ def giou_loss(predicted: Tensor, targets: Tensor) -> Tensor:
     hull = _product(torch.maximum(predicted[..., 2:], targets[..., 2:]) - hull_corner)
     # 1e-7 keeps two empty boxes from dividing by zero, the figure of torchvision's loss.
     return 1 - overlap / (union + 1e-7) + (hull - union) / (hull + 1e-7)
+
+
+def box_loss(deltas: Tensor, boxes: Tensor, anchors: Tensor, kind: str, coding: str, beta: float = 1.0) -> Tensor:
+    """The loss on P matched anchors' boxes: [P, 4] three times → [P].
+
+    Args:
+        kind: "smooth_l1" of the offsets, with this beta, or "giou" of the boxes that they make.
+        coding: a name of `CODINGS`.
+    """
+    encode, decode = CODINGS[coding]
+    if kind == "giou":
+        return giou_loss(decode(deltas, anchors), boxes)
+    return smooth_l1_loss(deltas, encode(boxes, anchors), beta)
 
 
 def _overlap_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

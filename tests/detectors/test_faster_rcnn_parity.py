@@ -56,7 +56,7 @@ def test_the_box_head_is_torchvisions(pair: Pair) -> None:
     heads = pair.theirs.roi_heads
     pooled = heads.box_head(heads.box_roi_pool(pair.features, proposals, pair.images.image_sizes))
     logits, deltas = heads.box_predictor(pooled)
-    found = pair.ours.detect(pair.ours.maps(pair.pixels), torch.stack(proposals), pair.pixels)
+    found = pair.ours.detect(*pair.ours.maps(pair.pixels), torch.stack(proposals), pair.pixels)
     close(found["logits"].flatten(0, 1), logits[:, [0, *KEPT]])
     close(found["deltas"].flatten(0, 1), deltas.unflatten(1, (-1, 4))[:, KEPT])
 
@@ -103,7 +103,7 @@ def test_losses_are_torchvisions(pair: Pair, boxes: tuple[int, int]) -> None:
     """Of the anchors and regions that torchvision sampled."""
     targets, theirs = some_targets(boxes)
     expected, chosen, regions = their_losses(pair, theirs)
-    maps = pair.ours.maps(pair.pixels)
+    maps = pair.ours.maps(pair.pixels)[0]
     found = pair.ours.rpn_losses(pair.outputs, targets, chosen) | pair.ours.second_losses(maps, regions, targets)
     names = {"objectness": "loss_objectness", "proposals": "loss_rpn_box_reg", "classes": "loss_classifier",
              "boxes": "loss_box_reg"}  # fmt: skip

@@ -71,7 +71,7 @@ def test_the_loss_is_that_of_the_regions_own_class() -> None:
     detector = with_branch(50.0, 2.0, -1.0)
     masks = torch.ones(2, 64, 64, dtype=torch.bool)
     found = detector.second_losses(
-        detector.maps(torch.zeros(1, 3, 64, 64)),
+        detector.maps(torch.zeros(1, 3, 64, 64))[0],
         regions_of(BOXES, [2, 3]),
         [Target(BOXES, torch.tensor([1, 2]), masks)],
     )
@@ -83,7 +83,7 @@ def test_background_has_no_mask() -> None:
     """The second region's mask is empty, and counts as long as the region is not background."""
     detector = with_branch(3.0, 3.0, 3.0)
     masks = torch.tensor([True, False]).view(2, 1, 1).expand(2, 64, 64)
-    maps, target = detector.maps(torch.zeros(1, 3, 64, 64)), [Target(BOXES, torch.tensor([0, 1]), masks)]
+    maps, target = detector.maps(torch.zeros(1, 3, 64, 64))[0], [Target(BOXES, torch.tensor([0, 1]), masks)]
     one = detector.second_losses(maps, regions_of(BOXES, [1, 0]), target)["masks"]
     both = detector.second_losses(maps, regions_of(BOXES, [1, 2]), target)["masks"]
     full, empty = math.log(1 + math.exp(-3)), math.log(1 + math.exp(3))
@@ -97,7 +97,7 @@ def test_the_weight_of_masks_counts() -> None:
     for weight in (1.0, 3.0):
         detector = with_branch(1.0, 2.0, 3.0)
         detector.settings = detector.settings.model_copy(update={"mask_weight": weight})
-        maps = detector.maps(torch.zeros(1, 3, 64, 64))
+        maps = detector.maps(torch.zeros(1, 3, 64, 64))[0]
         values.append(float(detector.second_losses(maps, regions_of(BOXES, [1, 2]), target)["masks"].detach()))
     assert values[1] == pytest.approx(3 * values[0])
 
@@ -110,7 +110,7 @@ def test_photos_of_other_sizes_in_one_batch(light: MaskRCNN) -> None:
         Target(masks=torch.zeros(0, 64, 64, dtype=torch.bool)),
     ]
     found = light.losses(torch.rand(3, 3, 64, 64) * 255, targets)
-    assert set(found) == {"objectness", "proposals", "classes", "boxes", "masks"}
+    assert set(found) == {"objectness", "proposals", "regions", "classes", "boxes", "masks"}
     assert all(value.isfinite() for value in found.values())
 
 

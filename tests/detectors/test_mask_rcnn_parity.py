@@ -27,7 +27,7 @@ def test_the_mask_branch_is_torchvisions(pair: Pair) -> None:
     heads = pair.theirs.roi_heads
     features = heads.mask_head(heads.mask_roi_pool(pair.features, boxes, pair.images.image_sizes))
     photo = torch.arange(2).repeat_interleave(40)
-    pooled = pair.ours.pool(pair.ours.maps(pair.pixels), torch.cat(boxes), photo, 14)
+    pooled = pair.ours.pool(pair.ours.maps(pair.pixels)[0], torch.cat(boxes), photo, 14)
     close(pair.ours.mask_head(pooled), heads.mask_predictor(features)[:, KEPT])
 
 
@@ -53,7 +53,7 @@ def test_losses_are_torchvisions(pair: Pair, boxes: tuple[int, int]) -> None:
     targets, theirs = some_targets(boxes)
     expected, chosen, regions = their_losses(pair, theirs)
     found = pair.ours.rpn_losses(pair.outputs, targets, chosen)
-    found |= pair.ours.second_losses(pair.ours.maps(pair.pixels), regions, targets)
+    found |= pair.ours.second_losses(pair.ours.maps(pair.pixels)[0], regions, targets)
     names = {"objectness": "loss_objectness", "proposals": "loss_rpn_box_reg", "classes": "loss_classifier",
              "boxes": "loss_box_reg", "masks": "loss_mask"}  # fmt: skip
     assert found.keys() == names.keys()

@@ -27,12 +27,19 @@ PRESETS = {name: SSDSettings(**values) for name, values in SSD.presets.items()}
 
 
 def small(**changes: Any) -> SSD:
-    return SSD(NAMES, SSDSettings(**LIGHT | {"preprocessing": Preprocessing(size=64, fit="stretch")} | changes))
+    """The light preset with the paper's scores on a small input."""
+    other = {"preprocessing": Preprocessing(size=64, fit="stretch"), "scores": "softmax"}
+    return SSD(NAMES, SSDSettings(**LIGHT | other | changes))
 
 
 @pytest.fixture(scope="module")
-def light() -> SSD:
+def softmax() -> SSD:
     return small()
+
+
+@pytest.fixture(scope="module")
+def objectness() -> SSD:
+    return small(scores="objectness")
 
 
 def with_settings(detector: SSD, **changes: Any) -> SSD:
@@ -43,9 +50,9 @@ def with_settings(detector: SSD, **changes: Any) -> SSD:
 
 
 def outputs_at(anchors: Tensor, logits: Tensor, deltas: Tensor | None = None) -> Outputs:
-    """Outputs with these default boxes: logits [B, A, 1 + K]."""
+    """Outputs with these default boxes on 64 x 64 pixels: logits [B, A, 1 + K]; a map of three equal classes."""
     deltas = torch.zeros(len(logits), len(anchors), 4) if deltas is None else deltas
-    return {"logits": logits, "deltas": deltas, "anchors": anchors}
+    return {"logits": logits, "deltas": deltas, "anchors": anchors, "classes": torch.zeros(len(logits), 3, 8, 8)}
 
 
 # -- Default boxes and the network ----------------------------------------------------------------------------------
@@ -161,53 +168,75 @@ def test_the_embedded_backbone_fills_the_light_preset() -> None:
 # -- Losses ---------------------------------------------------------------------------------------------------------
 
 
-def test_losses_by_hand(light: SSD) -> None:
+def test_losses_by_hand(softmax: SSD) -> None:
     """One box of class 1 that is default box 0, all logits 0: -log(1/4) for it and for three negatives, over one."""
-    detector = with_settings(light, least_negatives=0)
+    detector = with_settings(softmax, least_negatives=0)
     outputs = outputs_at(APART, torch.zeros(1, 4, 4), torch.full((1, 4, 4), 2.0))
     found = detector.losses_of(outputs, [Target(APART[:1], torch.tensor([1]))])
     assert float(found["classes"]) == pytest.approx(4 * math.log(4))
     assert float(found["boxes"]) == pytest.approx(4 * 1.5)  # |2| - 1/2 each
 
 
-def test_the_class_behind_the_background_is_the_boxs(light: SSD) -> None:
+def test_losses_with_objectness_by_hand(objectness: SSD) -> None:
+    """The same box: -log(1/2) of default boxes, and the cross entropy of three equal classes, log 3, of the box."""
+    detector = with_settings(objectness, least_negatives=0)
+    found = detector.losses_of(outputs_at(APART, torch.zeros(1, 4, 2)), [Target(APART[:1], torch.tensor([1]))])
+    assert float(found["objectness"]) == pytest.approx(4 * math.log(2))
+    assert float(found["classes"]) == pytest.approx(math.log(3))
+
+
+def test_an_objectness_is_of_every_class(objectness: SSD) -> None:
+    """Boxes of other classes than the first are objects, too, to the network's last number."""
+    logits = torch.tensor([[[30.0, 0.0], [0.0, 60.0], [0.0, 60.0], [30.0, 0.0]]])
+    found = objectness.losses_of(outputs_at(APART, logits), [Target(APART[1:3], torch.tensor([1, 2]))])
+    assert float(found["objectness"]) == pytest.approx(0, abs=1e-6)
+
+
+def test_one_class_needs_no_class_map() -> None:
+    """Its objectness is its score, and there is nothing else to learn."""
+    detector = SSD(["food"], SSDSettings(**LIGHT))
+    assert set(detector.losses(torch.zeros(1, 3, 64, 64), [Target()])) == {"objectness", "boxes"}
+
+
+def test_the_class_behind_the_background_is_the_boxs(softmax: SSD) -> None:
     logits = torch.zeros(1, 4, 4)
     logits[0, :, 0] = 30  # background everywhere
     logits[0, 2, 3] = 60  # but at default box 2, class 2
-    found = light.losses_of(outputs_at(APART, logits), [Target(APART[2:3], torch.tensor([2]))])
+    found = softmax.losses_of(outputs_at(APART, logits), [Target(APART[2:3], torch.tensor([2]))])
     assert float(found["classes"]) == pytest.approx(0, abs=1e-6)
     assert float(found["boxes"]) == pytest.approx(0, abs=1e-6)
 
 
-def test_losses_are_divided_by_the_positives_of_the_batch(light: SSD) -> None:
+def test_losses_are_divided_by_the_positives_of_the_batch(softmax: SSD) -> None:
     logits, deltas = torch.randn(2, 4, 4), torch.randn(2, 4, 4)
     targets = [Target(APART[:1], torch.tensor([0])), Target(APART[:3], torch.tensor([0, 1, 2]))]
-    together = light.losses_of(outputs_at(APART, logits, deltas), targets)
+    together = softmax.losses_of(outputs_at(APART, logits, deltas), targets)
     parts = [
-        light.losses_of(outputs_at(APART, logits[i : i + 1], deltas[i : i + 1]), targets[i : i + 1]) for i in range(2)
+        softmax.losses_of(outputs_at(APART, logits[i : i + 1], deltas[i : i + 1]), targets[i : i + 1]) for i in range(2)
     ]
     for name, value in together.items():
         assert float(value) == pytest.approx((float(parts[0][name]) + 3 * float(parts[1][name])) / 4, rel=1e-5)
 
 
 @pytest.mark.parametrize("box_loss", ["smooth_l1", "giou"])
-def test_boxes_on_the_default_boxes_cost_nothing(light: SSD, box_loss: str) -> None:
-    detector = with_settings(light, box_loss=box_loss)
+def test_boxes_on_the_default_boxes_cost_nothing(softmax: SSD, box_loss: str) -> None:
+    detector = with_settings(softmax, box_loss=box_loss)
     targets = [Target(APART, torch.tensor([0, 1, 2, 0])), Target(APART[1:2], torch.tensor([2]))]
     found = detector.losses_of(outputs_at(APART, torch.zeros(2, 4, 4)), targets)
     assert float(found["boxes"]) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(("least", "expected"), [(0, 0.0), (3, 3 * math.log(4))])
-def test_photos_without_boxes_have_negatives_where_it_is_wished(light: SSD, least: int, expected: float) -> None:
-    found = with_settings(light, least_negatives=least).losses_of(outputs_at(APART, torch.zeros(1, 4, 4)), [Target()])
+def test_photos_without_boxes_have_negatives_where_it_is_wished(softmax: SSD, least: int, expected: float) -> None:
+    found = with_settings(softmax, least_negatives=least).losses_of(outputs_at(APART, torch.zeros(1, 4, 4)), [Target()])
     assert float(found["classes"]) == pytest.approx(expected)
     assert float(found["boxes"]) == 0
 
 
+@pytest.mark.parametrize("scores", ["softmax", "objectness"])
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
-def test_a_step_has_a_gradient_in_every_part_that_trains(norm: str) -> None:
-    detector = small(norm=norm).train()
+def test_a_step_has_a_gradient_in_every_part_that_trains(norm: str, scores: str) -> None:
+    detector = small(norm=norm, scores=scores).train()
     corner = torch.rand(2, 2, 2) * 30
     targets = [Target(torch.cat((c, c + 20), dim=1), torch.tensor([0, 2])) for c in corner]
     torch.stack(list(detector.losses(torch.rand(2, 3, 64, 64) * 255, targets).values())).sum().backward()
@@ -227,9 +256,9 @@ def test_one_photo_trains_batch_norms_on_maps_of_one_place() -> None:
 # -- Decoding -------------------------------------------------------------------------------------------------------
 
 
-def test_scores_are_the_softmax_without_background(light: SSD) -> None:
+def test_scores_are_the_softmax_without_background(softmax: SSD) -> None:
     logits = torch.randn(1, 4, 4) * 2
-    found = light.decode(outputs_at(APART, logits), [Frame(64, 64, 64, 64)], min_score=0.0)[0]
+    found = softmax.decode(outputs_at(APART, logits), [Frame(64, 64, 64, 64)], min_score=0.0)[0]
     places = [int((box == APART).all(1).nonzero()) for box in found.boxes]
     expected = logits[0].softmax(-1)[places, found.labels + 1]
     assert len(found) == 4 * 3
@@ -237,31 +266,47 @@ def test_scores_are_the_softmax_without_background(light: SSD) -> None:
     assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
 
 
-def test_decoded_boxes_by_hand(light: SSD) -> None:
+def test_objectness_times_the_softmax_is_the_score(objectness: SSD) -> None:
+    """Of a box within which the class map says 1, 2, -1, and of another in which it says nothing."""
+    outputs = outputs_at(APART[[0, 3]], torch.tensor([[[1.0, 3.0], [0.0, 0.0]]]))
+    outputs["classes"][0, :, :3, :3] = torch.tensor([1.0, 2.0, -1.0])[:, None, None]
+    found = objectness.decode(outputs, [Frame(64, 64, 64, 64)], min_score=0.0)[0]
+    there = math.exp(3) / (math.exp(1) + math.exp(3))
+    share = torch.tensor([1.0, 2.0, -1.0]).softmax(0)
+    expected = torch.stack((there * share, torch.full((3,), 0.5 / 3)))  # [2, K]
+    places = [int((box == APART[[0, 3]]).all(1).nonzero()) for box in found.boxes]
+    assert len(found) == 2 * 3
+    torch.testing.assert_close(found.scores, expected[places, found.labels])
+
+
+def test_decoded_boxes_by_hand(softmax: SSD) -> None:
     """Offsets of 1 in the centre are a tenth of the default box's side, and of 1 in the size a factor of e^0.2."""
     logits = torch.tensor([[[0.0, 9.0, 0.0, 0.0]]])
     outputs = outputs_at(torch.tensor([[20.0, 20.0, 40.0, 40.0]]), logits, torch.tensor([[[1.0, -1.0, 1.0, 0.0]]]))
-    found = light.decode(outputs, [Frame(128, 64, 64, 64)])[0]
+    found = softmax.decode(outputs, [Frame(128, 64, 64, 64)])[0]
     half = 10 * math.exp(0.2)
     torch.testing.assert_close(found.boxes[:1], torch.tensor([[2 * (32 - half), 18.0, 2 * (32 + half), 38.0]]))
 
 
-def test_at_most_so_many_candidates_a_class_and_boxes_a_photo(light: SSD) -> None:
+def test_at_most_so_many_candidates_a_class_and_boxes_a_photo(softmax: SSD) -> None:
     logits = torch.zeros(2, 4, 4)
     logits[:, :, 1] = torch.tensor([1.0, 2.0, 3.0, 4.0])
     frames = [Frame(64, 64, 64, 64)] * 2
-    few = with_settings(light, candidates=2).decode(outputs_at(APART, logits), frames, min_score=0.0)
+    few = with_settings(softmax, candidates=2).decode(outputs_at(APART, logits), frames, min_score=0.0)
     assert [[int((d.labels == k).sum()) for k in range(3)] for d in few] == [[2, 2, 2]] * 2
     assert few[0].boxes[:2].tolist() == APART[[3, 2]].tolist()
-    assert [len(d) for d in with_settings(light, max_detections=3).decode(outputs_at(APART, logits), frames)] == [3, 3]
+    assert [len(d) for d in with_settings(softmax, max_detections=3).decode(outputs_at(APART, logits), frames)] == [
+        3,
+        3,
+    ]
 
 
-def test_only_scores_over_the_threshold_are_decoded(light: SSD) -> None:
+def test_only_scores_over_the_threshold_are_decoded(softmax: SSD) -> None:
     """A score of a half exactly is not over a half."""
     logits = torch.full((1, 4, 4), -200.0)
     logits[0, :, 0] = 0.0
     logits[0, :, 2] = torch.tensor([0.01, 0.0, -0.01, -50.0])
-    found = light.decode(outputs_at(APART, logits), [Frame(64, 64, 64, 64)], min_score=0.5)[0]
+    found = softmax.decode(outputs_at(APART, logits), [Frame(64, 64, 64, 64)], min_score=0.5)[0]
     assert found.labels.tolist() == [1]
 
 

@@ -20,6 +20,7 @@ from foodbox.data.loader import Collate
 from foodbox.detectors.base import BACKBONE, Outputs
 from foodbox.detectors.yolo import LIGHT, STRIDES, YOLO, YOLOSettings
 from foodbox.errors import UsageError
+from foodbox.ops.priors import match_priors
 from foodbox.records import Frame, Preprocessing, Target
 from foodbox.weights import pretrained
 from foodbox.weights.transfer import put
@@ -140,6 +141,11 @@ def test_no_value_makes_a_box_infinite(detector: YOLO) -> None:
     assert boxes.isfinite().all()
 
 
+def matched_by(detector: YOLO, boxes: Tensor, outputs: Outputs) -> Tensor:
+    places = outputs["anchors"], outputs["strides"], outputs["grids"]
+    return match_priors(boxes, *places, detector.priors_per_scale, detector.settings.share_iou)
+
+
 # -- Which prior has which box --------------------------------------------------------------------------------------
 
 
@@ -147,7 +153,7 @@ def test_a_box_belongs_to_the_best_prior_in_the_cell_of_its_centre(detector: YOL
     """28 x 16 at 40, 20: 30 x 14 fits best (392 / 476), in cell 1, 2 of the middle scale."""
     outputs = outputs_of(zeros(detector), detector)
     box = torch.tensor([[[40.0 - 14, 20 - 8, 40 + 14, 20 + 8]]])
-    matched = detector._assign(box, outputs)
+    matched = matched_by(detector, box, outputs)
     assert (matched[0] >= 0).nonzero().flatten().tolist() == [place(1, 1, 2, 1)]
 
 
@@ -155,7 +161,7 @@ def test_padding_has_no_prior_and_a_later_box_takes_the_place_of_an_earlier(dete
     boxes = torch.tensor(
         [[[2.0, 2, 6, 8], [3.0, 2, 7, 8], [0.0, 0, 0, 0]], [[40.0, 40, 64, 60], [0.0, 0, 0, 0], [0.0, 0, 0, 0]]]
     )
-    matched = detector._assign(boxes, outputs_of(zeros(detector, 2), detector))
+    matched = matched_by(detector, boxes, outputs_of(zeros(detector, 2), detector))
     assert (matched[0] >= 0).nonzero().flatten().tolist() == [place(2, 0, 0, 0)]
     assert matched[0, place(2, 0, 0, 0)] == 1
     assert matched[1].max() == 0
@@ -164,7 +170,7 @@ def test_padding_has_no_prior_and_a_later_box_takes_the_place_of_an_earlier(dete
 
 def test_a_centre_on_the_inputs_border_lies_in_the_last_cell(detector: YOLO) -> None:
     box = torch.tensor([[[60.0, 60, 68, 72]]])  # as an unclipped target would be
-    matched = detector._assign(box, outputs_of(zeros(detector), detector))
+    matched = matched_by(detector, box, outputs_of(zeros(detector), detector))
     assert (matched[0] >= 0).nonzero().flatten().tolist() == [place(2, 7, 7, 1)]
 
 
@@ -172,11 +178,11 @@ def test_priors_that_fit_well_enough_share_a_box_but_never_take_anothers(detecto
     """16 x 16 is a prior itself; of the others 12 x 24, 10 x 8 ... only those with an IoU of 0.5 join it."""
     outputs = outputs_of(zeros(detector), detector)
     box = torch.tensor([[[24.0, 24, 40, 40], [24.0, 20, 36, 44]]])
-    assert (detector._assign(box[:, :1], outputs)[0] >= 0).sum() == 1
-    shared = with_settings(detector, share_iou=0.5)._assign(box[:, :1], outputs)[0]
+    assert (matched_by(detector, box[:, :1], outputs)[0] >= 0).sum() == 1
+    shared = matched_by(with_settings(detector, share_iou=0.5), box[:, :1], outputs)[0]
     # Overlaps of 16 x 16: 12 x 24 has 192 / 352, 30 x 14 has 224 / 452; 24 x 40 has 256 / 960.
     assert (shared >= 0).nonzero().flatten().tolist() == [place(1, 2, 2, 0), place(2, 4, 4, 2)]
-    both = with_settings(detector, share_iou=0.5)._assign(box, outputs)[0]
+    both = matched_by(with_settings(detector, share_iou=0.5), box, outputs)[0]
     # The second box is the prior 12 x 24: it keeps it, though the first would share it.
     assert both[place(1, 2, 1, 0)] == 1
     assert both[place(2, 4, 4, 2)] == 0
@@ -187,7 +193,7 @@ def test_a_prior_that_two_scales_have_takes_a_box_in_both() -> None:
     detector = small(head_widths=(32, 16), head_layers=(1, 1), priors=(10, 10, 20, 20, 20, 20, 50, 50))
     with torch.no_grad():
         outputs = detector.eval()(torch.zeros(1, 3, SIDE, SIDE))
-    matched = detector._assign(torch.tensor([[[20.0, 20, 40, 40]]]), outputs)
+    matched = matched_by(detector, torch.tensor([[[20.0, 20, 40, 40]]]), outputs)
     assert outputs["strides"][matched[0] >= 0].flatten().tolist() == [32, 16]
 
 
@@ -201,7 +207,7 @@ def test_the_assignment_is_a_loop_over_boxes(detector: YOLO, seed: int, count: i
     for i, (x1, y1, x2, y2) in enumerate(target.boxes.tolist()):
         scale, column, row, prior = darknets_place(detector, x1, y1, x2, y2)
         expected[place(scale, row, column, prior)] = i
-    assert torch.equal(detector._assign(boxes, outputs_of(zeros(detector), detector))[0], expected)
+    assert torch.equal(matched_by(detector, boxes, outputs_of(zeros(detector), detector))[0], expected)
 
 
 def darknets_place(detector: YOLO, x1: float, y1: float, x2: float, y2: float) -> tuple[int, int, int, int]:
@@ -491,6 +497,6 @@ def test_a_box_that_is_the_prior_keeps_it_before_one_that_would_share_it() -> No
     detector = small()
     outputs = outputs_of(zeros(detector), detector)
     box = torch.tensor([[[26.0, 20, 38, 44], [24.0, 24, 40, 40]]])
-    both = with_settings(detector, share_iou=0.5)._assign(box, outputs)[0]
+    both = matched_by(with_settings(detector, share_iou=0.5), box, outputs)[0]
     assert both[place(1, 2, 2, 0)] == 0
     assert both[place(2, 4, 4, 2)] == 1

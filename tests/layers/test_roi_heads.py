@@ -118,6 +118,14 @@ def test_no_regions_and_no_positives_cost_finite_numbers(loss: str) -> None:
         (found["classes"] + found["boxes"]).backward()
 
 
+def test_with_two_logits_every_class_is_an_object() -> None:
+    boxes, labels = boxes_in(3), torch.tensor([0, 1, 3])
+    zeros = torch.zeros(3, dtype=torch.int64)
+    logits = torch.tensor([[40.0, 0], [0, 40.0], [0, 40.0]])
+    found = region_losses(logits, torch.zeros(3, 1, 4), Regions(zeros, boxes, labels, zeros, boxes))
+    assert float(found["classes"]) == pytest.approx(0, abs=1e-6)
+
+
 # -- Detection ------------------------------------------------------------------------------------------------------
 
 
@@ -132,6 +140,21 @@ def test_detections_by_hand() -> None:
     assert found["labels"][0, :2].tolist() == [1, 0]
     torch.testing.assert_close(found["boxes"][0, :2], torch.tensor([[140.0, 100, 160, 140], [0, 0, 40, 44]]))
     torch.testing.assert_close(found["scores"][0, :2], torch.stack((chance[0, 2, 2], chance[0, 1, 1])))
+
+
+def test_shares_tell_the_classes_of_objects() -> None:
+    """Two regions that are objects by a half, whose boxes a map would tell apart: a half of each class's share."""
+    proposals = torch.tensor([[[0.0, 0, 20, 20], [40.0, 40, 60, 60]]])
+    share = torch.tensor([[[0.9, 0.1], [0.4, 0.6]]])
+    asked = []
+    found = select_detections(
+        torch.zeros(1, 2, 2), torch.zeros(1, 2, 1, 4), proposals, 64, 64, 0.5, 9,
+        shares=lambda boxes: asked.append(boxes) or share,  # type: ignore[func-returns-value]
+    )  # fmt: skip
+    assert torch.equal(asked[0], proposals)
+    assert found["scores"][0].tolist() == pytest.approx([0.45, 0.3, 0.2, 0.05])
+    assert found["labels"][0].tolist() == [0, 1, 0, 1]
+    assert found["boxes"][0, :, 0].tolist() == [0, 40, 40, 0]
 
 
 def test_photos_of_no_regions_have_no_detections() -> None:

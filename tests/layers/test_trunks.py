@@ -10,9 +10,9 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from foodbox.errors import UsageError
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.pyramids import FeaturePyramid, SingleMap
+from foodbox.layers.pyramids import FeaturePyramid
 from foodbox.layers.rpn_head import RPNHead
-from foodbox.layers.trunks import make_trunk, map_strides
+from foodbox.layers.trunks import SingleMap, make_trunk, map_strides
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "group"])
