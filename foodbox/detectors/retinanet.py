@@ -264,7 +264,7 @@ class RetinaNet(Detector):
         boxes = CODINGS[s.box_coding][1](deltas, outputs["anchors"][anchors])
         scores = scores.sigmoid()  # which keeps the order, so that only what is chosen goes through it
         if self.classes is not None:
-            scores, labels, boxes = self.classes.pairs(outputs["classes"], boxes, scores, s.candidates * len(chosen))
+            scores, labels, boxes = self.classes.pairs(outputs["classes"], boxes, scores, s.candidates)
         return {"scores": scores, "labels": labels, "boxes": boxes}
 
     @property

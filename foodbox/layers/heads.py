@@ -25,12 +25,7 @@ class Tower(nn.Sequential):
     """
 
     def __init__(
-        self,
-        channels: int,
-        layers: int,
-        outputs: int,
-        norm: TowerNorm = "none",
-        init: TowerInit = "paper",
+        self, channels: int, layers: int, outputs: int, norm: TowerNorm = "none", init: TowerInit = "paper"
     ) -> None:
         super().__init__()
         for i in range(layers):

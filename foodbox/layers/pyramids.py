@@ -109,7 +109,9 @@ class ClassMap(nn.Module):
         return box_means(class_map, boxes, self.stride).softmax(-1)
 
     def pairs(self, class_map: Tensor, boxes: Tensor, scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores [B, N] of boxes [B, N, 4], times the classes' shares: the best pairs' scores, labels and boxes."""
+        """Of the `most` surest boxes [B, N, 4] the scores [B, N] times the classes' shares: scores, labels, boxes."""
+        scores, surest = scores.topk(min(most, scores.shape[1]))
+        boxes = boxes.gather(1, surest[..., None].expand(-1, -1, 4))
         every = scores[..., None] * self.shares(class_map, boxes)  # [B, N, K]
         score, label, box = best_pairs(every, most)  # [B, C]
         return score, label, boxes.gather(1, box[..., None].expand(-1, -1, 4))

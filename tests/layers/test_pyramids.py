@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import Literal
 
@@ -87,6 +88,18 @@ def test_a_place_of_the_class_map_sees_the_places_around_it_on_every_map() -> No
     normed = F.layer_norm(alone.lateral[0](x).permute(0, 2, 3, 1), (128,)).permute(0, 3, 1, 2)
     expected = alone.output(F.relu(normed))
     torch.testing.assert_close(alone([x]), expected)
+
+
+def test_pairs_are_of_the_surest_boxes() -> None:
+    """Two of three boxes are looked at, and of their four pairs the two best come out."""
+    classes, class_map = ClassMap([8], 2, stride=8), torch.zeros(1, 2, 4, 4)
+    class_map[0, 0, :, :2] = 3.0  # class 0 in the left half, nothing said in the right
+    boxes = torch.tensor([[[16.0, 0, 32, 32], [0, 0, 16, 32], [0, 0, 16, 16]]])
+    score, label, box = classes.pairs(class_map, boxes, torch.tensor([[0.8, 0.6, 0.5]]), most=2)
+    share = 1 / (1 + math.exp(-3))
+    assert score[0].tolist() == pytest.approx([0.6 * share, 0.4])
+    assert label[0, 0] == 0
+    assert torch.equal(box[0], boxes[0, [1, 0]])
 
 
 def test_boxes_that_are_padding_have_no_loss() -> None:
