@@ -283,6 +283,38 @@ def test_losses_by_hand(detector: YOLO) -> None:
     assert float(found["classes"]) == pytest.approx(3 * math.log(2), rel=1e-5)
 
 
+def test_losses_with_objectness_by_hand() -> None:
+    """The same box: the cross entropy of three equal classes, log 3, of what lies in it; all else as above."""
+    detector = small(scores="objectness")
+    box = torch.tensor([[28.0, 22, 52, 58]])
+    outputs = outputs_of(zeros(detector), detector) | {"classes": torch.zeros(1, 3, 8, 8)}
+    found = detector.losses_of(outputs, [Target(box, torch.tensor([1]))])
+    assert outputs["values"].shape[2] == 5
+    assert float(found["objectness"]) == pytest.approx(252 * math.log(2), rel=1e-5)
+    assert float(found["classes"]) == pytest.approx(math.log(3))
+
+
+def test_one_class_needs_no_class_map() -> None:
+    """Its objectness is its score, and there is nothing else to learn."""
+    detector = YOLO(["food"], YOLOSettings(**LIGHT))
+    assert set(detector.losses(torch.zeros(1, 3, 64, 64), [Target()])) == {"objectness", "boxes"}
+
+
+def test_objectness_times_the_softmax_is_the_score() -> None:
+    """Of the one prior that is there, 30 x 14 in cell 1, 2 of the middle scale, in whose half the map says 1, 2, -1."""
+    detector = small(scores="objectness")
+    values = torch.zeros(1, 252, 5)
+    values[..., 4] = -30.0
+    values[0, place(1, 1, 2, 1), 4] = 1.0
+    outputs = outputs_of(values, detector) | {"classes": torch.zeros(1, 3, 8, 8)}
+    outputs["classes"][0, :, :, 3:] = torch.tensor([1.0, 2.0, -1.0])[:, None, None]
+    found = detector.decode(outputs, [Frame(64, 64, SIDE, SIDE)], min_score=0.01)[0]
+    share = torch.tensor([1.0, 2.0, -1.0]).softmax(0)
+    assert found.labels.tolist() == [1, 0, 2]
+    torch.testing.assert_close(found.scores, share[[1, 0, 2]] / (1 + math.exp(-1)))
+    assert found.boxes.tolist() == [[25.0, 17.0, 55.0, 31.0]] * 3
+
+
 def test_the_papers_slope_is_the_truth_minus_the_prediction() -> None:
     """Section 2.1: "our gradient is the ground truth value minus our prediction", by inverting the equations."""
     detector = small(box_loss="squared")
@@ -357,7 +389,7 @@ def test_without_any_box_losses_are_finite_and_train(box_loss: str, loss_per: st
     assert all(g.isfinite().all() for g in gradients)
 
 
-@pytest.mark.parametrize("changes", [{}, {"head_norm": "batch"}, {"box_loss": "giou"}])
+@pytest.mark.parametrize("changes", [{}, {"head_norm": "batch"}, {"box_loss": "giou"}, {"scores": "objectness"}])
 def test_a_step_has_a_gradient_in_every_part_that_trains(changes: dict[str, Any]) -> None:
     detector = small(**changes).train()
     losses = detector.losses(torch.rand(2, 3, SIDE, SIDE) * 255, some_targets(2, 1))
