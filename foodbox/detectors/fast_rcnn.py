@@ -17,7 +17,7 @@ from torch import Tensor
 from foodbox.detectors.base import Detector, DetectorSettings, Outputs
 from foodbox.layers import roi_heads
 from foodbox.layers.heads import Norm
-from foodbox.layers.pyramids import ClassMap
+from foodbox.layers.pyramids import class_map_for
 from foodbox.layers.roi_heads import BoxHead, BoxLoss, RegionScores
 from foodbox.layers.trunks import Neck, make_trunk, map_strides
 from foodbox.ops.roi import Pooling, pool_regions
@@ -131,7 +131,7 @@ class FastRCNN(Detector):
             s.channels, values, s.pool_size, s.box_convs, s.box_layers, s.box_width, s.norm, s.class_agnostic
         )
         stride = map_strides(s.backbone, s.neck, s.first_level)[0]
-        self.classes = ClassMap(self.backbone.channels, len(names), stride) if values < len(names) else None
+        self.classes = class_map_for(s.scores, self.backbone.channels, len(names), stride)
 
     # -- The network: section 2, figure 1 ---------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.layers import roi_heads
 from foodbox.layers.heads import Norm
-from foodbox.layers.pyramids import ClassMap
+from foodbox.layers.pyramids import class_map_for
 from foodbox.layers.roi_heads import BoxHead, BoxLoss, Regions, RegionScores
 from foodbox.layers.rpn_head import RPNHead
 from foodbox.layers.trunks import Neck, anchor_strides, make_trunk
@@ -169,7 +169,7 @@ class FasterRCNN(Detector):
         self.box_head = BoxHead(
             s.channels, values, s.pool_size, s.box_convs, s.box_layers, s.box_width, s.norm, s.class_agnostic
         )
-        self.classes = ClassMap(self.backbone.channels, len(names), self.strides[0]) if values < len(names) else None
+        self.classes = class_map_for(s.scores, self.backbone.channels, len(names), self.strides[0])
 
     def forward(self, images: Tensor) -> Outputs:
         """Pixels [B, 3, H, W] → the detections: boxes [B, D, 4], scores [B, D] (-1: none), labels [B, D], best first.

@@ -17,7 +17,8 @@ from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Ou
 from foodbox.layers.backbones import Backbone
 from foodbox.layers.heads import per_anchor, start_at_prior
 from foodbox.layers.mlfpn import MLFPN, UnitNorm, Variant, scale_sides
-from foodbox.layers.pyramids import ClassMap
+from foodbox.layers.pyramids import class_map_for
+from foodbox.layers.trunks import VGG
 from foodbox.layers.vgg import VGG16
 from foodbox.ops.anchor_fitting import default_box_choices
 from foodbox.ops.anchors import grid_anchors
@@ -30,7 +31,6 @@ from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targ
 
 Maps = Literal["C3+C4", "C3+C5", "C4+C5"]
 Width = Annotated[int, Field(ge=8)]
-VGG = "vgg16"
 
 
 class M2DetTraining(DetectorSettings):
@@ -172,9 +172,7 @@ class M2Det(Detector):
             for head in self.class_heads:
                 nn.init.normal_(head.weight, std=0.01)  # type: ignore[arg-type]
                 start_at_prior(head, s.prior)
-        self.classes: ClassMap | None = None
-        if self.values < len(names):
-            self.classes = ClassMap(channels, len(names), _stride(s))
+        self.classes = class_map_for(s.scores, channels, len(names), _stride(s))
 
     def _heads(self, values: int) -> nn.ModuleList:
         width, outputs = self.mlfpn.out_channels, self.anchors_per_place * values

@@ -16,7 +16,7 @@ from torch import Tensor
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.layers.backbones import Backbone
 from foodbox.layers.heads import Tower, TowerInit, TowerNorm, per_anchor, start_at_prior
-from foodbox.layers.pyramids import ClassMap, FeaturePyramid
+from foodbox.layers.pyramids import FeaturePyramid, class_map_for
 from foodbox.ops.anchor_fitting import pyramid_choices
 from foodbox.ops.anchors import pyramid_anchors
 from foodbox.ops.coding import CODINGS
@@ -153,9 +153,7 @@ class RetinaNet(Detector):
             for values in (self.values, 4)
         )
         start_at_prior(self.class_tower.output, s.prior)
-        self.classes: ClassMap | None = None
-        if self.values < len(names):
-            self.classes = ClassMap(self.backbone.channels, len(names), 2 ** _levels(s)[0])
+        self.classes = class_map_for(s.scores, self.backbone.channels, len(names), 2 ** _levels(s)[0])
 
     # -- The network: section 4, figure 3 ---------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.errors import UsageError
 from foodbox.layers.heads import Norm, per_anchor
-from foodbox.layers.pyramids import ClassMap
+from foodbox.layers.pyramids import class_map_for
 from foodbox.layers.separable import ExtraMap, lite_head, size_after
 from foodbox.layers.trunks import OWN_STRIDES, VGG, ssd_backbone
 from foodbox.ops.anchor_fitting import default_box_choices
@@ -160,9 +160,7 @@ class SSD(Detector):
         widths = self.backbone.channels[-len(_strides(s)) :]
         # With an objectness, one score says whether anything is there at all, and the box's contents which class.
         self.values = 1 + (len(names) if s.scores == "softmax" else 1)  # the background first
-        self.classes: ClassMap | None = None
-        if self.values <= len(names):
-            self.classes = ClassMap(list(widths), len(names), _strides(s)[0])
+        self.classes = class_map_for(s.scores, widths, len(names), _strides(s)[0])
         if s.backbone == VGG:
             # Section 3.1: conv4_3 has another scale than the maps behind it. Its norm is set to 20, and learns.
             self.conv4_3_norm = nn.Parameter(torch.full((512,), 20.0))

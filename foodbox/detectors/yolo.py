@@ -18,7 +18,7 @@ from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Ou
 from foodbox.layers.backbones import Backbone
 from foodbox.layers.darknet import SLOPE, TINY, DarknetHead, DarknetNorm
 from foodbox.layers.heads import per_anchor
-from foodbox.layers.pyramids import ClassMap
+from foodbox.layers.pyramids import class_map_for
 from foodbox.ops.anchor_fitting import kmeans_shapes
 from foodbox.ops.anchors import grid_anchors
 from foodbox.ops.boxes import iou
@@ -151,11 +151,8 @@ class YOLO(Detector):
         norm, slope = (s.frozen_batch_norm, s.batch_norm_eps), s.leaky_slope
         self.backbone = Backbone(s.backbone, s.frozen_stages, *norm, leaky_slope=slope)
         self.priors_per_scale = len(s.priors) // 2 // len(s.head_widths)
-        sigmoids = len(names) if s.scores == "sigmoid" else 0
-        self.values = 5 + sigmoids  # t_x, t_y, t_w, t_h, objectness, classes
-        self.classes: ClassMap | None = None
-        if not sigmoids and len(names) > 1:
-            self.classes = ClassMap(self.backbone.channels, len(names), STRIDES[-1])
+        self.values = 5 + (len(names) if s.scores == "sigmoid" else 0)  # t_x, t_y, t_w, t_h, objectness, classes
+        self.classes = class_map_for(s.scores, self.backbone.channels, len(names), STRIDES[-1])
         self.heads, coarser = nn.ModuleList(), 0
         for before, width, layers in zip(self.backbone.channels[::-1], s.head_widths, s.head_layers, strict=False):
             unit = (s.head_norm, s.batch_norm_eps, slope)

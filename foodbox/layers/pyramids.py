@@ -117,6 +117,11 @@ class ClassMap(nn.Module):
         return score, label, boxes.gather(1, box[..., None].expand(-1, -1, 4))
 
 
+def class_map_for(scores: str, channels: list[int], classes: int, stride: int) -> ClassMap | None:
+    """The class map of a detector whose score is an objectness, where it has several classes to tell."""
+    return ClassMap(channels, classes, stride) if scores == "objectness" and classes > 1 else None
+
+
 def _unit(before: int, width: int, kernel: int, norm: Norm) -> nn.Module:
     """A convolution, alone or with a norm behind it."""
     conv = nn.Conv2d(before, width, kernel, padding=kernel // 2, bias=norm == "none")
