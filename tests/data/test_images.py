@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageDraw
 
-from foodbox.data.images import PhotoError, decode, open_photo, photo_size, prepare, resize, turn_boxes
+from foodbox.data.images import PhotoError, decode, open_photo, photo_size, prepare, resize
+from foodbox.data.turns import turn_boxes
 from foodbox.records import Preprocessing
 
 STORED = (64, 40)

@@ -19,7 +19,8 @@ from PIL import Image
 
 from foodbox.console import progress_bar
 from foodbox.data.facts import Facts, look
-from foodbox.data.images import ENDINGS, turn_boxes, turn_points
+from foodbox.data.images import ENDINGS
+from foodbox.data.turns import turn_boxes, turn_points
 from foodbox.files import cannot_write, free_name, make_folder, readable
 from foodbox.findings import Finding, Source
 from foodbox.records import Dataset, Photo, Polygon
