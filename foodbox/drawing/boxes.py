@@ -32,21 +32,21 @@ WIDE_FONTS = (
 def draw_detections(image: Image.Image, detections: Detections) -> Image.Image:
     """A copy of the picture with each detection's box, class and score, the best on top; masks lie under all boxes.
 
-    The picture may be smaller than the photo that the detections are of; boxes and masks shrink with it.
+    The picture may be smaller than the photo that the detections are of; boxes and masks shrink with it. Where words
+    would lie on those of a surer detection, they are left out: of hundreds of boxes none could be seen.
     """
     result = image.copy()
     pen = ImageDraw.Draw(result)
     scale = image.width / detections.width, image.height / detections.height
-    for outlines, label in reversed(list(zip(detections.outlines(), detections.labels.tolist(), strict=True))):
-        _shade(result, outlines, scale, COLOURS[label % len(COLOURS)])
-    for row, label in reversed(list(zip(detections.rows(), detections.labels.tolist(), strict=True))):
-        _box(
-            pen,
-            result.size,
-            _scaled(row["box"], scale),
-            COLOURS[label % len(COLOURS)],
-            f"{row['label']} {row['score']:.2f}",
-        )
+    colours = [COLOURS[label % len(COLOURS)] for label in detections.labels.tolist()]
+    for outlines, colour in reversed(list(zip(detections.outlines(), colours, strict=True))):
+        _shade(result, outlines, scale, colour)
+    rows = [(row, _scaled(row["box"], scale), colour) for row, colour in zip(detections.rows(), colours, strict=True)]
+    for _, box, colour in reversed(rows):
+        _box(pen, result.size, box, colour)
+    taken: list[list[float]] = []
+    for row, box, colour in rows:
+        _name(pen, result.size, box, colour, f"{row['label']} {row['score']:.2f}", taken)
     return result
 
 
@@ -61,7 +61,7 @@ def draw_truth(image: Image.Image, photo: Photo, marked: Collection[int] = (), c
     for outlines, label in zip(photo.masks or (), photo.labels.tolist(), strict=False):
         _shade(result, outlines, scale, COLOURS[label % len(COLOURS)])
     for i, box in sorted(enumerate(photo.boxes.tolist()), key=lambda item: item[0] in marked):
-        _box(pen, result.size, _scaled(box, scale), colour if i in marked else TRUTH, "", 2 if i in marked else 1)
+        _box(pen, result.size, _scaled(box, scale), colour if i in marked else TRUTH, 2 if i in marked else 1)
     return result
 
 
@@ -108,23 +108,35 @@ def _shade(image: Image.Image, outlines: Sequence[Polygon], scale: tuple[float, 
         ImageDraw.Draw(image).polygon(outline, outline=colour, width=max(1, round(_length(image.size) / 500)))
 
 
-def _box(
-    pen: ImageDraw.ImageDraw, size: tuple[int, int], box: Sequence[float], colour: str, words: str, thick: int = 1
-) -> None:
-    width = thick * max(2, round(_length(size) / 250))
+def _box(pen: ImageDraw.ImageDraw, size: tuple[int, int], box: Sequence[float], colour: str, thick: int = 1) -> None:
+    width = thick * _line(size)
     x1, y1, x2, y2 = box
     outline = [x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)]
     pen.rectangle([v + d for v, d in zip(outline, (-1, -1, 1, 1), strict=True)], outline="black", width=width + 2)
     pen.rectangle(outline, outline=colour, width=width)
-    if not words:
-        return
+
+
+def _name(
+    pen: ImageDraw.ImageDraw, size: tuple[int, int], box: Sequence[float], colour: str, words: str,
+    taken: list[list[float]],
+) -> None:  # fmt: skip
+    """Words at a box, unless they would lie on what is `taken`, to which their own place is added."""
     letters = font(words, max(11, round(_length(size) / 45)))
     left, _, right, bottom = pen.textbbox((0, 0), words, font=letters)
     # Above the box where there is room, else inside it.
-    y = y1 - (bottom + 4) if y1 > bottom + 4 else y1 + width
-    x = min(max(0.0, x1), max(0, size[0] - right - 6))
-    pen.rectangle([x, y, x + right - left + 6, y + bottom + 4], fill=colour)
+    y = box[1] - (bottom + 4) if box[1] > bottom + 4 else box[1] + _line(size)
+    x = min(max(0.0, box[0]), max(0, size[0] - right - 6))
+    place = [x, y, x + right - left + 6, y + bottom + 4]
+    if any(place[0] < x2 and x1 < place[2] and place[1] < y2 and y1 < place[3] for x1, y1, x2, y2 in taken):
+        return
+    taken.append(place)
+    pen.rectangle(place, fill=colour)
     pen.text((x + 3, y + 1), words, fill="black", font=letters)
+
+
+def _line(size: tuple[int, int]) -> int:
+    """How thick a box is drawn, in pixels."""
+    return max(2, round(_length(size) / 250))
 
 
 def _length(size: tuple[int, int]) -> int:

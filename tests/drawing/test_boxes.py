@@ -72,6 +72,19 @@ def test_the_best_lies_on_top() -> None:
     assert colour_at(drawn, 100, 180) == ImageColor.getrgb(COLOURS[0])
 
 
+def test_words_that_would_lie_on_a_surer_ones_are_left_out() -> None:
+    """Of three on one place and one beside it, two are named."""
+    best, doubtful, beside = (
+        ([100, 100, 200, 200], 0.9, 0),
+        ([100, 100, 200, 200], 0.5, 1),
+        ([240, 100, 340, 200], 0.4, 1),
+    )
+    only = np.asarray(draw_detections(plain(), found(best, beside)))
+    assert np.array_equal(np.asarray(draw_detections(plain(), found(best, doubtful, doubtful, beside))), only)
+    words = np.asarray(draw_detections(plain(), found(best)))[70:100, 240:340]
+    assert not np.array_equal(only[70:100, 240:340], words)  # what lies beside is named, too
+
+
 def test_true_boxes_are_white_and_without_words() -> None:
     image = plain()
     photo = Photo(Path("a.jpg"), 800, 600, torch.tensor([[200.0, 200.0, 600.0, 500.0]]), torch.tensor([0]))
