@@ -15,6 +15,8 @@ from faster_coco_eval import COCO, COCOeval_faster
 from foodbox.masks import paste_mask, rle_from_bitmap, rle_from_polygons
 from foodbox.records import Dataset, Detections
 
+MOST = 100
+"""Detections of a class on a photo that are counted, the surest ones."""
 AT_ONCE = 100_000
 """Photos times classes, and detections, that are counted together: faster-coco-eval holds a kilobyte for each. In more
 groups, going through all boxes once for each would take longer than counting them."""
@@ -28,7 +30,7 @@ class CocoScores:
         ap: mean over IoU 0.50, 0.55 ... 0.95, over classes.
         ap50, ap75: at one IoU.
         ap_small, ap_medium, ap_large: for boxes under 32² pixels, up to 96², above.
-        recall: share of the boxes found at IoU 0.5 with at most 100 detections a photo, mean over classes.
+        recall: share of the boxes found at IoU 0.5 with at most `MOST` detections a photo, mean over classes.
         per_class: class → {"ap", "ap50", "boxes"}.
     """
 
@@ -114,7 +116,7 @@ def _counted(
         right = COCO(truth)
         answers = right.loadRes(found) if found else COCO(truth | {"annotations": []})
         run = COCOeval_faster(right, answers, kind, print_function=lambda *_: None)
-        run.params.maxDets = [100]  # the summaries of the best 1 and 10 are not asked for
+        run.params.maxDets = [MOST]  # the summaries of the best 1 and 10 are not asked for
         for group in np.array_split(classes, groups):
             run.params.catIds = group.tolist()
             run.evaluate()

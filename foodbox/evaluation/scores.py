@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from foodbox.evaluation.coco import CocoScores, coco_scores, mask_scores
+from foodbox.evaluation.coco import MOST, CocoScores, coco_scores, mask_scores
 from foodbox.evaluation.starthon import mean_iou
 from foodbox.evaluation.threshold import SURE, F1Curve
 from foodbox.evaluation.voc import ranked_hits, voc_ap50
@@ -85,11 +85,12 @@ def score(dataset: Dataset, detections: Sequence[Detections], threshold: float |
 
 def _remarks(dataset: Dataset, detections: Sequence[Detections], threshold: float) -> list[str]:
     """What a person would see on the pictures: photos without a detection, boxes missed, wrong boxes, wrong classes."""
-    silent = missed = wrong = confused = boxes = shown = asked = 0
+    silent = missed = wrong = confused = boxes = shown = asked = most = 0
     for photo, found in zip(dataset, detections, strict=True):
         sure = found.over(threshold)
         labels = photo.labels[~photo.ignore]
         boxes, shown = boxes + len(labels), shown + len(sure)
+        most = max(most, *labels.bincount().tolist(), 0)
         asked += len(labels) > 0
         silent += len(sure) == 0 and len(labels) > 0
         overlap = iou(sure.boxes, photo.boxes[~photo.ignore]) >= 0.5  # [N, M]
@@ -102,6 +103,7 @@ def _remarks(dataset: Dataset, detections: Sequence[Detections], threshold: floa
         (silent, f"{counted(silent, 'photo')} with boxes of {asked} {has} no detection over {threshold:.3g}"),
         (missed, f"{missed} of {boxes} boxes are met by no detection over {threshold:.3g} (at IoU 0.5)"),
         (wrong, f"{wrong} of {shown} detections over {threshold:.3g} lie on no box"),
+        (most > MOST, f"a photo has {most} boxes of one class, and COCO's AP counts the best {MOST} detections of it"),
         (confused, f"{confused} of {shown} detections over {threshold:.3g} lie on a box of another class"),
     ]
     return [words for count, words in remarks if count]

@@ -102,6 +102,19 @@ def test_remarks_by_hand(dataset: Dataset, detections: list[Detections], remarks
     assert score(dataset, detections, 0.3).remarks == remarks
 
 
+@pytest.mark.parametrize(("count", "said"), [(100, False), (101, True)])
+def test_what_cocos_ap_leaves_out_is_said(count: int, said: bool) -> None:
+    """COCO's own is cut at a hundred detections of a class on a photo, VOC's is not."""
+    boxes = torch.tensor([[10.0 * i, 0.0, 10.0 * i + 8, 8.0] for i in range(count)])
+    labels = torch.zeros(count, dtype=torch.int64)
+    dataset = Dataset([Photo(Path("a.jpg"), 2000, 20, boxes, labels)], ["rice"])
+    scores = score(dataset, [Detections(boxes, torch.linspace(1, 0.5, count), labels, ["rice"], 2000, 20)], 0.3)
+    sentence = "a photo has 101 boxes of one class, and COCO's AP counts the best 100 detections of it"
+    assert scores.remarks == [sentence] * said
+    assert scores.voc_ap50 == 1
+    assert (scores.ap == 1) != said
+
+
 def test_remarks_and_f1_are_of_what_is_shown() -> None:
     """One box of two found at 0.9, a wrong one at 0.6: F1 2 / (1 + 2) over 0.7, and 2 / (2 + 2) over 0.5."""
     dataset, detections = one_photo(A, B), found((A, 0.9, 0), (NOWHERE, 0.6, 0))
