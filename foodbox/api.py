@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,13 +20,14 @@ from foodbox.config import TrainSettings
 from foodbox.console import is_speaker, progress_bar, say
 from foodbox.data import formats, proposals, splits, tables
 from foodbox.data.check import examine, healthy, look_whole, sound, without_left_out
-from foodbox.data.images import PhotoError, as_seen, open_photo, photo_size, prepare
-from foodbox.data.inputs import boxes_in_input, parts_for, size_for, small_boxes
-from foodbox.data.loader import Collate, Item
+from foodbox.data.images import PhotoError, as_seen, photo_size, prepare
+from foodbox.data.inputs import boxes_in_input, size_for, small_boxes, tile_size_for
+from foodbox.data.loader import PHOTOS_AT_ONCE, Collate, Item
 from foodbox.data.mend import changes as list_of_changes
 from foodbox.data.mend import mend
 from foodbox.data.parts import part_of, read_labels, read_parts, saved_parts
 from foodbox.data.report import AnchorReach, Report, anchor_reach
+from foodbox.data.tiles import cut, open_tile, shown_by, tiles, together
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector, DetectorSettings
 from foodbox.errors import FoodboxError, UsageError
@@ -48,6 +50,8 @@ from foodbox.weights.model_file import build, header_of, save_model, understand
 from foodbox.weights.transfer import Weights, put
 
 PathLike = str | Path
+MOST_TILES = 1000
+"""Tiles and photos that training takes without being asked: at most sixteen times the pixels of 250 photos."""
 
 
 # -- Training -------------------------------------------------------------------------------------------------------
@@ -98,13 +102,14 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     RunFolder.expect_free(Path(runs), name)
     if kind.needs_proposals:
         proposals.expect_extra()
+        if changes.get("tile_size"):
+            raise UsageError(f"{chosen.detector} looks for its regions on whole photos: leave --tile-size out.")
 
     train_part, valid_part = read_parts(Path(photos), chosen, kind.needs_masks)
     say(f"Training on {train_part}; validating on {counted(len(valid_part), 'photo')}.")
     weights = _weights(kind, config.apply(preset, changes), chosen)
     if not (weights and weights.detector):  # a whole detector brings its own
-        if "size" not in changes:
-            preset = _large_enough(kind, preset, train_part)
+        preset = _large_enough(kind, preset, train_part, changes)
         if "max_detections" not in changes:
             preset = _enough_detections(preset, train_part)
     if chosen.fit_anchors:
@@ -278,7 +283,7 @@ def check(
         expect_new(Path(fix), Path(photos))
     dataset, findings = read_labels(Path(photos), format, whole=True)
     others = None if valid is None else without_left_out(*read_labels(Path(valid), format, whole=True))
-    settings = _large_enough(kind, settings, dataset)
+    settings = _large_enough(kind, settings, dataset, {})
     findings += examine(dataset, findings, others)
     report = Report(
         dataset, findings, _reach(kind, settings, dataset, f"{detector} ({preset or next(iter(kind.presets))})")
@@ -295,11 +300,16 @@ def check(
     return report
 
 
-def _large_enough(kind: type[Detector], preset: DetectorSettings, dataset: Dataset) -> DetectorSettings:
-    """The light preset with a larger input where boxes are small in its own; the others are as their papers say."""
-    if preset != config.build(kind.Settings, kind.presets["light"]):
+def _large_enough(
+    kind: type[Detector], preset: DetectorSettings, dataset: Dataset, changes: dict[str, Any]
+) -> DetectorSettings:
+    """The light preset with a larger input where boxes are small in its own, and with tiles where they are tiny.
+
+    The other presets are as their papers say, and what the person chose (`changes`) stays.
+    """
+    if "size" in changes or preset != config.build(kind.Settings, kind.presets["light"]):
         return preset
-    usual = preset.preprocessing
+    usual = config.apply(preset, {"tile_size": changes.get("tile_size", 0)}).preprocessing
     boxes, labels, *_ = boxes_in_input(dataset, usual)
     under = small_boxes(boxes, labels)
     size = size_for(under, usual)
@@ -310,21 +320,26 @@ def _large_enough(kind: type[Detector], preset: DetectorSettings, dataset: Datas
         f"A quarter of the boxes, classes counted alike, are under {under:.0f} px in an input of {usual.size} px: "
         f"training takes {size} px and up to {times:.1f} times the time (--size {usual.size} keeps it)."
     )
-    still = under * size / usual.size
-    if (parts := parts_for(still)) > 1:
-        say(
-            f"There a quarter is still under {still:.0f} px, and of so small ones few are found: cut photos and labels "
-            f"into parts, {parts} along each side, or take a larger --size."
-        )
-    larger = {"size": size}
+    larger: dict[str, Any] = {"size": size}
+    if "tile_size" not in changes and (side := tile_size_for(dataset, usual.model_copy(update=larger))):
+        still = under * size / usual.size
+        tiny = f"There a quarter is still under {still:.0f} px, and of so small ones few are found:"
+        most = sum(len(tiles(photo, side)) for photo in dataset)
+        if kind.needs_proposals:
+            say(f"{tiny} take a larger --size, or a detector that proposes its regions itself.")
+        elif most > MOST_TILES:
+            say(f"{tiny} --tile-size {side} shows them in tiles, up to {most:,} of {counted(len(dataset), 'photo')}.")
+        else:
+            larger["tile_size"] = side
+            say(f"{tiny} training sees tiles of {side} px of larger photos, too (--tile-size 0 keeps photos whole).")
     if (search := getattr(preset, "search", None)) is not None:  # what no region reaches, no input shows
         larger["search_size"] = round(search.search_size * size / usual.size)
     return config.apply(preset, larger)
 
 
 def _enough_detections(preset: DetectorSettings, dataset: Dataset) -> DetectorSettings:
-    """The preset with as many detections of a photo as one of these has boxes, where that is more."""
-    most = max(int((~photo.ignore).sum()) for photo in dataset)
+    """The preset with as many detections of a photo, or a tile, as one of these has boxes, where that is more."""
+    most = max(int((~shown.ignore).sum()) for shown in cut(dataset.photos, preset.preprocessing.tile_size))
     kept = getattr(preset, "max_detections", most)
     if most <= kept:
         return preset
@@ -410,24 +425,29 @@ class Model:
             UsageError: it is neither of these.
         """
         min_score = self._least_score(min_score)
-        path = Path(photo) if isinstance(photo, str | Path) else None
-        if path is not None:
-            width, height, _ = photo_size(path)
-            image = open_photo(path, at_least=max(self.detector.preprocessing.resized(width, height)))
-        else:
-            image = as_seen(_picture(photo))
-            width, height = image.size
-        pixels, frame = prepare(image, self.detector.preprocessing, path, (width, height))
-        item: Item = (pixels, Target(), frame)
-        if (search := self.detector.search) is not None:
-            known = None if path is None else Photo(path, width, height)
-            regions = proposals.find(image, search) if known is None else proposals.of_photo(known, search)
-            item = (pixels, Target(), frame, proposals.in_input(regions, frame))
-        batch = Collate(self.detector.preprocessing)([item])
-        return self.detect_prepared(batch, min_score)[0]
+        prepared = self.detector.preprocessing
+        path, picture = (Path(photo), None) if isinstance(photo, str | Path) else (None, as_seen(_picture(photo)))
+        width, height = picture.size if picture is not None else photo_size(path)[:2]  # type: ignore[arg-type]
+        whole = Photo(path or Path(), width, height)
+        opened: dict[Path, Image.Image] = {}
+
+        def item(tile: Photo) -> Item:
+            least = max(prepared.resized(tile.width, tile.height))
+            shown = shown_by(tile, picture) if picture is not None else open_tile(tile, least, opened)
+            pixels, frame = prepare(shown, prepared, path, (tile.width, tile.height))
+            if (search := self.detector.search) is None:
+                return pixels, Target(), frame
+            regions = proposals.find(shown, search) if path is None else proposals.of_photo(tile, search)
+            return pixels, Target(), frame, proposals.in_input(regions, frame)
+
+        every = tiles(whole, prepared.tile_size)
+        some = (every[i : i + PHOTOS_AT_ONCE] for i in range(0, len(every), PHOTOS_AT_ONCE))
+        batches = (Collate(prepared)([item(tile) for tile in part]) for part in some)
+        found = (detections for batch in batches for detections in self.detect_prepared(batch, min_score))
+        return next(together([whole], prepared.tile_size, found))
 
     def detect_prepared(self, batch: Batch, min_score: float | None = None) -> list[Detections]:
-        """`detect` over photos that are prepared and put together already (data/loader.py), in their order."""
+        """`detect` over photos or tiles that are prepared and put together already (data/loader.py), in their order."""
         min_score = self._least_score(min_score)
         with self._one_at_a_time:  # threads of torch are counted for the whole process, and changed while decoding
             return list(predict(self.detector, [batch], self.device, self._half, min_score, network=self._network))
@@ -629,12 +649,13 @@ def export(
     # What is wrong with the photos is said before anything is written.
     if valid is not None:
         read_labels(Path(valid))
-    photos = _calibration_photos(Path(int8)) if int8 is not None else []
+    side = model.detector.preprocessing.tile_size
+    photos = _calibration_photos(Path(int8), side) if int8 is not None else []
     detector = model.detector.cpu()
     try:
         graph = exporting.graph_of(detector, header)
         if photos:
-            say(f"Taking the ranges for int8 from {counted(len(photos), 'photo')}.")
+            say(f"Taking the ranges for int8 from {counted(len(photos), 'tile' if side else 'photo')}.")
             graph = exporting.quantise(graph, photos, detector)
         exporting.write(graph, file)
         result = Export(file, time.monotonic() - start)
@@ -657,8 +678,8 @@ def _export_file(model: Model | PathLike, out: PathLike | None, int8: bool) -> P
     return Path(out)
 
 
-def _calibration_photos(place: Path) -> list[Photo]:
-    """Photos that int8's ranges are taken from: of the part "train" where labels or folders name parts."""
+def _calibration_photos(place: Path, side: int) -> list[Photo]:
+    """Photos that int8's ranges are taken from, or tiles: of the part "train" where labels or folders name parts."""
     dataset, findings = read_labels(place)
     dataset = part_of(dataset, "train" if any(photo.part == "train" for photo in dataset) else "all")
     some = splits.sample(dataset, CALIBRATION_PHOTOS, seed=0)
@@ -666,7 +687,8 @@ def _calibration_photos(place: Path) -> list[Photo]:
     whole = [photo for photo in some if photo.path not in bad]
     if not whole:
         raise FoodboxError(f"{place} has no photo that can be opened: name a folder of whole photos for --int8.")
-    return whole
+    shown = [tile for photo in whole for tile in tiles(photo, side)]
+    return shown[:: math.ceil(len(shown) / CALIBRATION_PHOTOS)]
 
 
 # -- Detection on photos, folders and patterns ----------------------------------------------------------------------

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,15 @@ def no_labels() -> Tensor:
     return torch.zeros(0, dtype=torch.int64)
 
 
+class Window(NamedTuple):
+    """Where a tile lies: its left top corner and the size of its whole photo, in pixels as a person sees it."""
+
+    left: int
+    top: int
+    whole_width: int
+    whole_height: int
+
+
 @dataclass(slots=True)
 class Photo:
     """One photo and what is known to be on it; its pixels stay on the disk.
@@ -56,6 +65,7 @@ class Photo:
         kind: what the file is, whatever its name says, such as "JPEG"; "" where nobody looked.
         hash: 64 bits as a signed number, nearly the same for photos that look the same (perceptual hash); None where
             only the file's head was looked at.
+        window: of a tile, a part of the file's photo with a size and boxes of its own (data/tiles.py); else None.
     """
 
     path: Path
@@ -70,6 +80,7 @@ class Photo:
     part: str = ""
     kind: str = ""
     hash: int | None = None
+    window: Window | None = None
 
     def __post_init__(self) -> None:
         if self.ignore.shape[0] != self.boxes.shape[0]:
@@ -134,7 +145,7 @@ class Preprocessing(BaseModel):
     longer stays within `max_size` (`fit="shortest"`, Faster R-CNN section 3.3 and RetinaNet section 5), or so that both
     sides are `size` whatever its shape (`fit="stretch"`). With `fit="letterbox"` its longer side becomes `size`, and it
     lies in the middle of a grey square of that side, as in darknet. Batches are padded right and below to a multiple of
-    `multiple`.
+    `multiple`. Of a photo larger than `tile_size`, if that is not 0, its tiles are seen as photos too (data/tiles.py).
     The network sees (pixel / 255 - mean) / std in the order red, green, blue.
     """
 
@@ -149,6 +160,7 @@ class Preprocessing(BaseModel):
     max_size: int = Field(1333, ge=32, le=8192, description="With shortest: the longer side's most, px.")
     multiple: int = Field(32, ge=1, description="The input is padded to a multiple of this, px.")
     antialias: bool = Field(True, description="Smooth photos when they shrink.")
+    tile_size: int = Field(0, ge=0, description="Larger photos are seen in tiles of this side, too, px; 0: in none.")
     mean: tuple[float, float, float] = Field(
         (0.485, 0.456, 0.406), description="Of red, green, blue, 0 to 1; starting weights bring their own."
     )

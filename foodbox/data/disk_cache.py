@@ -19,11 +19,12 @@ from torch import Tensor
 from foodbox.console import say
 from foodbox.errors import FoodboxError
 from foodbox.files import amount, cache_folder, make_folder, write_sparse
+from foodbox.records import Photo
 
 CRC_BYTES = 4
 # Goes into the names of the files. To be counted up when photos are decoded or resized in another way, or the layout
 # changes.
-VERSION = 1
+VERSION = 2
 
 
 class DiskCache:
@@ -36,7 +37,7 @@ class DiskCache:
     (SIGBUS), and pixels that are checked are read anyway.
 
     Args:
-        photos: the photos' files.
+        photos: photos, or tiles of them.
         sizes: width and height in pixels at which each is kept.
         antialias: how they were resized.
 
@@ -44,7 +45,7 @@ class DiskCache:
         FoodboxError: the disk has not enough room, or cannot be written to.
     """
 
-    def __init__(self, photos: Sequence[Path], sizes: Sequence[tuple[int, int]], antialias: bool = True) -> None:
+    def __init__(self, photos: Sequence[Photo], sizes: Sequence[tuple[int, int]], antialias: bool = True) -> None:
         self.sizes = sizes
         lengths = (3 * width * height + CRC_BYTES for width, height in sizes)
         *self._starts, size = itertools.accumulate(lengths, initial=0)
@@ -86,15 +87,17 @@ def _crc(pixels: npt.NDArray[np.uint8]) -> bytes:
     return zlib.crc32(pixels.data).to_bytes(CRC_BYTES, "little")
 
 
-def _digest(photos: Sequence[Path], sizes: Sequence[tuple[int, int]], antialias: bool) -> str:
+def _digest(photos: Sequence[Photo], sizes: Sequence[tuple[int, int]], antialias: bool) -> str:
     """A name that is another one when a photo's path, bytes, time or size in the cache is another one."""
     digest = hashlib.sha256(f"{VERSION} {antialias}\n".encode())
-    for path, size in zip(photos, sizes, strict=True):
+    for photo, size in zip(photos, sizes, strict=True):
+        path = photo.path
         try:
             stat = path.stat()
         except OSError as fault:
             raise FoodboxError(f"There is no photo {path} any more. Put it back, or start anew without it.") from fault
-        digest.update(os.fsencode(path.absolute()) + f"\n{stat.st_size} {stat.st_mtime_ns} {size}\n".encode())
+        about = f"\n{stat.st_size} {stat.st_mtime_ns} {size} {photo.window and tuple(photo.window)}\n"
+        digest.update(os.fsencode(path.absolute()) + about.encode())
     return digest.hexdigest()[:32]
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from foodbox.data.tiles import cut
 from foodbox.records import Dataset, Preprocessing
 
 BOXES = 1000
@@ -23,7 +24,7 @@ TIMES = 2
 """An input grows to so many times its size at most, for its time grows with the square."""
 TINY = 16
 """Pixels. Where a quarter of the boxes is smaller, half the side of the smallest anchors, next to none is found
-(docs/benchmarks.md, "Photos upside down, and photos of more kinds")."""
+(docs/benchmarks.md, "Tiles")."""
 
 
 class InputBoxes(NamedTuple):
@@ -42,11 +43,15 @@ class InputBoxes(NamedTuple):
 
 
 def boxes_in_input(dataset: Dataset, preprocessing: Preprocessing) -> InputBoxes:
-    """The boxes that count, at most `BOXES` of them, always the same ones, as the network sees them."""
+    """The boxes that count, at most `BOXES` of them, always the same ones, as the network sees them.
+
+    Where photos are cut into tiles it sees the whole ones too, but for what is larger than a tile: they are left out.
+    """
     draw = random.Random(0)
     photos = [photo for photo in dataset if photo.boxes.shape[0]]
     if len(photos) > BOXES:
         photos = draw.sample(photos, BOXES)
+    photos = cut(photos, preprocessing.tile_size)
     frames = [preprocessing.frame(photo.width, photo.height) for photo in photos]
     found = [frame.to_input(photo.boxes[~photo.ignore]) for photo, frame in zip(photos, frames, strict=True)]
     boxes = torch.cat([torch.zeros((0, 4)), *found])
@@ -79,6 +84,11 @@ def size_for(under: float, preprocessing: Preprocessing) -> int:
     return max(preprocessing.size, preprocessing.multiple * round(wanted / preprocessing.multiple))
 
 
-def parts_for(under: float) -> int:
-    """Into how many parts each side of the photos should be cut where `small_boxes` has so many pixels; 1 for none."""
-    return math.ceil(SMALL / under) if 0 < under < TINY else 1
+def tile_size_for(dataset: Dataset, preprocessing: Preprocessing) -> int:
+    """The side in pixels of tiles in whose inputs few boxes are small; 0 where that is no trouble in whole photos."""
+    boxes, labels, *_ = boxes_in_input(dataset, preprocessing)
+    if not 0 < small_boxes(boxes, labels) < TINY:
+        return 0
+    some = [photo.keep(~photo.ignore) for photo in dataset.photos[:BOXES]]
+    under = small_boxes(torch.cat([photo.boxes for photo in some]), torch.cat([photo.labels for photo in some]))
+    return max(preprocessing.multiple, round(preprocessing.size * under / SMALL))

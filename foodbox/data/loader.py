@@ -7,9 +7,11 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Sampler
@@ -20,6 +22,7 @@ from foodbox.data.augment import Augmentation, visible
 from foodbox.data.disk_cache import DiskCache
 from foodbox.data.images import lay, open_photo, resize
 from foodbox.data.pixel_cache import MemoryCache, PixelCache
+from foodbox.data.tiles import open_tile
 from foodbox.errors import FoodboxError
 from foodbox.records import Batch, Frame, Photo, Preprocessing, SelectiveSearch, Target
 
@@ -66,6 +69,7 @@ class PreparedPhotos(TorchDataset[Item]):
         self.upright = [frame.input_height > frame.input_width for frame in frames]
         self.antialias = preprocessing.antialias or augmentation is not None
         self.cache: PixelCache = MemoryCache(KEPT_BYTES)
+        self._opened: dict[Path, Image.Image] = {}
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -98,8 +102,12 @@ class PreparedPhotos(TorchDataset[Item]):
         """uint8 [3, h, w], the whole photo at the size at which it is held."""
         pixels = self.cache.get(index)
         if pixels is None:
-            size = self.sizes[index]
-            pixels = resize(open_photo(self.photos[index].path, at_least=max(size)), size, self.antialias)
+            photo, size = self.photos[index], self.sizes[index]
+            if photo.window is None:
+                image = open_photo(photo.path, at_least=max(size))
+            else:
+                image = open_tile(photo, max(size), self._opened)
+            pixels = resize(image, size, self.antialias)
             self.cache.put(index, pixels)
         return pixels
 
@@ -182,7 +190,7 @@ def training_loader(
     """
     items = PreparedPhotos(photos, preprocessing, augmentation, seed, masks, search)
     if cache == "disk":
-        items.cache = DiskCache([photo.path for photo in photos], items.sizes, items.antialias)
+        items.cache = DiskCache(photos, items.sizes, items.antialias)
     else:
         items.cache = MemoryCache(KEPT_BYTES // max(1, workers) if cache == "memory" else 0)
     return PhotoLoader(items, Shuffled(items.upright, batch_size, seed, part, whole), workers, pinned)

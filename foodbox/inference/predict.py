@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from foodbox.data.loader import PHOTOS_AT_ONCE, photo_loader
+from foodbox.data.tiles import tiles, together
 from foodbox.detectors.base import Detector, Outputs
 from foodbox.errors import UsageError
 from foodbox.records import Batch, Detections, Photo
@@ -129,10 +130,15 @@ def predict_photos(
     progress: Callable[[int], None] = lambda count: None,
     network: Callable[..., Outputs] | None = None,
 ) -> Iterator[Detections]:
-    """`predict` over photos on the disk."""
+    """`predict` over photos on the disk, tile by tile where the detector has them so."""
     workers = default_workers() if workers is None else workers
-    if len(photos) <= batch_size:
+    side = detector.preprocessing.tile_size
+    shown = [tile for photo in photos for tile in tiles(photo, side)]
+    if len(shown) <= batch_size:
         workers = 0  # starting a process costs more than it saves
     pinned = device.type == "cuda"
-    loader = photo_loader(photos, detector.preprocessing, batch_size, workers, detector.search, pinned)
-    yield from in_order(predict(detector, loader, device, half, min_score, progress, network), loader)  # type: ignore[arg-type]
+    loader = photo_loader(shown, detector.preprocessing, batch_size, workers, detector.search, pinned)
+    found = in_order(predict(detector, loader, device, half, min_score, network=network), loader)  # type: ignore[arg-type]
+    for detections in together(photos, side, found):
+        yield detections
+        progress(1)

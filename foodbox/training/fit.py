@@ -19,6 +19,7 @@ from foodbox.config import TrainSettings, batch_size_for, epochs_for
 from foodbox.console import progress_bar, say
 from foodbox.data.augment import Augmentation
 from foodbox.data.loader import PHOTOS_AT_ONCE, Shuffled, photo_loader, training_loader
+from foodbox.data.tiles import tiles, together, training_tiles
 from foodbox.detectors.base import Detector, Outputs
 from foodbox.evaluation.scores import Scores, score
 from foodbox.inference.kernels import Kernels, by_shape
@@ -84,10 +85,12 @@ def fit(
     workers = default_workers(device) if settings.workers is None else settings.workers
 
     way = way_of(settings, detector, device, accelerator.num_processes)
-    batch_size = settings.batch_size or batch_size_for(len(train))
-    epochs = settings.epochs or epochs_for(len(train))
+    side = detector.preprocessing.tile_size
+    shown = training_tiles(train.photos, side)
+    batch_size = settings.batch_size or batch_size_for(len(shown))
+    epochs = settings.epochs or epochs_for(len(shown))
     batches = training_loader(
-        train.photos, detector.preprocessing,
+        shown, detector.preprocessing,
         Augmentation(settings.mirror, settings.zoom, settings.colour, settings.stretch, settings.upside_down),
         batch_size, workers, settings.seed, part=(accelerator.process_index, accelerator.num_processes),
         cache=settings.cache, masks=detector.needs_masks, search=detector.search, whole=way != "plain", pinned=on_gpu,
@@ -95,8 +98,9 @@ def fit(
     order = batches.batch_sampler
     assert isinstance(order, Shuffled)  # which training_loader put there
     checks = photo_loader(
-        valid.photos, detector.preprocessing, PHOTOS_AT_ONCE, workers, search=detector.search, pinned=on_gpu, keep=True
-    )
+        [tile for photo in valid for tile in tiles(photo, side)], detector.preprocessing, PHOTOS_AT_ONCE, workers,
+        search=detector.search, pinned=on_gpu, keep=True,
+    )  # fmt: skip
 
     detector.to(device).to(memory_format=torch.channels_last)
     if settings.freeze is not None:
@@ -195,7 +199,7 @@ def fit(
                 began = seconds()
                 if ended and has_last_fit:
                     _finish(detector, train, device, workers)
-                detections = _detect(detector, checks, device, half, len(valid), network)
+                detections = _detect(detector, checks, device, half, valid, network)
                 scores = score(valid, detections)
                 better = progress.note_if_better(scores, epoch + 1)
                 if better:
@@ -277,9 +281,10 @@ def _finish(detector: Detector, train: Dataset, device: torch.device, workers: i
 
 
 def _detect(
-    detector: Detector, batches: Any, device: torch.device, half: bool, photos: int, network: Callable[..., Outputs]
+    detector: Detector, batches: Any, device: torch.device, half: bool, valid: Dataset, network: Callable[..., Outputs]
 ) -> list[Detections]:
     """Detections on the validation photos, unsure ones too: AP counts them, the contest's score needs one each."""
-    with progress_bar("validation", photos) as bar:
+    side = detector.preprocessing.tile_size
+    with progress_bar("validation", sum(len(tiles(photo, side)) for photo in valid)) as bar:
         found = predict(detector, batches, device, half, min_score=0.0, progress=bar.advance, network=network)
-        return list(in_order(found, batches))
+        return list(together(valid, side, in_order(found, batches)))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import foodbox
-from foodbox.data.inputs import ALIKE, BOXES, boxes_in_input, parts_for, size_for, small_boxes
+from foodbox.data.inputs import ALIKE, BOXES, boxes_in_input, size_for, small_boxes, tile_size_for
 from foodbox.detectors.retinanet import RetinaNet
 from foodbox.records import Dataset, Photo, Preprocessing
 
@@ -126,10 +126,23 @@ def test_the_size_by_hand(sides: tuple[float, ...], size: int, multiple: int, ex
     assert size_for(under, Preprocessing(size=size, multiple=multiple)) == expected
 
 
-@pytest.mark.parametrize(("under", "expected"), [(0, 1), (16, 1), (15.9, 3), (11.5, 4), (11.4, 5), (1, 46)])
-def test_the_parts_by_hand(under: float, expected: int) -> None:
-    """46 px for a quarter of the boxes, where it is under 16; 0 is where there are none."""
-    assert parts_for(under) == expected
+@pytest.mark.parametrize(("side", "expected"), [(50, 0), (49, 682), (20, 278), (1, 32)])
+def test_the_tiles_side_by_hand(side: int, expected: int) -> None:
+    """In a photo of 2,000 px 50 are 16 in an input of 640; below that, 46 px there: 640 x 49 / 46."""
+    some = [photo((2000, 1000), *((x, 5, x + side, 5 + side) for x in (0, 400, 900, 1500)))]
+    assert tile_size_for(Dataset(some, ["a"] * 4), Preprocessing(size=640)) == expected
+
+
+def test_no_boxes_need_no_tiles() -> None:
+    assert tile_size_for(Dataset([photo((2000, 1000))], ["a"]), Preprocessing(size=640)) == 0
+
+
+def test_boxes_on_tiles_are_larger() -> None:
+    """Of 200 px in an input of 400; a photo that is no larger stays as it is."""
+    some = Dataset([photo((800, 800), (510, 510, 550, 530)), photo((150, 200), (0, 0, 40, 20))], ["a"])
+    found = boxes_in_input(some, Preprocessing(size=400, tile_size=200))
+    assert {tuple(box) for box in (found.boxes[:, 2:] - found.boxes[:, :2]).tolist()} == {(80, 40)}
+    assert (found.height, found.width) == (416, 416)
 
 
 @pytest.fixture
@@ -191,8 +204,8 @@ def test_no_photo_has_more_boxes_than_are_kept(
     ("side", "expected"),
     [
         (32, "under 16 px in an input of 320 px: training takes 640 px"),  # and 32 px there
-        (14, "There a quarter is still under 14 px, and of so small ones few are found: cut photos and labels into "
-             "parts, 4 along each side"),  # 46 / 14 = 3.3
+        (14, "There a quarter is still under 14 px, and of so small ones few are found: training sees tiles of 195 px "
+             "of larger photos, too (--tile-size 0 keeps photos whole)."),  # 640 x 14 / 46
     ],
 )  # fmt: skip
 def test_boxes_that_stay_tiny_are_told_of(

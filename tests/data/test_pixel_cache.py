@@ -18,7 +18,7 @@ from foodbox.data.disk_cache import CRC_BYTES, DiskCache
 from foodbox.data.loader import training_loader
 from foodbox.data.pixel_cache import MemoryCache
 from foodbox.errors import FoodboxError
-from foodbox.records import Batch, Dataset, Preprocessing
+from foodbox.records import Batch, Dataset, Photo, Preprocessing, Window
 
 SMALL = Preprocessing(size=64)
 KINDS: list[Literal["memory", "disk", "none"]] = ["memory", "disk", "none"]
@@ -122,7 +122,7 @@ def test_a_worker_that_is_started_afresh_finds_it(tmp_path: Path) -> None:
     """What spawn and forkserver send to it is the way to the file and not what is in it."""
     photo = tmp_path / "photo"
     photo.write_bytes(b"x")
-    cache = DiskCache([photo] * 100, [(200, 100)] * 100)
+    cache = DiskCache([Photo(photo, 200, 100)] * 100, [(200, 100)] * 100)
     pixels = torch.randint(256, (3, 100, 200), dtype=torch.uint8)
     cache.put(99, pixels)
     sent = pickle.dumps(cache)
@@ -206,15 +206,24 @@ def test_a_changed_photo_has_another_file(drawn: Dataset, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"photos": []}, {"photos": ["b", "a"]}, {"sizes": [(10, 6), (4, 8)]}, {"antialias": False}]
+    "change",
+    [
+        {"photos": []},
+        {"photos": ["b", "a"]},
+        {"sizes": [(10, 6), (4, 8)]},
+        {"antialias": False},
+        {"window": Window(0, 8, 30, 30)},
+    ],
 )
 def test_what_has_another_file(change: dict[str, Any], tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).write_bytes(b"x")
     plain: dict[str, Any] = {"photos": ["a", "b"], "sizes": [(10, 6), (4, 7)], "antialias": True}
+    plain |= {"window": Window(0, 0, 30, 30)}
 
-    def file(photos: list[str], sizes: list[tuple[int, int]], antialias: bool) -> Path:
-        return DiskCache([tmp_path / name for name in photos], sizes[: len(photos)], antialias).path
+    def file(photos: list[str], sizes: list[tuple[int, int]], antialias: bool, window: Window) -> Path:
+        tiles = [Photo(tmp_path / name, 20, 20, window=window) for name in photos]
+        return DiskCache(tiles, sizes[: len(photos)], antialias).path
 
     assert file(**plain) == file(**plain)
     assert file(**plain | change) != file(**plain)
@@ -222,9 +231,9 @@ def test_what_has_another_file(change: dict[str, Any], tmp_path: Path) -> None:
 
 def test_the_name_is_the_same_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").write_bytes(b"x")
-    there = DiskCache([tmp_path / "a"], [(1, 1)]).path
+    there = DiskCache([Photo(tmp_path / "a", 1, 1)], [(1, 1)]).path
     monkeypatch.chdir(tmp_path)
-    assert DiskCache([Path("a")], [(1, 1)]).path == there
+    assert DiskCache([Photo(Path("a"), 1, 1)], [(1, 1)]).path == there
 
 
 # -- Words ----------------------------------------------------------------------------------------------------------
