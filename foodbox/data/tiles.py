@@ -22,7 +22,8 @@ from foodbox.ops.nms import nms_by_group
 from foodbox.records import Detections, Photo, Window
 
 OVERLAP = 0.2
-"""The share of a tile's side that its neighbour shows too: what is smaller lies whole in one of them."""
+"""The share of a tile's side that its neighbour shows too: what is smaller lies whole in one of them. What is larger
+than a tile by no more is not cut: two tiles would show nearly the same."""
 ALIGNED = 8
 """Corners lie at multiples of so many pixels, which are whole ones still in a JPEG that is decoded at an eighth."""
 CUT = 0.02
@@ -32,16 +33,16 @@ SAME = 0.5
 
 
 def tiles(photo: Photo, side: int) -> list[Photo]:
-    """A photo, and where it is larger than that its tiles of side x side pixels, row by row, with the boxes they show.
+    """A photo, and where it is larger its tiles of side x side pixels, row by row, with the boxes that they show.
 
     A tile's borders cut boxes off; those of which it shows no more than augmentation keeps (`VISIBLE`) are left out.
 
     Args:
         side: 0 for no tiles.
     """
-    if side == 0 or max(photo.width, photo.height) <= side:
+    rows, columns = (_spans(whole, side or whole) for whole in (photo.height, photo.width))
+    if len(rows) == len(columns) == 1:
         return [photo]
-    rows, columns = (_spans(whole, side) for whole in (photo.height, photo.width))
     return [photo, *(_tile(photo, x, y) for y, x in itertools.product(rows, columns))]
 
 
@@ -118,7 +119,7 @@ def _cut(boxes: Tensor, tile: Photo) -> Tensor:
 
 def _spans(whole: int, side: int) -> list[tuple[int, int]]:
     """Where tiles begin and end that cover a photo's side of so many pixels and overlap by OVERLAP or more."""
-    if whole <= side:
+    if whole <= side * (1 + OVERLAP):
         return [(0, whole)]
     steps = math.ceil((whole - side) / (side * (1 - OVERLAP)))
     starts = [(whole - side) * i // steps // ALIGNED * ALIGNED for i in range(steps)]

@@ -51,8 +51,8 @@ def test_tiles_by_hand() -> None:
     assert parts[2].boxes.tolist() == []
 
 
-@pytest.mark.parametrize(("size", "side"), [((400, 300), 400), ((400, 300), 0), ((5000, 4000), 0)])
-def test_what_is_no_larger_stays_whole(size: tuple[int, int], side: int) -> None:
+@pytest.mark.parametrize(("size", "side"), [((480, 300), 400), ((400, 300), 0), ((5000, 4000), 0)])
+def test_what_is_hardly_larger_stays_whole(size: tuple[int, int], side: int) -> None:
     one = photo(size, (1, 2, 3, 4))
     assert tiles(one, side) == [one]
     assert cut([one], side) == training_tiles([one], side) == [one]
@@ -71,7 +71,7 @@ def test_tiles_cover_the_photo_and_overlap(width: int, height: int, side: int) -
                         for window, tile in zip(windows, parts, strict=True)})  # fmt: skip
         assert spans[0][0] == 0
         assert spans[-1][1] == whole
-        assert all(end - start == min(side, whole) for start, end in spans)
+        assert spans == [(0, whole)] or all(end - start == side < whole for start, end in spans)
         shared = [before[1] - after[0] for before, after in itertools.pairwise(spans)]
         assert all(overlap >= OVERLAP * side - ALIGNED for overlap in shared)
 
