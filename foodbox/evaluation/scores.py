@@ -103,7 +103,7 @@ def _remarks(dataset: Dataset, detections: Sequence[Detections], threshold: floa
         (silent, f"{counted(silent, 'photo')} with boxes of {asked} {has} no detection over {threshold:.3g}"),
         (missed, f"{missed} of {boxes} boxes are met by no detection over {threshold:.3g} (at IoU 0.5)"),
         (wrong, f"{wrong} of {shown} detections over {threshold:.3g} lie on no box"),
-        (most > MOST, f"a photo has {most} boxes of one class, and COCO's AP counts the best {MOST} detections of it"),
+        (most > MOST, f"A photo has {most} boxes of one class, and COCO's AP counts the best {MOST} detections of it"),
         (confused, f"{confused} of {shown} detections over {threshold:.3g} lie on a box of another class"),
     ]
     return [words for count, words in remarks if count]

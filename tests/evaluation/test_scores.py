@@ -109,7 +109,7 @@ def test_what_cocos_ap_leaves_out_is_said(count: int, said: bool) -> None:
     labels = torch.zeros(count, dtype=torch.int64)
     dataset = Dataset([Photo(Path("a.jpg"), 2000, 20, boxes, labels)], ["rice"])
     scores = score(dataset, [Detections(boxes, torch.linspace(1, 0.5, count), labels, ["rice"], 2000, 20)], 0.3)
-    sentence = "a photo has 101 boxes of one class, and COCO's AP counts the best 100 detections of it"
+    sentence = "A photo has 101 boxes of one class, and COCO's AP counts the best 100 detections of it"
     assert scores.remarks == [sentence] * said
     assert scores.voc_ap50 == 1
     assert (scores.ap == 1) != said
