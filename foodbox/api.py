@@ -50,6 +50,8 @@ from foodbox.weights.model_file import build, header_of, save_model, understand
 from foodbox.weights.transfer import Weights, put
 
 PathLike = str | Path
+SMALLEST_TILE = 32
+"""Pixels: where tiles were smaller, each would be a feature of the coarsest maps, and there would be no end of them."""
 MOST_TILES = 1000
 """Tiles and photos that training takes without being asked: at most sixteen times the pixels of 250 photos."""
 
@@ -96,13 +98,15 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     kind, preset = detector_and_settings(chosen.detector, chosen.preset)
     for setting in changes.keys() - set(config.setting_names(preset)):
         raise config.unknown_setting(setting, [*TrainSettings.model_fields, *config.setting_names(preset)])
-    config.apply(preset, changes)
+    side = config.apply(preset, changes).preprocessing.tile_size
     expect_sense(chosen)
     expect_way(chosen, kind, pick_device(chosen.device))
     RunFolder.expect_free(Path(runs), name)
+    if 0 < side < SMALLEST_TILE:
+        raise UsageError(f"--tile-size is {side}: expected {SMALLEST_TILE} pixels or more, or 0 for whole photos.")
     if kind.needs_proposals:
         proposals.expect_extra()
-        if changes.get("tile_size"):
+        if side:
             raise UsageError(f"{chosen.detector} looks for its regions on whole photos: leave --tile-size out.")
 
     train_part, valid_part = read_parts(Path(photos), chosen, kind.needs_masks)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foodbox.data.tiles import cut
-from foodbox.records import Dataset, Preprocessing
+from foodbox.records import Dataset, Photo, Preprocessing
 
 BOXES = 1000
 """Boxes that are looked at; of more, so many are drawn: a share of them is right to two hundredths."""
@@ -48,10 +48,7 @@ def boxes_in_input(dataset: Dataset, preprocessing: Preprocessing) -> InputBoxes
     Where photos are cut into tiles it sees the whole ones too, but for what is larger than a tile: they are left out.
     """
     draw = random.Random(0)
-    photos = [photo for photo in dataset if photo.boxes.shape[0]]
-    if len(photos) > BOXES:
-        photos = draw.sample(photos, BOXES)
-    photos = cut(photos, preprocessing.tile_size)
+    photos = cut(_drawn(dataset, draw), preprocessing.tile_size)
     frames = [preprocessing.frame(photo.width, photo.height) for photo in photos]
     found = [frame.to_input(photo.boxes[~photo.ignore]) for photo, frame in zip(photos, frames, strict=True)]
     boxes = torch.cat([torch.zeros((0, 4)), *found])
@@ -63,6 +60,12 @@ def boxes_in_input(dataset: Dataset, preprocessing: Preprocessing) -> InputBoxes
     longest = [max((size[side] for size in sizes), default=1) for side in (0, 1)]
     width, height = (preprocessing.multiple * math.ceil(side / preprocessing.multiple) for side in longest)
     return InputBoxes(boxes, labels, height, width)
+
+
+def _drawn(dataset: Dataset, draw: random.Random) -> list[Photo]:
+    """At most BOXES of the photos that have boxes."""
+    photos = [photo for photo in dataset if photo.boxes.shape[0]]
+    return draw.sample(photos, BOXES) if len(photos) > BOXES else photos
 
 
 def small_boxes(boxes: Tensor, labels: Tensor) -> float:
@@ -89,6 +92,6 @@ def tile_size_for(dataset: Dataset, preprocessing: Preprocessing) -> int:
     boxes, labels, *_ = boxes_in_input(dataset, preprocessing)
     if not 0 < small_boxes(boxes, labels) < TINY:
         return 0
-    some = [photo.keep(~photo.ignore) for photo in dataset.photos[:BOXES]]
+    some = [photo.keep(~photo.ignore) for photo in _drawn(dataset, random.Random(0))]
     under = small_boxes(torch.cat([photo.boxes for photo in some]), torch.cat([photo.labels for photo in some]))
     return max(preprocessing.multiple, round(preprocessing.size * under / SMALL))

@@ -21,6 +21,9 @@ from foodbox.ops.boxes import area, clip
 from foodbox.ops.nms import nms_by_group
 from foodbox.records import Detections, Photo, Window
 
+Place = tuple[int, int, int, int]
+"""A tile's left, top, right and bottom in pixels of the photo."""
+
 OVERLAP = 0.2
 """The share of a tile's side that its neighbour shows too: what is smaller lies whole in one of them. What is larger
 than a tile by no more is not cut: two tiles would show nearly the same."""
@@ -40,10 +43,7 @@ def tiles(photo: Photo, side: int) -> list[Photo]:
     Args:
         side: 0 for no tiles.
     """
-    rows, columns = (_spans(whole, side or whole) for whole in (photo.height, photo.width))
-    if len(rows) == len(columns) == 1:
-        return [photo]
-    return [photo, *(_tile(photo, x, y) for y, x in itertools.product(rows, columns))]
+    return [photo, *(_tile(photo, place) for place in _places(photo, side))]
 
 
 def cut(photos: Sequence[Photo], side: int) -> list[Photo]:
@@ -89,32 +89,38 @@ def together(photos: Iterable[Photo], side: int, found: Iterable[Detections]) ->
     """What was found on the tiles of photos, in their order → what is on each photo, best first."""
     found = iter(found)
     for photo in photos:
-        own = tiles(photo, side)
-        on_tiles = list(itertools.islice(found, len(own)))
-        yield _joined(photo, own, on_tiles) if len(own) > 1 else on_tiles[0]
+        places = _places(photo, side)
+        whole = next(found)
+        yield _joined(photo, whole, places, list(itertools.islice(found, len(places)))) if places else whole
 
 
-def _joined(photo: Photo, own: list[Photo], found: list[Detections]) -> Detections:
+def _joined(photo: Photo, whole: Detections, places: list[Place], found: list[Detections]) -> Detections:
     """What an inner border cuts is left to the neighbour or to the whole photo, which show all of it."""
-    uncut = [one.keep(~_cut(one.boxes, tile)) for one, tile in zip(found, own, strict=True)]
-    corners = [tile.window[:2] * 2 if tile.window else (0,) * 4 for tile in own]
-    boxes = torch.cat([one.boxes + one.boxes.new_tensor(at) for one, at in zip(uncut, corners, strict=True)])
-    scores, labels = (torch.cat([getattr(one, name) for one in uncut]) for name in ("scores", "labels"))
-    masks = None if found[0].masks is None else torch.cat([one.masks for one in uncut if one.masks is not None])
-    every = Detections(boxes, scores, labels, found[0].names, photo.width, photo.height, found[0].path, masks)
+    uncut = [one.keep(~_cut(one.boxes, place, photo)) for one, place in zip(found, places, strict=True)]
+    moved = [one.boxes + one.boxes.new_tensor(place[:2] * 2) for one, place in zip(uncut, places, strict=True)]
+    boxes = torch.cat([whole.boxes, *moved])
+    scores, labels = (torch.cat([getattr(one, name) for one in (whole, *uncut)]) for name in ("scores", "labels"))
+    masks = None if whole.masks is None else torch.cat([one.masks for one in (whole, *uncut) if one.masks is not None])
+    every = dataclasses.replace(whole, boxes=boxes, scores=scores, labels=labels, masks=masks)
     return every.keep(nms_by_group(boxes, scores, labels, SAME))
 
 
-def _cut(boxes: Tensor, tile: Photo) -> Tensor:
+def _cut(boxes: Tensor, place: Place, photo: Photo) -> Tensor:
     """Which boxes [N, 4] of a tile end at one of its borders that is none of the photo's: bool [N]."""
-    if tile.window is None:
-        return torch.zeros(len(boxes), dtype=torch.bool)
-    left, top, width, height = tile.window
-    x, y = CUT * tile.width, CUT * tile.height
-    inner = [left > 0, top > 0, left + tile.width < width, top + tile.height < height]
+    left, top, right, bottom = place
+    width, height = right - left, bottom - top
+    x, y = CUT * width, CUT * height
+    inner = [left > 0, top > 0, right < photo.width, bottom < photo.height]
     x1, y1, x2, y2 = boxes.unbind(1)
-    at_border = torch.stack((x1 < x, y1 < y, x2 > tile.width - x, y2 > tile.height - y), dim=1)
-    return (at_border & torch.tensor(inner)).any(1)
+    return (torch.stack((x1 < x, y1 < y, x2 > width - x, y2 > height - y), dim=1) & torch.tensor(inner)).any(1)
+
+
+def _places(photo: Photo, side: int) -> list[Place]:
+    """Where its tiles lie, row by row; none of a photo that is hardly larger than one."""
+    rows, columns = (_spans(whole, side or whole) for whole in (photo.height, photo.width))
+    if len(rows) == len(columns) == 1:
+        return []
+    return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
 
 
 def _spans(whole: int, side: int) -> list[tuple[int, int]]:
@@ -126,9 +132,8 @@ def _spans(whole: int, side: int) -> list[tuple[int, int]]:
     return [(start, start + side) for start in (*starts, whole - side)]
 
 
-def _tile(photo: Photo, x: tuple[int, int], y: tuple[int, int]) -> Photo:
-    """The part of a photo between two pixels across and two down."""
-    (left, right), (top, bottom) = x, y
+def _tile(photo: Photo, place: Place) -> Photo:
+    left, top, right, bottom = place
     moved = photo.boxes - photo.boxes.new_tensor([left, top, left, top])
     shown = clip(moved, right - left, bottom - top)
     masks = photo.masks and [[outline - outline.new_tensor([left, top]) for outline in own] for own in photo.masks]

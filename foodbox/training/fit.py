@@ -284,7 +284,6 @@ def _detect(
     detector: Detector, batches: Any, device: torch.device, half: bool, valid: Dataset, network: Callable[..., Outputs]
 ) -> list[Detections]:
     """Detections on the validation photos, unsure ones too: AP counts them, the contest's score needs one each."""
-    side = detector.preprocessing.tile_size
-    with progress_bar("validation", sum(len(tiles(photo, side)) for photo in valid)) as bar:
+    with progress_bar("validation", len(batches.dataset)) as bar:
         found = predict(detector, batches, device, half, min_score=0.0, progress=bar.advance, network=network)
-        return list(together(valid, side, in_order(found, batches)))
+        return list(together(valid, detector.preprocessing.tile_size, in_order(found, batches)))

@@ -289,6 +289,11 @@ def test_regions_of_whole_photos_are_not_cut(bolts: Path) -> None:
         foodbox.train(bolts, detector="fast_rcnn", tile_size=200)
 
 
+def test_a_side_that_is_none(bolts: Path) -> None:
+    with pytest.raises(UsageError, match=r"--tile-size is 31: expected 32 pixels or more, or 0 for whole photos\."):
+        foodbox.train(bolts, tile_size=31)
+
+
 def test_boxes_cut_to_what_augmentation_keeps() -> None:
     """A box of which a tile shows just so much is left out, and a pixel more is kept."""
     first = tiles(photo((700, 100), (360, 0, 460, 50), (359, 50, 459, 100)), 400)[1]
