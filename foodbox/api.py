@@ -51,7 +51,7 @@ from foodbox.weights.transfer import Weights, put
 
 PathLike = str | Path
 SMALLEST_TILE = 32
-"""Pixels: where tiles were smaller, each would be a feature of the coarsest maps, and there would be no end of them."""
+"""Pixels: smaller tiles show little of anything, and there would be no end of them."""
 MOST_TILES = 1000
 """Tiles and photos that training takes without being asked: at most sixteen times the pixels of 250 photos."""
 
