@@ -329,13 +329,14 @@ def _large_enough(
         still = under * size / usual.size
         tiny = f"There a quarter is still under {still:.0f} px, and of so small ones few are found:"
         most = sum(len(tiles(photo, side)) for photo in dataset)
+        of = f"up to {most:,} of {counted(len(dataset), 'photo')}"
         if kind.needs_proposals:
             say(f"{tiny} take a larger --size, or a detector that proposes its regions itself.")
         elif most > MOST_TILES:
-            say(f"{tiny} --tile-size {side} shows them in tiles, up to {most:,} of {counted(len(dataset), 'photo')}.")
+            say(f"{tiny} --tile-size {side} shows them in tiles, {of}.")
         else:
             larger["tile_size"] = side
-            say(f"{tiny} training sees tiles of {side} px of larger photos, too (--tile-size 0 keeps photos whole).")
+            say(f"{tiny} training sees tiles of {side} px too, {of} (--tile-size 0 keeps photos whole).")
     if (search := getattr(preset, "search", None)) is not None:  # what no region reaches, no input shows
         larger["search_size"] = round(search.search_size * size / usual.size)
     return config.apply(preset, larger)

@@ -205,7 +205,7 @@ def test_no_photo_has_more_boxes_than_are_kept(
     [
         (32, "under 16 px in an input of 320 px: training takes 640 px"),  # and 32 px there
         (14, "There a quarter is still under 14 px, and of so small ones few are found: training sees tiles of 195 px "
-             "of larger photos, too (--tile-size 0 keeps photos whole)."),  # 640 x 14 / 46
+             "too, up to 13 of 1 photo (--tile-size 0 keeps photos whole)."),  # 640 x 14 / 46; 4 x 3 tiles
     ],
 )  # fmt: skip
 def test_boxes_that_stay_tiny_are_told_of(

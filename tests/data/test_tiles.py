@@ -258,7 +258,7 @@ def test_a_model_sees_tiles_wherever_it_is_used(bolts: Path, detector: str, sett
 @pytest.mark.parametrize(
     ("settings", "expected", "said"),
     [
-        ({}, 139, "training sees tiles of 139 px of larger photos, too"),  # 640 x 10 / 46
+        ({}, 139, "training sees tiles of 139 px too, up to 62 of 2 photos"),  # 640 x 10 / 46
         ({"tile_size": 0}, 0, ""),
         ({"tile_size": 200}, 200, ""),
         ({"size": 320}, 0, ""),
