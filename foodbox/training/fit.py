@@ -18,7 +18,7 @@ from torch import Tensor
 from foodbox.config import TrainSettings, batch_size_for, epochs_for
 from foodbox.console import progress_bar, say
 from foodbox.data.augment import Augmentation
-from foodbox.data.loader import PHOTOS_AT_ONCE, Shuffled, photo_loader, training_loader
+from foodbox.data.loader import PHOTOS_AT_ONCE, PreparedPhotos, Shuffled, photo_loader, training_loader
 from foodbox.data.tiles import tiles, together, training_tiles
 from foodbox.detectors.base import Detector, Outputs
 from foodbox.evaluation.scores import Scores, score
@@ -97,6 +97,8 @@ def fit(
     )  # fmt: skip
     order = batches.batch_sampler
     assert isinstance(order, Shuffled)  # which training_loader put there
+    if side and not workers:
+        _open_in_order(batches.dataset)  # type: ignore[arg-type]
     checks = photo_loader(
         [tile for photo in valid for tile in tiles(photo, side)], detector.preprocessing, PHOTOS_AT_ONCE, workers,
         search=detector.search, pinned=on_gpu, keep=True,
@@ -259,6 +261,16 @@ def _accelerator(settings: TrainSettings) -> Accelerator:
     device = pick_device(settings.device)
     half = settings.precision == "bfloat16" or (settings.precision == "auto" and half_precision_pays(device))
     return Accelerator(mixed_precision="bf16" if half else "no", cpu=device.type == "cpu")
+
+
+def _open_in_order(photos: PreparedPhotos) -> None:
+    """Opens tiles before the first epoch does, as far as they are kept: in a drawn order each had its photo decoded."""
+    with progress_bar("opening", len(photos)) as bar:
+        for i in range(len(photos)):
+            photos[0, i]
+            if photos.cache.get(i) is None:
+                break
+            bar.advance()
 
 
 def _finish(detector: Detector, train: Dataset, device: torch.device, workers: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,24 @@ def test_a_model_sees_tiles_wherever_it_is_used(bolts: Path, detector: str, sett
     (of_many, _) = model.detect_many([Photo(bolts / f"{name}.png", 640, 480) for name in "ab"], min_score=0.01)
     torch.testing.assert_close(of_many.boxes, once.boxes, rtol=0, atol=2)  # in batches with other tiles
     assert foodbox.evaluate(model, bolts).ap is not None
+
+
+@pytest.mark.parametrize(("cache", "each"), [("memory", 2), ("none", 5)])
+def test_training_decodes_a_photo_once_for_its_tiles(
+    bolts: Path, cache: str, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once to train on and once to validate on, in two epochs; kept nowhere, at least twice more in each."""
+    decoded: Counter[str] = Counter()
+
+    def counted(path: Path, at_least: int | None = None) -> Image.Image:
+        decoded[path.name] += 1
+        return open_photo(path, at_least)
+
+    monkeypatch.setattr(module, "open_photo", counted)
+    asked = {"size": 160, "tile_size": 200, "cache": cache, "epochs": 2}
+    foodbox.train(bolts, valid=bolts, runs=bolts / "runs", **{**COMMON, **asked})
+    assert decoded.keys() == {"a.png", "b.png"}
+    assert all(count == each if each == 2 else count >= each for count in decoded.values()), decoded
 
 
 @pytest.mark.parametrize(
