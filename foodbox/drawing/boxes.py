@@ -32,8 +32,8 @@ WIDE_FONTS = (
 def draw_detections(image: Image.Image, detections: Detections) -> Image.Image:
     """A copy of the picture with each detection's box, class and score, the best on top; masks lie under all boxes.
 
-    The picture may be smaller than the photo that the detections are of; boxes and masks shrink with it. Where words
-    would lie on those of a surer detection, they are left out: of hundreds of boxes none could be seen.
+    The picture may be smaller than the photo that the detections are of; boxes and masks shrink with it. Words that
+    find no place beside those of surer detections are left out: of hundreds of boxes none could be seen.
     """
     result = image.copy()
     pen = ImageDraw.Draw(result)
@@ -120,18 +120,20 @@ def _name(
     pen: ImageDraw.ImageDraw, size: tuple[int, int], box: Sequence[float], colour: str, words: str,
     taken: list[list[float]],
 ) -> None:  # fmt: skip
-    """Words at a box, unless they would lie on what is `taken`, to which their own place is added."""
+    """Words at a box where they lie on nothing that is `taken`, to which their place is added; else none."""
     letters = font(words, max(11, round(_length(size) / 45)))
     left, _, right, bottom = pen.textbbox((0, 0), words, font=letters)
-    # Above the box where there is room, else inside it.
-    y = box[1] - (bottom + 4) if box[1] > bottom + 4 else box[1] + _line(size)
-    x = min(max(0.0, box[0]), max(0, size[0] - right - 6))
-    place = [x, y, x + right - left + 6, y + bottom + 4]
-    if any(place[0] < x2 and x1 < place[2] and place[1] < y2 and y1 < place[3] for x1, y1, x2, y2 in taken):
-        return
-    taken.append(place)
-    pen.rectangle(place, fill=colour)
-    pen.text((x + 3, y + 1), words, fill="black", font=letters)
+    x, high = min(max(0.0, box[0]), max(0, size[0] - right - 6)), bottom + 4
+    # Above the box, else inside it, else below: of a box that words do not cover themselves, or that has no above.
+    above, inside, below = box[1] - high, box[1] + _line(size), box[3]
+    for y in (above, inside, below) if above <= 0 or box[3] - box[1] > 3 * high else (above,):
+        place = [x, y, x + right - left + 6, y + high]
+        free = not any(x < x2 and x1 < place[2] and y < y2 and y1 < place[3] for x1, y1, x2, y2 in taken)
+        if free and 0 < y <= size[1] - high:
+            taken.append(place)
+            pen.rectangle(place, fill=colour)
+            pen.text((x + 3, y + 1), words, fill="black", font=letters)
+            return
 
 
 def _line(size: tuple[int, int]) -> int:

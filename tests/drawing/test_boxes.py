@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -72,17 +73,17 @@ def test_the_best_lies_on_top() -> None:
     assert colour_at(drawn, 100, 180) == ImageColor.getrgb(COLOURS[0])
 
 
-def test_words_that_would_lie_on_a_surer_ones_are_left_out() -> None:
-    """Of three on one place and one beside it, two are named."""
-    best, doubtful, beside = (
-        ([100, 100, 200, 200], 0.9, 0),
-        ([100, 100, 200, 200], 0.5, 1),
-        ([240, 100, 340, 200], 0.4, 1),
-    )
-    only = np.asarray(draw_detections(plain(), found(best, beside)))
-    assert np.array_equal(np.asarray(draw_detections(plain(), found(best, doubtful, doubtful, beside))), only)
-    words = np.asarray(draw_detections(plain(), found(best)))[70:100, 240:340]
-    assert not np.array_equal(only[70:100, 240:340], words)  # what lies beside is named, too
+def test_words_find_another_place_than_a_surer_ones_or_are_left_out() -> None:
+    """Above the box, within it, below it; a fourth on one place has none, and what lies beside has its own."""
+    same = [100.0, 100.0, 200.0, 200.0]
+    rows = [(same, 0.9, 0), (same, 0.8, 1), (same, 0.7, 0), (same, 0.6, 1)]
+    drawn = [np.asarray(draw_detections(plain(), found(*rows[:count]))) for count in (1, 2, 3, 4)]
+    changed_rows = [np.nonzero((after != before).any((1, 2)))[0] for before, after in itertools.pairwise(drawn)]
+    assert 100 < changed_rows[0].min() < changed_rows[0].max() < 130
+    assert 200 <= changed_rows[1].min() < changed_rows[1].max() < 230
+    assert not len(changed_rows[2])
+    beside = np.asarray(draw_detections(plain(), found(*rows, ([240.0, 100.0, 340.0, 200.0], 0.4, 1))))
+    assert (beside[80:98, 240:300] != drawn[3][80:98, 240:300]).any()
 
 
 def test_true_boxes_are_white_and_without_words() -> None:
