@@ -27,7 +27,7 @@ from foodbox.data.mend import changes as list_of_changes
 from foodbox.data.mend import mend
 from foodbox.data.parts import part_of, read_labels, read_parts, saved_parts
 from foodbox.data.report import AnchorReach, Report, anchor_reach
-from foodbox.data.tiles import cut, open_tile, shown_by, tiles, together
+from foodbox.data.tiles import cut, every_tile, open_tile, shown_by, tile_count, tiles, together
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector, DetectorSettings
 from foodbox.errors import FoodboxError, UsageError
@@ -325,10 +325,10 @@ def _large_enough(
         f"training takes {size} px and up to {times:.1f} times the time (--size {usual.size} keeps it)."
     )
     larger: dict[str, Any] = {"size": size}
-    if "tile_size" not in changes and (side := tile_size_for(dataset, usual.model_copy(update=larger))):
-        still = under * size / usual.size
+    still = under * size / usual.size
+    if "tile_size" not in changes and (side := tile_size_for(still, dataset, usual.model_copy(update=larger))):
         tiny = f"There a quarter is still under {still:.0f} px, and of so small ones few are found:"
-        most = sum(len(tiles(photo, side)) for photo in dataset)
+        most = tile_count(dataset, side)
         of = f"up to {most:,} of {counted(len(dataset), 'photo')}"
         if kind.needs_proposals:
             say(f"{tiny} take a larger --size, or a detector that proposes its regions itself.")
@@ -431,8 +431,13 @@ class Model:
         """
         min_score = self._least_score(min_score)
         prepared = self.detector.preprocessing
-        path, picture = (Path(photo), None) if isinstance(photo, str | Path) else (None, as_seen(_picture(photo)))
-        width, height = picture.size if picture is not None else photo_size(path)[:2]  # type: ignore[arg-type]
+        path, picture = None, None
+        if isinstance(photo, str | Path):
+            path = Path(photo)
+            width, height, _ = photo_size(path)
+        else:
+            picture = as_seen(_picture(photo))
+            width, height = picture.size
         whole = Photo(path or Path(), width, height)
         opened: dict[Path, Image.Image] = {}
 
@@ -692,7 +697,7 @@ def _calibration_photos(place: Path, side: int) -> list[Photo]:
     whole = [photo for photo in some if photo.path not in bad]
     if not whole:
         raise FoodboxError(f"{place} has no photo that can be opened: name a folder of whole photos for --int8.")
-    shown = [tile for photo in whole for tile in tiles(photo, side)]
+    shown = every_tile(whole, side)
     return shown[:: math.ceil(len(shown) / CALIBRATION_PHOTOS)]
 
 

@@ -87,11 +87,14 @@ def size_for(under: float, preprocessing: Preprocessing) -> int:
     return max(preprocessing.size, preprocessing.multiple * round(wanted / preprocessing.multiple))
 
 
-def tile_size_for(dataset: Dataset, preprocessing: Preprocessing) -> int:
-    """The side in pixels of tiles in whose inputs few boxes are small; 0 where that is no trouble in whole photos."""
-    boxes, labels, *_ = boxes_in_input(dataset, preprocessing)
-    if not 0 < small_boxes(boxes, labels) < TINY:
+def tile_size_for(under: float, dataset: Dataset, preprocessing: Preprocessing) -> int:
+    """The side in pixels of tiles in whose inputs few boxes are small; 0 for none.
+
+    Args:
+        under: what `small_boxes` are in the inputs of whole photos.
+    """
+    if not 0 < under < TINY:
         return 0
     some = [photo.keep(~photo.ignore) for photo in _drawn(dataset, random.Random(0))]
-    under = small_boxes(torch.cat([photo.boxes for photo in some]), torch.cat([photo.labels for photo in some]))
-    return max(preprocessing.multiple, round(preprocessing.size * under / SMALL))
+    in_photo = small_boxes(torch.cat([photo.boxes for photo in some]), torch.cat([photo.labels for photo in some]))
+    return max(preprocessing.multiple, round(preprocessing.size * in_photo / SMALL))

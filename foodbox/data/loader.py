@@ -84,7 +84,7 @@ class PreparedPhotos(TorchDataset[Item]):
     def _item(self, epoch: int, index: int) -> Item:
         photo = self.photos[index]
         frame = self.preprocessing.frame(photo.width, photo.height, photo.path)
-        pixels = self._pixels(index)
+        pixels = self.pixels(index)
         if self.augmentation is None:
             pixels = lay(pixels, self.preprocessing)
         else:
@@ -98,7 +98,7 @@ class PreparedPhotos(TorchDataset[Item]):
             return pixels, target, frame
         return pixels, target, frame, proposals.in_input(proposals.of_photo(photo, self.search), frame)
 
-    def _pixels(self, index: int) -> Tensor:
+    def pixels(self, index: int) -> Tensor:
         """uint8 [3, h, w], the whole photo at the size at which it is held."""
         pixels = self.cache.get(index)
         if pixels is None:

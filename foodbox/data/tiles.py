@@ -46,6 +46,16 @@ def tiles(photo: Photo, side: int) -> list[Photo]:
     return [photo, *(_tile(photo, place) for place in _places(photo, side))]
 
 
+def every_tile(photos: Iterable[Photo], side: int) -> list[Photo]:
+    """`tiles` of photo after photo."""
+    return [tile for photo in photos for tile in tiles(photo, side)]
+
+
+def tile_count(photos: Iterable[Photo], side: int) -> int:
+    """How many `every_tile` has."""
+    return sum(1 + len(_places(photo, side)) for photo in photos)
+
+
 def cut(photos: Sequence[Photo], side: int) -> list[Photo]:
     """The tiles of photos that are larger, and the others, in which small boxes are as large."""
     return [tile for photo in photos for tile in tiles(photo, side)[1:] or [photo]]
@@ -53,7 +63,7 @@ def cut(photos: Sequence[Photo], side: int) -> list[Photo]:
 
 def training_tiles(photos: Sequence[Photo], side: int) -> list[Photo]:
     """The photos, their tiles that show a box, and as many that show none, drawn from these."""
-    every = [tile for photo in photos for tile in tiles(photo, side)]
+    every = every_tile(photos, side)
     empty = [i for i, tile in enumerate(every) if tile.window and not len(tile.boxes)]
     most = sum(tile.window is not None for tile in every) - len(empty)
     left_out = set(empty) - set(random.Random(0).sample(empty, min(most, len(empty))))

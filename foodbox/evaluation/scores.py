@@ -90,7 +90,7 @@ def _remarks(dataset: Dataset, detections: Sequence[Detections], threshold: floa
         sure = found.over(threshold)
         labels = photo.labels[~photo.ignore]
         boxes, shown = boxes + len(labels), shown + len(sure)
-        most = max(most, *labels.bincount().tolist(), 0)
+        most = max([most, *labels.bincount().tolist()])
         asked += len(labels) > 0
         silent += len(sure) == 0 and len(labels) > 0
         overlap = iou(sure.boxes, photo.boxes[~photo.ignore]) >= 0.5  # [N, M]

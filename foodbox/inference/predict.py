@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from foodbox.data.loader import PHOTOS_AT_ONCE, photo_loader
-from foodbox.data.tiles import tiles, together
+from foodbox.data.tiles import every_tile, together
 from foodbox.detectors.base import Detector, Outputs
 from foodbox.errors import UsageError
 from foodbox.records import Batch, Detections, Photo
@@ -133,7 +133,7 @@ def predict_photos(
     """`predict` over photos on the disk, tile by tile where the detector has them so."""
     workers = default_workers() if workers is None else workers
     side = detector.preprocessing.tile_size
-    shown = [tile for photo in photos for tile in tiles(photo, side)]
+    shown = every_tile(photos, side)
     if len(shown) <= batch_size:
         workers = 0  # starting a process costs more than it saves
     pinned = device.type == "cuda"

@@ -19,7 +19,7 @@ from foodbox.config import TrainSettings, batch_size_for, epochs_for
 from foodbox.console import progress_bar, say
 from foodbox.data.augment import Augmentation
 from foodbox.data.loader import PHOTOS_AT_ONCE, PreparedPhotos, Shuffled, photo_loader, training_loader
-from foodbox.data.tiles import tiles, together, training_tiles
+from foodbox.data.tiles import every_tile, together, training_tiles
 from foodbox.detectors.base import Detector, Outputs
 from foodbox.evaluation.scores import Scores, score
 from foodbox.inference.kernels import Kernels, by_shape
@@ -100,8 +100,8 @@ def fit(
     if side and not workers:
         _open_in_order(batches.dataset)  # type: ignore[arg-type]
     checks = photo_loader(
-        [tile for photo in valid for tile in tiles(photo, side)], detector.preprocessing, PHOTOS_AT_ONCE, workers,
-        search=detector.search, pinned=on_gpu, keep=True,
+        every_tile(valid, side), detector.preprocessing, PHOTOS_AT_ONCE, workers, search=detector.search, pinned=on_gpu,
+        keep=True,
     )  # fmt: skip
 
     detector.to(device).to(memory_format=torch.channels_last)
@@ -267,7 +267,7 @@ def _open_in_order(photos: PreparedPhotos) -> None:
     """Opens tiles before the first epoch does, as far as they are kept: in a drawn order each had its photo decoded."""
     with progress_bar("opening", len(photos)) as bar:
         for i in range(len(photos)):
-            photos[0, i]
+            photos.pixels(i)
             if photos.cache.get(i) is None:
                 break
             bar.advance()

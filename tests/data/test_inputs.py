@@ -130,11 +130,11 @@ def test_the_size_by_hand(sides: tuple[float, ...], size: int, multiple: int, ex
 def test_the_tiles_side_by_hand(side: int, expected: int) -> None:
     """In a photo of 2,000 px 50 are 16 in an input of 640; below that, 46 px there: 640 x 49 / 46."""
     some = [photo((2000, 1000), *((x, 5, x + side, 5 + side) for x in (0, 400, 900, 1500)))]
-    assert tile_size_for(Dataset(some, ["a"] * 4), Preprocessing(size=640)) == expected
+    assert tile_size_for(side * 640 / 2000, Dataset(some, ["a"] * 4), Preprocessing(size=640)) == expected
 
 
 def test_no_boxes_need_no_tiles() -> None:
-    assert tile_size_for(Dataset([photo((2000, 1000))], ["a"]), Preprocessing(size=640)) == 0
+    assert tile_size_for(0, Dataset([photo((2000, 1000))], ["a"]), Preprocessing(size=640)) == 0
 
 
 def test_boxes_on_tiles_are_larger() -> None:

@@ -20,7 +20,18 @@ from foodbox.data import tiles as module
 from foodbox.data.augment import VISIBLE
 from foodbox.data.images import open_photo
 from foodbox.data.loader import photo_loader
-from foodbox.data.tiles import ALIGNED, OVERLAP, cut, open_tile, shown_by, tiles, together, training_tiles
+from foodbox.data.tiles import (
+    ALIGNED,
+    OVERLAP,
+    cut,
+    every_tile,
+    open_tile,
+    shown_by,
+    tile_count,
+    tiles,
+    together,
+    training_tiles,
+)
 from foodbox.errors import UsageError
 from foodbox.records import Detections, Photo, Preprocessing, Window
 
@@ -67,6 +78,7 @@ def test_a_photo_that_is_only_wide_is_cut_across() -> None:
 def test_tiles_cover_the_photo_and_overlap(width: int, height: int, side: int) -> None:
     parts = cut([photo((width, height))], side)
     windows = [tile.window or Window(0, 0, width, height) for tile in parts]
+    assert tile_count([photo((width, height))] * 2, side) == len(every_tile([photo((width, height))] * 2, side))
     for axis, whole in ((0, width), (1, height)):
         spans = sorted({(window[axis], window[axis] + (tile.width, tile.height)[axis])
                         for window, tile in zip(windows, parts, strict=True)})  # fmt: skip
