@@ -102,12 +102,9 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     expect_sense(chosen)
     expect_way(chosen, kind, pick_device(chosen.device))
     RunFolder.expect_free(Path(runs), name)
-    if 0 < side < SMALLEST_TILE:
-        raise UsageError(f"--tile-size is {side}: expected {SMALLEST_TILE} pixels or more, or 0 for whole photos.")
+    _expect_tiles(kind, side)
     if kind.needs_proposals:
         proposals.expect_extra()
-        if side:
-            raise UsageError(f"{chosen.detector} looks for its regions on whole photos: leave --tile-size out.")
 
     train_part, valid_part = read_parts(Path(photos), chosen, kind.needs_masks)
     say(f"Training on {train_part}; validating on {counted(len(valid_part), 'photo')}.")
@@ -342,6 +339,14 @@ def _large_enough(
     return config.apply(preset, larger)
 
 
+def _expect_tiles(kind: type[Detector], side: int) -> None:
+    """Refuses tiles that are too small to show anything, and those of a detector that cannot look at them."""
+    if 0 < side < SMALLEST_TILE:
+        raise UsageError(f"--tile-size is {side}: expected {SMALLEST_TILE} pixels or more, or 0 for whole photos.")
+    if side and kind.needs_proposals:
+        raise UsageError(f"{kind.__name__} looks for its regions on whole photos: leave --tile-size out.")
+
+
 def _enough_detections(preset: DetectorSettings, dataset: Dataset) -> DetectorSettings:
     """The preset with as many detections of a photo, or a tile, as one of these has boxes, where that is more."""
     most = max(int((~shown.ignore).sum()) for shown in cut(dataset.photos, preset.preprocessing.tile_size))
@@ -518,20 +523,29 @@ def _picture(photo: object) -> Image.Image:
 
 
 @torch.inference_mode(False)
-def load(file: PathLike, device: str | None = None) -> Model:
+def load(file: PathLike, device: str | None = None, *, tile_size: int | None = None) -> Model:
     """A model from a file: one of ours, an exported one (.xml), or another program's that an importer knows.
 
+    Args:
+        tile_size: photos larger than this are seen in tiles of this side, px, too; 0: in none. None leaves it to the
+            model, which knows what it was trained with.
+
     Raises:
-        UsageError: there is no such file.
+        UsageError: there is no such file, or the detector does not look at such tiles.
         FoodboxError: it is broken, or another network's.
     """
     path = Path(file)
     if path.suffix.lower() == runtime.ENDING:
         graph, header = runtime.read(path)
         about = understand(header, {}, path)
-        return _exported(build(about, empty=True), graph, about.run, device)
-    weights = pretrained.read(path)
-    return Model(build(weights), weights.run, device)
+        model = _exported(build(about, empty=True), graph, about.run, device)
+    else:
+        weights = pretrained.read(path)
+        model = Model(build(weights), weights.run, device)
+    if tile_size is not None:
+        _expect_tiles(type(model.detector), tile_size)
+        model.detector.settings = config.apply(model.detector.settings, {"tile_size": tile_size})
+    return model
 
 
 def _exported(detector: Detector, graph: Any, run: dict[str, Any], device: str | None = None) -> Model:

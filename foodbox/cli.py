@@ -281,6 +281,7 @@ def evaluate(
     one_class: str | None = None,
     format: str | None = None,
     part: Literal["train", "valid", "test", "all"] | None = None,
+    tile_size: int | None = None,
     skip_bad: bool = False,
     starthon_file: Path | None = None,
     json: bool = False,
@@ -293,14 +294,16 @@ def evaluate(
         one_class: Fold all classes of the photos into one of this name.
         format: The label format, where looking is not enough.
         part: Which part of the photos, where labels or folders name parts; if not said valid, else test, else all.
+        tile_size: See larger photos in tiles of this side, px, too, 0 for whole alone; else as the model was trained.
         skip_bad: Leave faulty photos out instead of stopping.
         starthon_file: Write the contest's prediction file: x,y,w,h as fractions, a line a photo by file name.
         json: Print one JSON object and nothing else on standard output.
     """
     import foodbox
 
+    loaded = foodbox.load(model, tile_size=tile_size)
     scores = foodbox.evaluate(
-        model, photos, one_class=one_class, format=format, part=part, skip_bad=skip_bad, starthon_file=starthon_file
+        loaded, photos, one_class=one_class, format=format, part=part, skip_bad=skip_bad, starthon_file=starthon_file
     )
     if json:
         _print_json(scores.to_dict())
@@ -314,6 +317,7 @@ def detect(
     *,
     out: Path = Path("detections"),
     min_score: float | None = None,
+    tile_size: int | None = None,
     crop: bool = False,
     json: bool = False,
 ) -> int:
@@ -324,6 +328,7 @@ def detect(
         photos: Photos, folders, or patterns such as "july/*.jpg".
         out: Folder for what is written.
         min_score: Leave out what is less sure, 0 to 1; else the model's own threshold, by its validation photos.
+        tile_size: See larger photos in tiles of this side, px, too, 0 for whole alone; else as the model was trained.
         crop: Write each region as its own photo besides.
         json: Print the detections as JSON and nothing else on standard output.
     """
@@ -333,7 +338,7 @@ def detect(
         raise UsageError("Name at least one photo, folder or pattern behind the model file.")
     if min_score is not None and not 0 <= min_score <= 1:
         raise UsageError(f"--min-score is {min_score:g}: expected a score from 0 to 1.")
-    loaded = foodbox.load(model)
+    loaded = foodbox.load(model, tile_size=tile_size)
     min_score = loaded.threshold if min_score is None else min_score
     found, findings = foodbox.detect(loaded, photos, out=out, min_score=min_score, crop=crop)
     for finding in findings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 
 import foodbox
 from foodbox import api
+from foodbox.cli import main
 from foodbox.data import tiles as module
 from foodbox.data.augment import VISIBLE
 from foodbox.data.images import open_photo
@@ -268,6 +270,36 @@ def test_a_model_sees_tiles_wherever_it_is_used(bolts: Path, detector: str, sett
     assert foodbox.evaluate(model, bolts).ap is not None
 
 
+def test_tiles_of_a_model_that_was_trained_without(
+    bolts: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if each tile had been cut out and given by itself."""
+    run = foodbox.train(bolts, valid=bolts, runs=bolts / "runs", size=160, tile_size=0, **COMMON)
+    whole, tiled = foodbox.load(run.model, "cpu"), foodbox.load(run.model, "cpu", tile_size=300)
+    file, one = bolts / "a.png", Photo(bolts / "a.png", 640, 480)
+    pictures = [shown_by(tile, Image.open(file)) for tile in tiles(one, 300)]
+    (expected,) = together([one], 300, (whole.detect(picture, min_score=0.01) for picture in pictures))
+    monkeypatch.setattr(api, "PHOTOS_AT_ONCE", 1)  # for the last bits of a score hang on what else is in the batch
+    found = tiled.detect(file, min_score=0.01)
+    torch.testing.assert_close(found.boxes, expected.boxes)
+    assert len(found) > len(whole.detect(file, min_score=0.01))
+
+    asked = ["--tile-size", "300", "--json"]
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["detect", str(run.model), str(file), "--out", str(bolts / "out"), "--min-score", "0.01", *asked])
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert len(shown["detections"]) == pytest.approx(len(found), rel=0.05)
+    best = bolts / "best.txt"
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(run.model), str(bolts), *asked, "--starthon-file", str(best)])
+    of_tiles = best.read_text()
+    foodbox.evaluate(tiled, bolts, starthon_file=best)
+    assert of_tiles == best.read_text()
+    foodbox.evaluate(whole, bolts, starthon_file=best)
+    assert of_tiles != best.read_text()
+
+
 @pytest.mark.parametrize(("cache", "each"), [("memory", 2), ("none", 5)])
 def test_training_decodes_a_photo_once_for_its_tiles(
     bolts: Path, cache: str, each: int, monkeypatch: pytest.MonkeyPatch
@@ -316,13 +348,17 @@ def test_where_tiles_would_be_many_they_are_offered(
 
 def test_regions_of_whole_photos_are_not_cut(bolts: Path) -> None:
     pytest.importorskip("cv2")
-    with pytest.raises(UsageError, match=r"fast_rcnn looks for its regions on whole photos: leave --tile-size out\."):
+    with pytest.raises(UsageError, match=r"FastRCNN looks for its regions on whole photos: leave --tile-size out\."):
         foodbox.train(bolts, detector="fast_rcnn", tile_size=200)
 
 
 def test_a_side_that_is_none(bolts: Path) -> None:
     with pytest.raises(UsageError, match=r"--tile-size is 31: expected 32 pixels or more, or 0 for whole photos\."):
         foodbox.train(bolts, tile_size=31)
+    run = foodbox.train(bolts, valid=bolts, runs=bolts / "runs", size=160, **COMMON)
+    for side, range_ in [(31, "32 pixels or more"), (-1, "greater than or equal to 0")]:
+        with pytest.raises(UsageError, match=range_):
+            foodbox.load(run.model, tile_size=side)
 
 
 def test_boxes_cut_to_what_augmentation_keeps() -> None:
