@@ -23,8 +23,9 @@ from torchvision.ops import box_iou
 from foodbox.data.images import open_photo, prepare
 from foodbox.data.loader import Collate
 from foodbox.data.parts import read_labels
+from foodbox.detections import Detections
 from foodbox.evaluation.scores import score
-from foodbox.records import Detections, Target
+from foodbox.records import Target
 from foodbox.weights import darknet, model_file
 
 # Darknet's own for its AP (examples/detector.c, validate_detector).

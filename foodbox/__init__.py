@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from foodbox.comparison.compare import compare
     from foodbox.comparison.results import Comparison
     from foodbox.data.report import Report
+    from foodbox.detections import Detections
     from foodbox.evaluation.scores import Scores
-    from foodbox.records import Dataset, Detections, Photo
+from foodbox.records import Dataset, Photo
 
 __version__ = "0.1.0"
 

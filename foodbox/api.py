@@ -28,6 +28,7 @@ from foodbox.data.mend import mend
 from foodbox.data.parts import part_of, read_labels, read_parts, saved_parts
 from foodbox.data.report import AnchorReach, Report, anchor_reach
 from foodbox.data.tiles import cut, every_tile, open_tile, shown_by, tile_count, tiles, together
+from foodbox.detections import Detections
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector, DetectorSettings
 from foodbox.errors import FoodboxError, UsageError
@@ -41,7 +42,7 @@ from foodbox.inference import runtime
 from foodbox.inference.output import DetectionWriter, expect_elsewhere, find_all
 from foodbox.inference.predict import half_precision_pays, pick_device, predict, predict_photos
 from foodbox.inference.replay import network_for
-from foodbox.records import Batch, Dataset, Detections, Photo, Target, counted
+from foodbox.records import Batch, Dataset, Photo, Target, counted
 from foodbox.training.fit import fit
 from foodbox.training.run_folder import RunFolder
 from foodbox.training.step import expect_way

@@ -1,7 +1,7 @@
 """Masks: outlines in pixels of a photo, probability maps in a box, bitmaps, and COCO's run-length encoding (RLE).
 
-An outline is float32 [P, 2], the corners x y of a closed line; an object has several where it lies in pieces. A point
-at 0 0 is the photo's corner, and the first pixel's middle is at 0.5 0.5.
+An object has several outlines where it lies in pieces. A point at 0 0 is the photo's corner, and the first pixel's
+middle is at 0.5 0.5.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from faster_coco_eval import mask as coco_mask
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+Polygon = Tensor
+"""float32 [P, 2], the corners x y of one closed outline in pixels of the photo."""
 THRESHOLD = 0.5
 """The probability over which a pixel belongs to the object (Mask R-CNN, section 3.1, "Inference")."""
 

@@ -1,4 +1,4 @@
-"""What travels through the house: Photo, Dataset, Preprocessing, Frame, Target, Batch, Detections.
+"""What travels through the house to a detector: Photo, Dataset, Preprocessing, Frame, Target, Batch.
 
 One convention everywhere: boxes are float32 [N, 4], x1 y1 x2 y2 in pixels, x2 > x1 and y2 > y1; labels are int64 [N],
 0 ... K-1, into `names`. No boxes are a tensor of shape [0, 4], never None. Every other convention ends at a reader.
@@ -11,8 +11,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,13 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from foodbox.findings import Source
-from foodbox.masks import outlines_in_box, paste_mask
-
-if TYPE_CHECKING:
-    import supervision
-
-Polygon = Tensor
-"""float32 [P, 2], the corners x y of one closed outline in pixels of the photo."""
+from foodbox.masks import Polygon
 
 
 def no_boxes() -> Tensor:
@@ -86,6 +81,10 @@ class Photo:
         if self.ignore.shape[0] != self.boxes.shape[0]:
             self.ignore = torch.zeros(len(self.boxes), dtype=torch.bool)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Its tensors as arrays: torch hands each tensor to another process in a file of its own, and those run out."""
+        return _photo, tuple(_arrays(getattr(self, one.name)) for one in dataclasses.fields(self))
+
     def keep(self, chosen: Tensor) -> Photo:
         """The same photo with the boxes alone that a bool [N] names."""
         which = chosen.tolist()
@@ -97,6 +96,23 @@ class Photo:
             ignore=self.ignore[chosen],
             sources=[s for s, keep in zip(self.sources, which, strict=False) if keep],
         )
+
+
+def _photo(*values: Any) -> Photo:
+    return Photo(*map(_tensors, values))
+
+
+def _arrays(value: Any) -> Any:
+    """The value, its tensors, in lists too, as numpy arrays; `_tensors` is the way back."""
+    if isinstance(value, list):
+        return [_arrays(one) for one in value]
+    return value.numpy() if isinstance(value, Tensor) else value
+
+
+def _tensors(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_tensors(one) for one in value]
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
 
 
 @dataclass
@@ -397,101 +413,3 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.frames)
-
-
-@dataclass
-class Detections:
-    """What a detector found on one photo, best first.
-
-    Attributes:
-        boxes: float32 [N, 4] in the photo's own pixels.
-        scores: float32 [N], 0 to 1.
-        labels: int64 [N] into `names`.
-        names: the detector's classes.
-        width, height: the photo's size in pixels.
-        path: the photo's file, or None for a photo that came as pixels.
-        masks: float32 [N, M, M], the object's probability at M x M places of its box, or None for a detector that finds
-            boxes only. As bitmaps, a hundred masks of a photo of 12 megapixels would take 1.2 GB.
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    names: list[str]
-    width: int
-    height: int
-    path: Path | None = None
-    masks: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    def keep(self, chosen: Tensor) -> Detections:
-        """The detections that a bool [N] mask or an index names."""
-        return dataclasses.replace(
-            self,
-            boxes=self.boxes[chosen],
-            scores=self.scores[chosen],
-            labels=self.labels[chosen],
-            masks=None if self.masks is None else self.masks[chosen],
-        )
-
-    def over(self, score: float) -> Detections:
-        """The detections whose score is at least `score`."""
-        return self.keep(self.scores >= score)
-
-    def bitmap(self, i: int) -> Tensor:
-        """Where detection i is, which must have a mask: bool [height, width]; as torchvision pastes masks, over 0.5."""
-        assert self.masks is not None, "these detections have no masks"
-        result = torch.zeros((self.height, self.width), dtype=torch.bool)
-        part, left, top = paste_mask(self.masks[i], self.boxes[i], self.height, self.width)
-        result[top : top + part.shape[0], left : left + part.shape[1]] = part
-        return result
-
-    def bitmaps(self) -> Tensor:
-        """All bitmaps at once, bool [N, height, width]; [0, height, width] where there is no detection."""
-        bitmaps = [self.bitmap(i) for i in range(len(self))]
-        return torch.stack(bitmaps) if bitmaps else torch.zeros((0, self.height, self.width), dtype=torch.bool)
-
-    def outlines(self) -> list[list[Polygon]]:
-        """The outlines of each detection in the photo's pixels, holes filled; none for a detection without a mask."""
-        if self.masks is None:
-            return [[] for _ in range(len(self))]
-        return [outlines_in_box(mask, box) for mask, box in zip(self.masks, self.boxes, strict=True)]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One dict a detection: box [x1, y1, x2, y2] rounded to 0.01 px, score, label (the class's name).
-
-        With masks also "segmentation": polygons [x1, y1, x2, y2, x3, ...] as in COCO's JSON, in the photo's pixels.
-        Unlike COCO's run lengths a person can read them, and labelling tools can change them; they are traced from the
-        small map, so that they are as short for a large photo.
-        """
-        rows: list[dict[str, Any]] = [
-            {"box": [round(v, 2) for v in box], "score": round(score, 4), "label": self.names[label]}
-            for box, score, label in zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
-        ]
-        if self.masks is not None:
-            for row, outlines in zip(rows, self.outlines(), strict=True):
-                row["segmentation"] = [[round(v, 2) for v in outline.flatten().tolist()] for outline in outlines]
-        return rows
-
-    def to_dict(self) -> dict[str, Any]:
-        """path, width, height and the detections' rows: what `--json` prints for a photo."""
-        return {
-            "path": None if self.path is None else str(self.path),
-            "width": self.width,
-            "height": self.height,
-            "detections": self.rows(),
-        }
-
-    def to_supervision(self) -> supervision.Detections:
-        """The same as `supervision.Detections`; needs the supervision package."""
-        import supervision
-
-        return supervision.Detections(
-            xyxy=self.boxes.cpu().numpy(),
-            confidence=self.scores.cpu().numpy(),
-            class_id=self.labels.cpu().numpy(),
-            mask=None if self.masks is None else self.bitmaps().numpy(),
-            data={"class_name": [self.names[i] for i in self.labels.tolist()]},
-        )

@@ -26,6 +26,7 @@ FLOORS = {
     "files": 1,
     "console": 1,
     "records": 1,
+    "detections": 1,
     "config": 1,
     "ops": 1,
     "layers": 2,

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from foodbox import masks
-from foodbox.records import Detections
+from foodbox.detections import Detections
 
 SIDE = 28
 

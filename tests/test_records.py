@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing
 from hypothesis import example, given
 from hypothesis import strategies as st
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.v2 import functional as transforms
 from torchvision.tv_tensors import BoundingBoxes
 
+from foodbox.detections import Detections
 from foodbox.findings import Finding, Source
 from foodbox.ops.boxes import clip
-from foodbox.records import Dataset, Detections, Frame, Photo, Preprocessing, Target, no_boxes, no_labels
+from foodbox.records import Dataset, Frame, Photo, Preprocessing, Target, no_boxes, no_labels
 
 side = st.integers(10, 6000)
+
+
+def test_a_photo_takes_no_file_on_its_way_to_another_process() -> None:
+    """Of a tensor each process holds an open file, or Windows a mapping, and there are three or more to a photo."""
+    square = torch.tensor([[0.0, 0.0], [4.0, 0.0], [4.0, 4.0]])
+    one = Photo(Path("a.jpg"), 8, 6, torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([2]), [[square]], part="train")
+    sent = bytes(ForkingPickler.dumps([one, Photo(Path("b.jpg"), 1, 1)]))  # which torch taught to share tensors
+    assert b"torch.multiprocessing" not in sent
+    (again, empty) = pickle.loads(sent)
+    assert repr(again) == repr(one)
+    assert (empty.boxes.shape, empty.masks) == ((0, 4), None)
 
 
 # -- Sizes ----------------------------------------------------------------------------------------------------------

@@ -221,7 +221,7 @@ def _shown(valid: Dataset) -> Dataset:
 def _carry_out(order: trial.Order) -> tuple[int, bool]:
     """Runs a trial in a process of its own: its exit code, and whether the person stopped it.
 
-    Ctrl-C reaches us alone and is handed on, so that it ends after its step; a second one kills it.
+    Ctrl-C reaches us alone and is handed on, so that it leaves a whole run behind; a second one kills it.
     """
     command = [*TRIAL, json.dumps(order._asdict())]
     group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows's word for a session of its own
@@ -232,7 +232,7 @@ def _carry_out(order: trial.Order) -> tuple[int, bool]:
         try:
             return process.wait(), False
         except KeyboardInterrupt:
-            say("Stopping after this step; Ctrl-C again stops at once.")
+            say("Stopping; Ctrl-C again does not wait for what is being written.")
             try:
                 assert process.stdin is not None
                 process.stdin.write(b"stop\n")

@@ -170,8 +170,11 @@ class Comparison:
 
     @property
     def budget(self) -> str:
-        """What each had to train: "10 minutes", "5 epochs"."""
-        return duration(self.time) if self.time is not None else counted(self.epochs, "epoch")
+        """What each had to train: "10 minutes", "5 epochs". Where nobody said so, those with tiles have fewer."""
+        if self.time is not None:
+            return duration(self.time)
+        fewer = any(t.epochs is not None and t.epochs < self.epochs for t in self.scored)
+        return counted(self.epochs, "epoch") + (" (fewer where it sees photos in tiles)" if fewer else "")
 
     def best_of(self, column: Column) -> float | None:
         """The best figure of a column, where more or less is better."""

@@ -1,7 +1,7 @@
 """One detector of a comparison, trained and measured in a process of its own.
 
 So its memory is its own, and when it breaks, nothing else does. It ends as soon as the process that started it is gone:
-two must never write into one run. A line on standard input asks it to stop after the step that is under way.
+two must never write into one run. A line on standard input asks it to stop, as Ctrl-C would.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def run(order: Order) -> Trial:
     scores = trained.scores.to_dict() if trained.scores else {}
     log, preprocessing = folder.log(), model.detector.preprocessing
     for i, path in enumerate(order.shown):
-        image = opened(Path(path))
-        write_whole(folder.path / shown_name(i), jpeg(draw_detections(image, model.detect(image))))
+        picture = draw_detections(opened(Path(path)), model.detect(path))
+        write_whole(folder.path / shown_name(i), jpeg(picture))
 
     photos, _ = find_all(folder.read_split()["valid"])
     milliseconds, rate = None, None
@@ -121,9 +121,10 @@ def _train(order: Order, folder: RunFolder) -> api.Run:
 
 
 def _at_input_size(photos: list[Photo], preprocessing: Preprocessing) -> Iterator[Image.Image]:
-    """Photos one by one, as large as they are opened for detection."""
+    """Photos one by one, as large as they are opened for detection: whole where they are seen in tiles."""
     for photo in photos:
-        yield open_photo(photo.path, at_least=max(preprocessing.resized(photo.width, photo.height)))
+        least = max(preprocessing.resized(photo.width, photo.height))
+        yield open_photo(photo.path, None if preprocessing.tile_size else least)
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
-from foodbox.masks import rasterise
+from foodbox.masks import Polygon, rasterise
 from foodbox.ops.boxes import area, clip
-from foodbox.records import Frame, Polygon, Target
+from foodbox.records import Frame, Target
 
 # A box of which the input shows no more than this share is taken away: what is left no longer shows what it is.
 VISIBLE = 0.4

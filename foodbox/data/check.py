@@ -22,8 +22,9 @@ from foodbox.data.splits import to_train_on
 from foodbox.errors import FoodboxError
 from foodbox.findings import Finding, Source
 from foodbox.garbage import without_collecting
+from foodbox.masks import Polygon
 from foodbox.ops.boxes import iou
-from foodbox.records import Dataset, Photo, Polygon
+from foodbox.records import Dataset, Photo
 
 SHOWN = 20
 """How many findings an error message lists; the rest is counted."""

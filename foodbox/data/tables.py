@@ -32,8 +32,8 @@ from torch import Tensor
 
 from foodbox.data.processes import processes
 from foodbox.findings import Source
-from foodbox.masks import trace_contours
-from foodbox.records import Photo, Polygon
+from foodbox.masks import Polygon, trace_contours
+from foodbox.records import Photo
 
 NAMES: list[str] = ["rice", "soup", "noodles", "salad", "cookies"]
 """The kinds of dishes; a label is an index into them."""

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from foodbox.data.augment import VISIBLE
 from foodbox.data.images import open_photo
+from foodbox.detections import Detections
 from foodbox.ops.boxes import area, clip
 from foodbox.ops.nms import nms_by_group
-from foodbox.records import Detections, Photo, Window
+from foodbox.records import Photo, Window
 
 Place = tuple[int, int, int, int]
 """A tile's left, top, right and bottom in pixels of the photo."""

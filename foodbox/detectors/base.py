@@ -11,11 +11,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from foodbox.detections import Detections
 from foodbox.ops.anchor_fitting import best_overlap
 from foodbox.ops.boxes import clip
 from foodbox.ops.masks import crop_masks
 from foodbox.ops.nms import nms_by_group
-from foodbox.records import Batch, Detections, Frame, KeptMaps, Preprocessing, SelectiveSearch, Target, no_boxes
+from foodbox.records import Batch, Frame, KeptMaps, Preprocessing, SelectiveSearch, Target, no_boxes
 
 SIZES_KEPT = 16
 """Input sizes whose anchors a detector keeps; those of 1333 x 800 px take 3 MB."""
@@ -37,7 +38,7 @@ class DetectorSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
-    score_threshold: float = Field(0.05, ge=0, le=1, description="Scores below this are not decoded.")
+    score_threshold: float = Field(0.05, ge=0, le=1, description="Only scores over this are decoded.")
 
 
 class Detector(nn.Module, ABC):
@@ -124,7 +125,11 @@ class Detector(nn.Module, ABC):
         Args:
             min_score: instead of the settings' own score threshold.
         """
-        return self.over_threshold(outputs, frames, self.settings.score_threshold if min_score is None else min_score)
+        return self.over_threshold(outputs, frames, self.threshold(min_score))
+
+    def threshold(self, min_score: float | None) -> float:
+        """What a score has to be over: the settings' threshold where `decode` is not given another; with 0 all are."""
+        return self.settings.score_threshold if min_score is None else min_score
 
     def candidates(self, outputs: Outputs) -> Outputs:
         """What `decode` chooses from, of what `forward` gave: all, unless a detector says otherwise.
@@ -141,13 +146,18 @@ class Detector(nn.Module, ABC):
             batches: the training photos without augmentation, on the detector's device; once through.
         """
 
+    def over(self, scores: Tensor, min_score: float | None) -> Tensor:
+        """The scores, -1 where they are not over the threshold."""
+        threshold = self.threshold(min_score)
+        return scores.masked_fill(scores <= threshold, -1.0) if threshold > 0 else scores
+
     def select(
         self, scores: Tensor, labels: Tensor, boxes: Tensor, frames: list[Frame], nms_iou: float, most: int
     ) -> list[Detections]:
         """Candidates of a batch → detections: cut off at the photo's border, thinned by NMS class by class.
 
         Args:
-            scores: [B, C]; below 0 there is no candidate.
+            scores: [B, C]; below 0 there is no candidate (`over`).
             labels: int64 [B, C].
             boxes: [B, C, 4] in the input's pixels.
             nms_iou: of two boxes of a class that overlap more, the less sure goes.

@@ -26,6 +26,7 @@ from foodbox.layers.trunks import Neck, anchor_strides, make_trunk
 from foodbox.ops import boxes as box_ops
 from foodbox.ops.anchor_fitting import pyramid_choices
 from foodbox.ops.anchors import pyramid_anchors
+from foodbox.ops.boxes import gather_boxes
 from foodbox.ops.coding import decode_centre
 from foodbox.ops.losses import box_loss
 from foodbox.ops.matching import BACKGROUND, match, overlaps
@@ -115,8 +116,8 @@ MOBILENET_V3 = TORCHVISION_V1 | {
     "anchor_sizes": (32, 32, 32), "anchor_scales": (1, 2, 4, 8, 16), "rpn_threshold": 0.05,
 }  # fmt: skip
 SIZE_320 = PAPER_SIZE.model_copy(update={"size": 320, "max_size": 640})
-# Section 3.3: a shorter side of 600 px, anchors of 128², 256² and 512², the best 6000 boxes, 300 of them proposals, and
-# 2000 in training. The second stage as in Fast R-CNN, section 2.3: 64 regions a photo.
+# Sections 3.3 and 4: shorter side 600 px, anchors of 128², 256² and 512², 2000 proposals in training, 300 in detection.
+# 12000 and 6000 boxes before NMS: py-faster-rcnn. The second stage as in Fast R-CNN, section 2.3: 64 regions a photo.
 VGG16 = {
     "preprocessing": Preprocessing(size=600, fit="shortest", max_size=1000, antialias=False),
     "backbone": "vgg16", "frozen_stages": 1, "neck": "c4", "channels": 512,
@@ -232,7 +233,7 @@ class FasterRCNN(Detector):
 
         truth = positive[chosen].float()
         objectness = F.binary_cross_entropy_with_logits(rpn["rpn_logits"][chosen], truth, reduction="sum")
-        box = boxes.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, 4))[positive_sample]  # [P, 4], P positives
+        box = gather_boxes(boxes, matched.clamp(min=0))[positive_sample]  # [P, 4], P positives
         delta, anchor = rpn["rpn_deltas"][positive_sample], anchors.expand(len(targets), -1, -1)[positive_sample]
         of_box = box_loss(delta, box, anchor, s.box_loss, "centre", s.smooth_l1_beta)  # [P]
         return {"objectness": objectness / count, "proposals": s.box_weight * of_box.sum() / count}

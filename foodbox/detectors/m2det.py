@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor, nn
 
+from foodbox.detections import Detections
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.layers.backbones import Backbone
 from foodbox.layers.heads import per_anchor, start_at_prior
@@ -22,12 +23,13 @@ from foodbox.layers.trunks import VGG
 from foodbox.layers.vgg import VGG16
 from foodbox.ops.anchor_fitting import default_box_choices
 from foodbox.ops.anchors import grid_anchors
+from foodbox.ops.boxes import gather_boxes
 from foodbox.ops.coding import decode_ssd
 from foodbox.ops.default_boxes import default_box_shapes, hard_negative_loss, match_default_boxes
 from foodbox.ops.losses import box_loss, sigmoid_focal_loss
 from foodbox.ops.matching import overlaps
 from foodbox.ops.nms import best_pairs, soft_nms
-from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
+from foodbox.records import Frame, Preprocessing, Target, stack_targets
 
 Maps = Literal["C3+C4", "C3+C5", "C4+C5"]
 Width = Annotated[int, Field(ge=8)]
@@ -244,7 +246,7 @@ class M2Det(Detector):
         valid = positive | (overlap.amax(1) < s.match_low)
         matched_index = matched.clamp(min=0)
         label = labels.gather(1, matched_index)  # [B, A]
-        box = boxes.gather(1, matched_index[..., None].expand(-1, -1, 4))[positive]  # [P, 4], P matched default boxes
+        box = gather_boxes(boxes, matched_index)[positive]  # [P, 4], P matched default boxes
         anchor = anchors.expand(len(targets), -1, -1)[positive]  # [P, 4]
         count = positive.sum().clamp(min=1)
         of_box = box_loss(deltas[positive], box, anchor, s.box_loss, "ssd")  # [P]
@@ -266,18 +268,18 @@ class M2Det(Detector):
     def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
         """At most `candidates` best scores over the threshold; then soft-NMS class by class."""
         s = self.settings
-        threshold = s.score_threshold if min_score is None else min_score
         logits = outputs["logits"]
         every = logits.softmax(-1)[..., 1:] if s.scores == "softmax" else logits.sigmoid()
         scores, label, anchor = best_pairs(every, s.candidates)  # [B, C]
-        deltas = outputs["deltas"].gather(1, anchor[..., None].expand(-1, -1, 4))
+        deltas = gather_boxes(outputs["deltas"], anchor)
         boxes = decode_ssd(deltas, outputs["anchors"][anchor])  # [B, C, 4]
         if self.classes is not None:
             scores, label, boxes = self.classes.pairs(outputs["classes"], boxes, scores, s.candidates)
-        scores = scores.masked_fill(scores <= threshold, -1.0) if threshold > 0 else scores
+        scores = self.over(scores, min_score)
         if s.nms == "hard":
             return self.select(scores, label, boxes, frames, s.nms_iou, s.max_detections)
-        scores = soft_nms(boxes, scores, label, s.max_detections, s.nms, s.nms_iou, s.nms_sigma, max(threshold, 1e-3))
+        least = max(self.threshold(min_score), 1e-3)
+        scores = soft_nms(boxes, scores, label, s.max_detections, s.nms, s.nms_iou, s.nms_sigma, least)
         return self.select(scores, label, boxes, frames, 1.0, s.max_detections)
 
     @property

@@ -22,6 +22,7 @@ from foodbox.layers.backbones import Backbone
 from foodbox.layers.region_fits import BoxRegressors, RandomSubset, RegionSVMs
 from foodbox.layers.roi_heads import sample_regions
 from foodbox.ops import boxes as box_ops
+from foodbox.ops.boxes import gather_boxes
 from foodbox.ops.coding import decode_centre, encode_centre
 from foodbox.ops.nms import best_by_group
 from foodbox.records import Batch, Preprocessing, SelectiveSearch, Target, stack_targets
@@ -164,7 +165,7 @@ class RCNN(Detector):
 
         label = torch.arange(classes, device=scores.device).expand_as(scores).flatten(1)
         index, best = best_by_group(boxes.flatten(1, 2), scores.flatten(1), label, s.nms_iou, s.max_detections)
-        kept = boxes.flatten(1, 2).gather(1, index[..., None].expand(-1, -1, 4)) * (best >= 0)[..., None]
+        kept = gather_boxes(boxes.flatten(1, 2), index) * (best >= 0)[..., None]
         detections = {"boxes": kept, "scores": best, "labels": label.gather(1, index)}
         return detections | {"region_scores": scores, "region_boxes": boxes}
 

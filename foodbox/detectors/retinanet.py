@@ -13,17 +13,19 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor
 
+from foodbox.detections import Detections
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.layers.backbones import Backbone
 from foodbox.layers.heads import Tower, TowerInit, TowerNorm, per_anchor, start_at_prior
 from foodbox.layers.pyramids import FeaturePyramid, class_map_for
 from foodbox.ops.anchor_fitting import pyramid_choices
 from foodbox.ops.anchors import pyramid_anchors
+from foodbox.ops.boxes import gather_boxes
 from foodbox.ops.coding import CODINGS
 from foodbox.ops.losses import box_loss, sigmoid_focal_loss
 from foodbox.ops.matching import BACKGROUND, match, only, overlaps
 from foodbox.ops.nms import best_pairs
-from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
+from foodbox.records import Frame, Preprocessing, Target, stack_targets
 
 Sizes = Annotated[tuple[PositiveFloat, ...], Field(min_length=4, max_length=6)]
 Sides = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
@@ -212,7 +214,7 @@ class RetinaNet(Detector):
         valid = (positive | (matched == BACKGROUND)).float()
         label = labels.gather(1, matched_index)  # [B, A]
         some = only(positive)  # of P anchors: the matched ones, or all, of which the others then weigh nothing
-        box = boxes.gather(1, matched_index[..., None].expand(-1, -1, 4))  # [B, A, 4]
+        box = gather_boxes(boxes, matched_index)  # [B, A, 4]
         anchor = anchors.expand_as(box)[some]  # [P, 4]
         box = torch.where(positive[some][..., None], box[some], anchor)  # [P, 4]
         of_box = box_loss(deltas[some], box, anchor, s.box_loss, s.box_coding, s.smooth_l1_beta)  # [P]
@@ -243,10 +245,8 @@ class RetinaNet(Detector):
     def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
         """At most `candidates` best scores a level, over the threshold; then NMS class by class."""
         s = self.settings
-        threshold = s.score_threshold if min_score is None else min_score
         found = outputs if "boxes" in outputs else self.candidates(outputs)
-        scores = found["scores"]
-        scores = scores.masked_fill(scores <= threshold, -1.0) if threshold > 0 else scores
+        scores = self.over(found["scores"], min_score)
         return self.select(scores, found["labels"], found["boxes"], frames, s.nms_iou, s.max_detections)
 
     def candidates(self, outputs: Outputs) -> Outputs:
@@ -258,7 +258,7 @@ class RetinaNet(Detector):
             chosen.append((score, label, start + anchor))
             start += count
         scores, labels, anchors = (torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True))  # [B, C]
-        deltas = outputs["deltas"].gather(1, anchors[..., None].expand(-1, -1, 4))
+        deltas = gather_boxes(outputs["deltas"], anchors)
         boxes = CODINGS[s.box_coding][1](deltas, outputs["anchors"][anchors])
         scores = scores.sigmoid()  # which keeps the order, so that only what is chosen goes through it
         if self.classes is not None:

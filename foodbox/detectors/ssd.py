@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
+from foodbox.detections import Detections
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.errors import UsageError
 from foodbox.layers.heads import Norm, per_anchor
@@ -23,11 +24,12 @@ from foodbox.layers.separable import ExtraMap, lite_head, size_after
 from foodbox.layers.trunks import OWN_STRIDES, VGG, ssd_backbone
 from foodbox.ops.anchor_fitting import default_box_choices
 from foodbox.ops.anchors import grid_anchors
+from foodbox.ops.boxes import gather_boxes
 from foodbox.ops.coding import decode_ssd
 from foodbox.ops.default_boxes import default_box_shapes, hard_negative_loss, match_default_boxes
 from foodbox.ops.losses import box_loss
 from foodbox.ops.matching import overlaps
-from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
+from foodbox.records import Frame, Preprocessing, Target, stack_targets
 
 Ratio = Annotated[float, Field(gt=1)]
 
@@ -76,7 +78,7 @@ class SSDSettings(SSDTraining):
     scores: Literal["softmax", "objectness"] = Field(
         "softmax", description="The paper's softmax with background; or against it an objectness, times a class map."
     )
-    score_threshold: float = Field(0.01, ge=0, le=1, description="Scores below this are not decoded.")
+    score_threshold: float = Field(0.01, ge=0, le=1, description="Only scores over this are decoded.")
     candidates: int = Field(400, ge=1, description="Best scores of each class that go into NMS.")
     nms_iou: float = Field(0.45, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
     max_detections: int = Field(200, ge=1, description="Boxes kept on a photo.")
@@ -175,7 +177,7 @@ class SSD(Detector):
                 heads.append(lite_head(width, outputs, s.norm) if lite else nn.Conv2d(width, outputs, 3, padding=1))
         for part in (self.extras, self.class_heads, self.box_heads):
             for conv in (m for m in part.modules() if isinstance(m, nn.Conv2d)):
-                # "xavier" (section 3); SSDLite as torchvision.
+                # "xavier" (section 3.1), by inputs and outputs; Caffe's goes by inputs alone. SSDLite as torchvision.
                 nn.init.normal_(conv.weight, std=0.03) if lite else nn.init.xavier_uniform_(conv.weight)
                 if conv.bias is not None:
                     nn.init.zeros_(conv.bias)
@@ -242,7 +244,7 @@ class SSD(Detector):
         class_target = torch.where(positive, labels.gather(1, matched_index) + 1, 0)  # [B, A]; 0 is background
         class_target = class_target.clamp(max=self.values - 1)  # with an objectness all else is 1
         class_loss = hard_negative_loss(outputs["logits"], class_target, s.negatives, s.least_negatives)  # [B, A]
-        box = boxes.gather(1, matched_index[..., None].expand(-1, -1, 4))[positive]  # [P, 4], P matched default boxes
+        box = gather_boxes(boxes, matched_index)[positive]  # [P, 4], P matched default boxes
         anchor = anchors.expand(len(targets), -1, -1)[positive]  # [P, 4]
         of_box = box_loss(outputs["deltas"][positive], box, anchor, s.box_loss, "ssd")  # [P]; equation 2
         count = positive.sum().clamp(min=1)
@@ -256,17 +258,15 @@ class SSD(Detector):
     def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
         """Of each class, or objectness, at most `candidates` scores over the threshold; then NMS class by class."""
         s = self.settings
-        threshold = s.score_threshold if min_score is None else min_score
         scores = outputs["logits"].softmax(-1)[..., 1:].transpose(1, 2)  # [B, K, A]
         score, anchor = scores.topk(min(s.candidates, scores.shape[2]))  # [B, K, C]
         label = torch.arange(score.shape[1], device=score.device)[:, None].expand_as(score)
         score, label, anchor = (x.flatten(1) for x in (score, label, anchor))  # [B, K x C]
-        delta = outputs["deltas"].gather(1, anchor[..., None].expand(-1, -1, 4))
+        delta = gather_boxes(outputs["deltas"], anchor)
         boxes = decode_ssd(delta, outputs["anchors"][anchor])
         if self.classes is not None:
             score, label, boxes = self.classes.pairs(outputs["classes"], boxes, score, s.candidates)
-        score = score.masked_fill(score <= threshold, -1.0) if threshold > 0 else score
-        return self.select(score, label, boxes, frames, s.nms_iou, s.max_detections)
+        return self.select(self.over(score, min_score), label, boxes, frames, s.nms_iou, s.max_detections)
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor, nn
 
+from foodbox.detections import Detections
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.layers.backbones import Backbone
 from foodbox.layers.darknet import SLOPE, TINY, DarknetHead, DarknetNorm
@@ -21,12 +22,12 @@ from foodbox.layers.heads import per_anchor
 from foodbox.layers.pyramids import class_map_for
 from foodbox.ops.anchor_fitting import kmeans_shapes
 from foodbox.ops.anchors import grid_anchors
-from foodbox.ops.boxes import iou
+from foodbox.ops.boxes import gather_boxes, iou
 from foodbox.ops.coding import MAX_LOG_RATIO
 from foodbox.ops.losses import giou_loss
 from foodbox.ops.nms import best_pairs
 from foodbox.ops.priors import cells_and_priors, match_priors
-from foodbox.records import Detections, Frame, Preprocessing, Target, stack_targets
+from foodbox.records import Frame, Preprocessing, Target, stack_targets
 
 STRIDES = (32, 16, 8)
 """Pixels from cell to cell, scale by scale from the coarsest, which section 2.3 predicts first."""
@@ -67,7 +68,7 @@ class YOLOSettings(YOLOTraining):
     scores: Literal["sigmoid", "objectness"] = Field(
         "sigmoid", description="Objectness times the paper's sigmoid a class, or times a class map's softmax."
     )
-    score_threshold: float = Field(0.005, ge=0, le=1, description="Scores below this are not decoded.")
+    score_threshold: float = Field(0.005, ge=0, le=1, description="Only scores over this are decoded.")
     candidates: int = Field(1000, ge=1, description="Best scores of a photo that go into NMS.")
     nms_iou: float = Field(0.45, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
     max_detections: int = Field(300, ge=1, description="Boxes kept on a photo.")
@@ -230,7 +231,7 @@ class YOLO(Detector):
         matched = match_priors(boxes, *places, self.priors_per_scale, s.share_iou)  # [B, A]
         positive = matched >= 0
         matched_index = matched.clamp(min=0)
-        box = boxes.gather(1, matched_index[..., None].expand(-1, -1, 4))[positive]  # [P, 4], P priors with a box
+        box = gather_boxes(boxes, matched_index)[positive]  # [P, 4], P priors with a box
 
         predicted = self.boxes(outputs)
         reference = outputs["anchors"][None] if s.ignore_by == "prior" else predicted.detach()
@@ -269,16 +270,14 @@ class YOLO(Detector):
     def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
         """Objectness times class over the threshold, the `candidates` best of a photo; then NMS class by class."""
         s = self.settings
-        threshold = s.score_threshold if min_score is None else min_score
         scores = outputs["values"][..., 4:].sigmoid()  # [B, A, 1 + K]: objectness, classes
         if s.scores == "sigmoid":
             scores = scores[..., :1] * scores[..., 1:]
         score, label, anchor = best_pairs(scores, s.candidates)  # [B, C]
-        boxes = self.boxes(outputs).gather(1, anchor[..., None].expand(-1, -1, 4))  # [B, C, 4]
+        boxes = gather_boxes(self.boxes(outputs), anchor)  # [B, C, 4]
         if self.classes is not None:
             score, label, boxes = self.classes.pairs(outputs["classes"], boxes, score, s.candidates)
-        score = score.masked_fill(score <= threshold, -1.0) if threshold > 0 else score
-        return self.select(score, label, boxes, frames, s.nms_iou, s.max_detections)
+        return self.select(self.over(score, min_score), label, boxes, frames, s.nms_iou, s.max_detections)
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:

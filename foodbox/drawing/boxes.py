@@ -11,7 +11,9 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from foodbox.console import say
-from foodbox.records import Detections, Photo, Polygon
+from foodbox.detections import Detections
+from foodbox.masks import Polygon
+from foodbox.records import Photo
 
 # Okabe and Ito's colours, which people with any colour vision tell apart; the first is used where there is one class.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")

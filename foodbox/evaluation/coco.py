@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from faster_coco_eval import COCO, COCOeval_faster
 
+from foodbox.detections import Detections
 from foodbox.masks import paste_mask, rle_from_bitmap, rle_from_polygons
-from foodbox.records import Dataset, Detections
+from foodbox.records import Dataset
 
 MOST = 100
 """Detections of a class on a photo that are counted, the surest ones."""
@@ -30,7 +31,7 @@ class CocoScores:
         ap: mean over IoU 0.50, 0.55 ... 0.95, over classes.
         ap50, ap75: at one IoU.
         ap_small, ap_medium, ap_large: for boxes under 32² pixels, up to 96², above.
-        recall: share of the boxes found at IoU 0.5 with at most `MOST` detections a photo, mean over classes.
+        recall: share of the boxes found at IoU 0.5 by a photo's `MOST` best detections of the class, mean over classes.
         per_class: class → {"ap", "ap50", "boxes"}.
     """
 

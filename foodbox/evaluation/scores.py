@@ -9,12 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
+from foodbox.detections import Detections
 from foodbox.evaluation.coco import MOST, CocoScores, coco_scores, mask_scores
 from foodbox.evaluation.starthon import mean_iou
 from foodbox.evaluation.threshold import SURE, F1Curve
 from foodbox.evaluation.voc import ranked_hits, voc_ap50
 from foodbox.ops.boxes import area, iou
-from foodbox.records import Dataset, Detections, counted
+from foodbox.records import Dataset, counted
 
 
 @dataclass

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from foodbox.detections import Detections
 from foodbox.ops.boxes import iou
-from foodbox.records import Dataset, Detections
+from foodbox.records import Dataset
 
 
 def best_boxes(detections: Sequence[Detections]) -> Tensor:

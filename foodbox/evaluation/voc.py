@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from foodbox.detections import Detections
 from foodbox.ops.boxes import iou
-from foodbox.records import Dataset, Detections, Photo, no_labels
+from foodbox.records import Dataset, Photo, no_labels
 
 MATCH_IOU = 0.5
 

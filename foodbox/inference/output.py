@@ -19,11 +19,12 @@ from foodbox.data.facts import look
 from foodbox.data.formats.common import broken
 from foodbox.data.images import open_photo
 from foodbox.data.listing import find_photos, is_written
+from foodbox.detections import Detections
 from foodbox.drawing.boxes import draw_detections
 from foodbox.errors import UsageError
 from foodbox.files import as_json, free_name, make_folder, readable, write_whole
 from foodbox.findings import Finding
-from foodbox.records import Detections, Photo, counted
+from foodbox.records import Photo, counted
 
 JPEG_QUALITY = 92
 LONGEST = 65_500

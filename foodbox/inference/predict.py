@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader
 
 from foodbox.data.loader import PHOTOS_AT_ONCE, photo_loader
 from foodbox.data.tiles import every_tile, together
+from foodbox.detections import Detections
 from foodbox.detectors.base import Detector, Outputs
 from foodbox.errors import UsageError
-from foodbox.records import Batch, Detections, Photo
+from foodbox.records import Batch, Photo
 
 
 def default_workers(training_on: torch.device | None = None) -> int:
@@ -56,7 +57,8 @@ def pick_device(name: str | None = None) -> torch.device:
 def half_precision_pays(device: torch.device) -> bool:
     """Whether bfloat16 makes convolutions faster: on GPUs that have it, on CPUs with AVX-512 BF16 or AMX."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     capabilities = torch.backends.cpu.get_cpu_capability()

@@ -22,10 +22,10 @@ Key = tuple[Any, ...]
 
 
 def network_for(detector: Detector, device: torch.device, recorded: bool | None = None) -> Callable[..., Outputs]:
-    """What gives the outputs of inputs, for a detector to decode: itself, on a CUDA GPU by what is below.
+    """What to call in place of the detector: itself, or on a CUDA GPU one that replays its recorded launches.
 
     Args:
-        recorded: repeat the launches; where not given, if the detector allows it.
+        recorded: whether to replay launches; where not given, if the detector allows it.
     """
     if device.type != "cuda":
         return detector
@@ -47,16 +47,16 @@ class Recorded:
 class Replayed:
     """A function of tensors, whose launches on a GPU are recorded once for each shape and then repeated all at once.
 
-    A light network's step is a thousand launches of some microseconds each, and the GPU waits for most of them. What
-    else the function reads, weights that learn among it, is read where it lay when it was recorded. It must not wait
-    for the device or choose by what tensors hold. Threads take turns.
+    A light network's step is a thousand launches of some microseconds each, and the GPU waits for most of them.
+    Tensors that the function reads besides its inputs, such as weights, are read from the memory where they lay when it
+    was recorded. It must not synchronise with the device, nor branch on the values of tensors. Threads take turns.
 
     Args:
         function: takes tensors, images first, and gives named tensors; it may move weights.
         device: the GPU.
         kernels: whose convolutions are recorded.
-        watched: tensors of which the function may keep something (layers/convolutions.py): when one is written to, all
-            is recorded anew.
+        watched: tensors of which the function may keep something (layers/convolutions.py): when one is written to, or
+            has moved, all is recorded anew.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Replayed:
         self._device = device
         self._kernels = kernels
         self._watched = tuple(tensor for tensor in watched if not tensor.is_inference())  # these count no writing
-        self._state: tuple[int, ...] = ()
+        self._state: tuple[tuple[int, int], ...] = ()
         # Gradients remember the stream that they first came on.
         self._stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._seen: Counter[Key] = Counter()
@@ -80,7 +80,7 @@ class Replayed:
     def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
         """The function of the inputs, which may lie on the CPU."""
         with self._one_at_a_time:
-            state = tuple(tensor._version for tensor in self._watched)
+            state = tuple((tensor.data_ptr(), tensor._version) for tensor in self._watched)
             if state != self._state:
                 self._state = state
                 self._seen.clear()

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foodbox.detections import Detections
 from foodbox.detectors.base import Detector, Outputs
 from foodbox.errors import FoodboxError, UsageError, first_line
-from foodbox.records import Detections, Frame, Target
+from foodbox.records import Frame, Target
 
 ENDING = ".xml"
 """An exported model is two files: NAME.xml says what is computed, NAME.bin has the weights."""

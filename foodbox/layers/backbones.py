@@ -85,7 +85,7 @@ class Backbone(nn.Module):
         self._last_stage = _behind(self.body, self._map_modules[maps[-2]]) if maps[1:] else ()
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images [B, 3, H, W] → C3, C4, C5: [B, channels[i], H/8, W/8] and so on."""
+        """Images [B, 3, H, W] → the maps asked for, mostly C3, C4, C5; level l is [B, channels, H / 2^l, W / 2^l]."""
         features = self.body(images)
         return [features[i] for i in self._levels]
 

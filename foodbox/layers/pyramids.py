@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from foodbox.layers.convolutions import strided
 from foodbox.layers.heads import Norm, norm_layer
-from foodbox.ops.boxes import area, box_means
+from foodbox.ops.boxes import area, box_means, gather_boxes
 from foodbox.ops.nms import best_pairs
 
 
@@ -111,10 +111,10 @@ class ClassMap(nn.Module):
     def pairs(self, class_map: Tensor, boxes: Tensor, scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
         """Of the `most` surest boxes [B, N, 4] the scores [B, N] times the classes' shares: scores, labels, boxes."""
         scores, surest = scores.topk(min(most, scores.shape[1]))
-        boxes = boxes.gather(1, surest[..., None].expand(-1, -1, 4))
+        boxes = gather_boxes(boxes, surest)
         every = scores[..., None] * self.shares(class_map, boxes)  # [B, N, K]
         score, label, box = best_pairs(every, most)  # [B, C]
-        return score, label, boxes.gather(1, box[..., None].expand(-1, -1, 4))
+        return score, label, gather_boxes(boxes, box)
 
 
 def class_map_for(scores: str, channels: list[int], classes: int, stride: int) -> ClassMap | None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from foodbox.layers.heads import Norm, norm_layer
 from foodbox.ops import boxes as box_ops
+from foodbox.ops.boxes import gather_boxes
 from foodbox.ops.coding import decode_ssd
 from foodbox.ops.losses import box_loss
 from foodbox.ops.nms import best_by_group
@@ -253,5 +254,5 @@ def select_detections(
     scores = scores.masked_fill(padding | too_thin(boxes, 1e-2), -1.0)  # 0.01 px as torchvision
     label = torch.arange(classes, device=logits.device).repeat(logits.shape[1]).expand_as(scores)
     index, scores = best_by_group(boxes, scores, label, nms_iou, most)  # [B, D]
-    boxes = boxes.gather(1, index[..., None].expand(-1, -1, 4))
+    boxes = gather_boxes(boxes, index)
     return {"boxes": boxes * (scores >= 0)[..., None], "scores": scores, "labels": label.gather(1, index)}

@@ -1,4 +1,4 @@
-"""Areas and overlaps of boxes x1 y1 x2 y2, and means of maps over them."""
+"""Areas and overlaps of boxes x1 y1 x2 y2, some of them chosen, and means of maps over them."""
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,11 @@ def clip(boxes: Tensor, width: float | Tensor, height: float | Tensor) -> Tensor
     x = torch.minimum(boxes[..., 0::2].clamp(min=zero), width)  # [..., 2]
     y = torch.minimum(boxes[..., 1::2].clamp(min=zero), height)
     return torch.stack((x[..., 0], y[..., 0], x[..., 1], y[..., 1]), dim=-1)
+
+
+def gather_boxes(boxes: Tensor, index: Tensor) -> Tensor:
+    """Boxes, or their deltas, [B, N, 4] at int64 [B, M] → [B, M, 4]."""
+    return boxes.gather(1, index[..., None].expand(-1, -1, 4))
 
 
 def box_means(maps: Tensor, boxes: Tensor, stride: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from foodbox.ops import boxes as box_ops
+from foodbox.ops.boxes import gather_boxes
 from foodbox.ops.nms import best_by_group
 
 
@@ -41,11 +42,11 @@ def pick_proposals(
         of_level.append(torch.full_like(place, i))
         start += count
     place = torch.cat(best, dim=1)  # [B, C]
-    box = boxes.gather(1, place[..., None].expand(-1, -1, 4))
+    box = gather_boxes(boxes, place)
     score = scores.gather(1, place)
     score = score.masked_fill((score < min_score) | too_thin(box, 1e-3), -1.0)  # 0.001 px as torchvision
     index, score = best_by_group(box, score, torch.cat(of_level, dim=1), nms_iou, most)  # [B, R]
-    box = box.gather(1, index[..., None].expand(-1, -1, 4))
+    box = gather_boxes(box, index)
     return box * (score >= 0)[..., None], score
 
 

@@ -7,12 +7,13 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast
+from accelerate.utils import InitProcessGroupKwargs, broadcast
 from torch import Tensor
 
 from foodbox.config import TrainSettings, batch_size_for, epochs_for
@@ -20,12 +21,13 @@ from foodbox.console import progress_bar, say
 from foodbox.data.augment import Augmentation
 from foodbox.data.loader import PHOTOS_AT_ONCE, PreparedPhotos, Shuffled, photo_loader, training_loader
 from foodbox.data.tiles import every_tile, together, training_tiles
+from foodbox.detections import Detections
 from foodbox.detectors.base import Detector, Outputs
 from foodbox.evaluation.scores import Scores, score
 from foodbox.inference.kernels import Kernels, by_shape
 from foodbox.inference.predict import default_workers, half_precision_pays, in_order, pick_device, predict
 from foodbox.inference.replay import network_for
-from foodbox.records import Batch, Dataset, Detections, KeptMaps, Target
+from foodbox.records import Batch, Dataset, KeptMaps, Target
 from foodbox.training.feature_cache import freeze, kept_loader
 from foodbox.training.optimiser import make_optimiser, set_rate
 from foodbox.training.run_folder import Progress, RunFolder, Samples, load_optimiser, optimiser_tensors
@@ -39,6 +41,9 @@ DRAWING, KEEPING = 30.0, 10.0
 """Seconds from one drawing of curves and samples to the next, and from one state that a run can go on from to the next:
 of epochs that take a few seconds, some go undrawn and unkept."""
 
+PATIENCE = timedelta(days=1)
+"""How long processes that train together wait for the first, which alone scores and makes the last fit; NCCL's ten
+minutes are not enough for that on many photos."""
 KEEPING_MAPS = 0.25
 """The share of a given time after which no further view's maps are computed: the rest is for training on them."""
 
@@ -65,8 +70,7 @@ def fit(
 ) -> Fitted:
     """Trains the detector and leaves the run in its folder.
 
-    Ctrl-C ends the run after the step that is under way; the folder then holds a model that works and all that going on
-    needs.
+    Ctrl-C ends the run at once; the folder then holds a model that works and all that going on needs.
 
     Args:
         config: what the report and the model file say of the run.
@@ -238,7 +242,9 @@ def fit(
             sums, first = torch.zeros((), device=device), steps
             accelerator.wait_for_everyone()
     except KeyboardInterrupt:
-        if not folder.best_model.exists():  # stopped within the first epoch: a model that works, if not yet a good one
+        if (
+            main and not folder.best_model.exists()
+        ):  # stopped within the first epoch: a model that works, if not yet a good one
             save_model(folder.best_model, detector, config | {"epoch": 0}, folder.last_model)
         if main and log:
             folder.write_curves()
@@ -260,7 +266,13 @@ def _accelerator(settings: TrainSettings) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)
     device = pick_device(settings.device)
     half = settings.precision == "bfloat16" or (settings.precision == "auto" and half_precision_pays(device))
-    return Accelerator(mixed_precision="bf16" if half else "no", cpu=device.type == "cpu")
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # a process by itself gets the current one from Accelerate
+    return Accelerator(
+        mixed_precision="bf16" if half else "no",
+        cpu=device.type == "cpu",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
 
 
 def _open_in_order(photos: PreparedPhotos) -> None:

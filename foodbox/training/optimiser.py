@@ -48,9 +48,10 @@ def make_optimiser(detector: Detector, settings: TrainSettings) -> Muon:
 class Muon(torch.optim.AdamW):
     """Muon (Jordan 2024) in groups of "matrices", AdamW (Loshchilov and Hutter 2019) in the others.
 
-    A matrix, or a kernel as [out, in x height x width], moves along the nearest orthogonal matrix to its averaged
-    gradient: all of its directions learn equally fast, whatever the gradient's size. sqrt(max(rows, columns)) makes the
-    root mean square of a step the rate for all shapes (Liu et al. 2025, arXiv 2502.16982, section 2.2: a fifth of it).
+    A matrix, or a kernel with a row for each output (in a transposed convolution, each input), moves along the nearest
+    orthogonal matrix to its averaged gradient: all of its directions learn equally fast, whatever the gradient's size.
+    sqrt(max(rows, columns)) makes the root mean square of a step the rate for all shapes (Liu et al. 2025, arXiv
+    2502.16982, section 2.2: a fifth of it).
     """
 
     @torch.no_grad()

@@ -23,12 +23,13 @@ from torch import Tensor
 from foodbox.console import is_speaker
 from foodbox.data.images import open_photo
 from foodbox.data.parts import read_split
+from foodbox.detections import Detections
 from foodbox.drawing import html
 from foodbox.drawing.boxes import draw_detections, draw_truth, sheet
 from foodbox.errors import UsageError
 from foodbox.evaluation.scores import Scores
 from foodbox.files import as_json, cannot_write, make_folder, write_whole
-from foodbox.records import Dataset, Detections, Photo, counted
+from foodbox.records import Dataset, Photo, counted
 from foodbox.training.words import outlook
 
 SAMPLES = 9
@@ -219,13 +220,14 @@ class RunFolder:
                 # Copies: Windows replaces no file that memory is mapped from.
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
                 told = json.loads(file.metadata()["progress"])
-        except (OSError, SafetensorError) as fault:
+            scores = Scores(**told["scores"]) if told.get("scores") else None  # states of old have none
+            progress = Progress(told["epochs"], scores, told["best_epoch"], told["seconds"], told.get("ended", False))
+        except (OSError, SafetensorError, TypeError, KeyError, ValueError) as fault:
+            state = self._state.relative_to(self.path)
             raise UsageError(
-                f"{self.path} cannot be gone on with: it has no whole {self._state.name}, for no epoch ended. "
-                "Start it anew."
+                f"{self.path} cannot be resumed: {state} is missing, as no epoch ended, or is damaged. Start a new run."
             ) from fault
-        scores = Scores(**told["scores"]) if told.get("scores") else None  # states of old have none
-        return tensors, Progress(told["epochs"], scores, told["best_epoch"], told["seconds"], told.get("ended", False))
+        return tensors, progress
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -248,7 +250,7 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor])
             like = parameters[int(rest[0])]
             if tensor.ndim and tensor.shape != like.shape:
                 raise UsageError(
-                    "The run cannot be gone on with: another version of foodbox began it, whose optimiser kept other "
+                    "The run cannot be resumed: another version of foodbox began it, whose optimiser kept other "
                     "things. Begin a new one, with --weights and the run's best.safetensors."
                 )
             if tensor.shape == like.shape:

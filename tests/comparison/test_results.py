@@ -16,7 +16,7 @@ from tests.drawing.test_html import NASTY, Balanced
 
 
 def trial(name: str, ap: float | None, milliseconds: float | None, **more: object) -> Trial:
-    fields = {"ap50": 0.9, "seconds": 60.0, "epochs": 3, "parameters": 2_500_000, "multiply_adds": 1_356_107_520}
+    fields = {"ap50": 0.9, "seconds": 60.0, "epochs": 5, "parameters": 2_500_000, "multiply_adds": 1_356_107_520}
     course = [(20.0, (ap or 0) / 2), (60.0, ap or 0)]
     return Trial(name, ap=ap, milliseconds=milliseconds, course=course, **(fields | more))  # type: ignore[arg-type]
 
@@ -40,6 +40,8 @@ def test_the_verdict(tmp_path: Path) -> None:
     both = comparison(tmp_path, [trial("all", 0.5, 10.0), GOOD], time=600.0).verdict()
     assert both[0] == "all finds best: AP 0.500, AP50 0.900. It is the fastest, too: 10 ms a photo."
     assert both[-1].startswith("Each had 10 minutes on")
+    tiled = comparison(tmp_path, [QUICK, dataclasses.replace(GOOD, epochs=3), NONE]).verdict()
+    assert tiled[-1].startswith("Each had 5 epochs (fewer where it sees photos in tiles) on")
     assert comparison(tmp_path, [NONE]).verdict()[-1].endswith("None has been scored.")
     assert comparison(tmp_path, [], detectors=["good"]).verdict()[-1].endswith("None has been scored yet.")
     assert "AP unknown" in comparison(tmp_path, [trial("empty", None, None)]).verdict()[0]

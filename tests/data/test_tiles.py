@@ -34,8 +34,9 @@ from foodbox.data.tiles import (
     together,
     training_tiles,
 )
+from foodbox.detections import Detections
 from foodbox.errors import UsageError
-from foodbox.records import Detections, Photo, Preprocessing, Window
+from foodbox.records import Photo, Preprocessing, Window
 
 
 def photo(size: tuple[int, int], *boxes: tuple[float, ...], path: str = "a.png") -> Photo:

@@ -15,10 +15,11 @@ from torch import Tensor
 from foodbox.config import apply, build
 from foodbox.data.images import prepare
 from foodbox.data.loader import Collate
+from foodbox.detections import Detections
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import BACKBONE, Detector
 from foodbox.inference.kernels import Kernels
-from foodbox.records import Batch, Detections, Frame, KeptMaps, Target
+from foodbox.records import Batch, Frame, KeptMaps, Target
 from foodbox.weights import model_file
 from foodbox.weights.transfer import Weights, put
 

@@ -15,9 +15,10 @@ from torchvision.ops import box_iou
 from foodbox.data.images import open_photo, prepare
 from foodbox.data.loader import Collate
 from foodbox.data.parts import read_labels
+from foodbox.detections import Detections
 from foodbox.detectors.yolo import YOLO
 from foodbox.evaluation.scores import score
-from foodbox.records import Dataset, Detections, Target
+from foodbox.records import Dataset, Target
 from foodbox.weights import darknet
 from foodbox.weights.model_file import build
 

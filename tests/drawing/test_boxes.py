@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image, ImageColor
 
+from foodbox.detections import Detections
 from foodbox.drawing import boxes
 from foodbox.drawing.boxes import COLOURS, SHADE, TRUTH, captioned, draw_detections, draw_truth, font, sheet
-from foodbox.records import Detections, Photo, no_boxes, no_labels
+from foodbox.records import Photo, no_boxes, no_labels
 
 GREY = (112, 112, 112)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from foodbox.records import Dataset, Detections, Photo, no_boxes, no_labels
+from foodbox.detections import Detections
+from foodbox.records import Dataset, Photo, no_boxes, no_labels
 
 NAMES = ["rice", "soup", "tea", "never there"]
 SIDES = (20.0, 60.0, 200.0)

@@ -14,9 +14,10 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from foodbox.detections import Detections
 from foodbox.evaluation import coco
 from foodbox.evaluation.coco import coco_scores, mask_scores
-from foodbox.records import Dataset, Detections, Photo
+from foodbox.records import Dataset, Photo
 from tests.evaluation.random_detections import nothing, random_photos
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from foodbox.detections import Detections
 from foodbox.evaluation.coco import coco_scores
 from foodbox.evaluation.scores import score
 from foodbox.evaluation.starthon import mean_iou
 from foodbox.evaluation.threshold import F1Curve
 from foodbox.evaluation.voc import ranked_hits, voc_ap50
-from foodbox.records import Dataset, Detections, Photo
+from foodbox.records import Dataset, Photo
 from tests.evaluation.random_detections import nothing, random_photos
 
 A, B = [0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 70.0, 70.0]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from foodbox.detections import Detections
 from foodbox.evaluation.starthon import best_boxes, mean_iou, prediction_file
-from foodbox.records import Dataset, Detections, Photo, no_boxes, no_labels
+from foodbox.records import Dataset, Photo, no_boxes, no_labels
 from tests.evaluation.random_detections import nothing, random_photos
 
 

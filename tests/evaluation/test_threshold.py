@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from foodbox.detections import Detections
 from foodbox.evaluation.threshold import NEAR, SURE, F1Curve
 from foodbox.evaluation.voc import ranked_hits
-from foodbox.records import Dataset, Detections
+from foodbox.records import Dataset
 from tests.evaluation.random_detections import nothing, random_photos
 from tests.evaluation.test_voc import NOWHERE, A, B, C, found, photo
 

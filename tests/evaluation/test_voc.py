@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from foodbox.detections import Detections
 from foodbox.evaluation.voc import ranked_hits, voc_ap50
-from foodbox.records import Dataset, Detections, Photo
+from foodbox.records import Dataset, Photo
 from tests.evaluation.random_detections import nothing, random_photos
 
 A, B, C = [0, 0, 10, 10], [50, 50, 70, 70], [100, 0, 120, 20]

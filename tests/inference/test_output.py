@@ -14,9 +14,10 @@ import torch
 from PIL import ExifTags, Image
 from pycocotools import mask as coco_mask
 
+from foodbox.detections import Detections
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.inference.output import DetectionWriter, expect_elsewhere, find_all
-from foodbox.records import Dataset, Detections, Photo
+from foodbox.records import Dataset, Photo
 from tests.conftest import draw_photo
 
 # -- Photos in ------------------------------------------------------------------------------------------------------

@@ -181,7 +181,7 @@ def test_optimiser_groups() -> None:
 def test_another_optimisers_memory_is_refused_in_a_sentence() -> None:
     """As of a run that an earlier version began, whose parameters stood in another order."""
     optimiser = Muon([{"params": [nn.Parameter(torch.ones(4, 4))], "matrices": True}])
-    with pytest.raises(UsageError, match=r"cannot be gone on with: another version .*--weights"):
+    with pytest.raises(UsageError, match=r"cannot be resumed: another version .*--weights"):
         load_optimiser(optimiser, {"optimiser.0.exp_avg": torch.ones(3, 4)})
 
 

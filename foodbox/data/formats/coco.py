@@ -39,8 +39,8 @@ from foodbox.data.formats.common import (
 from foodbox.data.listing import Listing
 from foodbox.files import write_whole
 from foodbox.findings import Finding, Source
-from foodbox.masks import trace_contours
-from foodbox.records import Dataset, Photo, Polygon
+from foodbox.masks import Polygon, trace_contours
+from foodbox.records import Dataset, Photo
 
 LISTS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
 HEAD = 1 << 18

@@ -23,7 +23,8 @@ from foodbox.data.images import ENDINGS
 from foodbox.data.turns import turn_boxes, turn_points
 from foodbox.files import cannot_write, free_name, make_folder, readable
 from foodbox.findings import Finding, Source
-from foodbox.records import Dataset, Photo, Polygon
+from foodbox.masks import Polygon
+from foodbox.records import Dataset, Photo
 
 OVERHANG = 0.01
 """How far a box may stick out of its photo, as a share of the side, before it is an error: rounding and counting from 1

@@ -1,7 +1,7 @@
 """A folder as it was read, kept between runs: whether one of 80,000 files has changed is sooner asked than read again.
 
 One .safetensors file a folder in the user's cache folder. Its name is a digest over all files' paths, sizes and times,
-and over the readers' own code, so that what was read otherwise is never taken for the same.
+and over the code that reads, so that what was read otherwise is not taken for the same.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def _file(listing: Listing, format: str, whole: bool) -> Path:
 
 @functools.cache
 def _code() -> str:
-    """A digest of the readers' code: another version may read the same files otherwise."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    """A digest of all code that reads, in formats/ and beside it: another version may read the same files otherwise."""
+    files = sorted(Path(__file__).parent.parent.rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -40,7 +40,8 @@ from foodbox.data.formats.common import (
 from foodbox.data.listing import Listing, scan
 from foodbox.files import write_whole
 from foodbox.findings import Finding, Source
-from foodbox.records import Dataset, Photo, Polygon
+from foodbox.masks import Polygon
+from foodbox.records import Dataset, Photo
 
 PARTS = {"train": "train", "val": "valid", "valid": "valid", "test": "test"}
 """Keys of data.yaml, and the part that each names."""
