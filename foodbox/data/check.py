@@ -96,7 +96,8 @@ def healthy(dataset: Dataset, findings: Sequence[Finding], skip_bad: bool) -> tu
             f"{unlabelled} photos have no label file and are left out; an empty one says that they show nothing."
         )
     if not any(len(photo.boxes) for photo in labelled):
-        errors = [f for f in findings if f.harm == "error"]
+        missing = ("label without photo", "missing folder")  # which may be why, if there is no more than a warning
+        errors = [f for f in findings if f.harm == "error" or f.kind in missing]
         count = len({photo.path for photo in dataset} | {f.photo for f in errors if f.photo})
         raise FoodboxError(
             f"No photo with a box is left of {count}"

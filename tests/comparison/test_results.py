@@ -79,7 +79,7 @@ def test_tables(tmp_path: Path) -> None:
     assert {column.key for column in COLUMNS} <= set(rows[0])
     head, first, *_, last = result.lines()
     assert " ".join(head.split()) == "detector AP AP50 training s epochs ms a photo parameters M GMAC"
-    assert " ".join(first.split()) == "good 0.500 0.900 60 3 80.0 2.50 1.36"
+    assert " ".join(first.split()) == "good 0.500 0.900 60 5 80.0 2.50 1.36"
     assert last == "masked: No masks <here>."
 
 

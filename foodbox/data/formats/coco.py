@@ -13,14 +13,15 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from faster_coco_eval import mask as coco_mask
 
+from foodbox.data.formats.agreement import APART
 from foodbox.data.formats.common import (
     ONE_CLASS,
     Labels,
@@ -64,13 +65,14 @@ def read(listing: Listing) -> Labels:
     """The photos below the folder, with what all COCO files below it say of them.
 
     The part is told from the file's name, or from its folder's: instances_val2017.json, valid/_annotations.coco.json.
-    A photo that two files list is read from the first one; instances_*.json comes before others.
+    A photo that two files list is read from the first one: files that tell a part come before one of all photos, then
+    instances_*.json before others. Boxes of classes that it does not have are added from the second.
     """
     labels = Labels()
     finder = PhotoFinder(listing.photos)
     files = [
         file
-        for path in sorted(_label_files(listing), key=lambda path: not path.name.startswith("instances"))
+        for path in sorted(_label_files(listing), key=lambda path: _rank(path, listing.root))
         if (file := _open(path, listing.root, labels.findings)) is not None
     ]
     for file in files:
@@ -83,7 +85,8 @@ def read(listing: Listing) -> Labels:
         file.read_categories()
         file.read_images(taken)
         file.read_annotations()
-        labels.photos += file.photos
+        file.bring_together(taken)
+        labels.photos += file.here.values()
         labels.findings += file.findings
         names |= dict.fromkeys(file.names.values())
         groups |= file.groups
@@ -94,6 +97,9 @@ def read(listing: Listing) -> Labels:
         labels.findings.append(Finding(files[0].source, what, harm="note", kind="group of classes"))
     labels.names = list(names)
     labels.photos += [RawPhoto(path, labelled=False) for path in listing.photos if path not in taken]
+    if not taken:  # of one file of several the photos may be missing, of all it is a fault
+        lost = "label without photo"
+        labels.findings = [replace(f, harm="error") if f.kind == lost else f for f in labels.findings]
     return labels
 
 
@@ -139,6 +145,11 @@ def _label_files(listing: Listing) -> list[Path]:
     return list(filter(_looks_like_coco, files)) or files[:LOOKS]
 
 
+def _rank(path: Path, root: Path) -> tuple[bool, bool]:
+    """What comes before others is lower: a file that tells a part, then one of instances."""
+    return not part_of_file(path, root), not path.name.startswith("instances")
+
+
 def _open(path: Path, root: Path, findings: list[Finding]) -> _File | None:
     text = read_text(path, findings)
     if text is None:
@@ -181,8 +192,11 @@ class _File:
         paths: the photo of each, or None.
         names: id of a category → name.
         groups: names that stand above others (Roboflow's category 0) and are no class unless a box has them.
-        by_id: id of an image → its photo, or None for one that is not there or not read from here.
-        photos, findings: what comes of it.
+        by_id: id of an image → its photo, or None for one that is not there.
+        here: its photos, but those that another file has read before.
+        again: these, as they stand in this one.
+        classes: the classes of its boxes.
+        findings: what comes of it besides photos.
     """
 
     path: Path
@@ -193,7 +207,9 @@ class _File:
     names: dict[str, str] = field(default_factory=dict)
     groups: set[str] = field(default_factory=set)
     by_id: dict[str, RawPhoto | None] = field(default_factory=dict)
-    photos: list[RawPhoto] = field(default_factory=list)
+    here: dict[Path, RawPhoto] = field(default_factory=dict)
+    again: dict[Path, RawPhoto] = field(default_factory=dict)
+    classes: set[str] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -243,11 +259,9 @@ class _File:
         }
 
     def read_images(self, taken: dict[Path, _File]) -> None:
-        """Fills `by_id` and `photos`; `taken` says which file read a photo, and learns of these."""
+        """Fills `by_id`, `here` and `again`; `taken` says which file read a photo, and learns of these."""
         part = part_of_file(self.path, self.root)
-        here: dict[Path, RawPhoto] = {}
         missing: list[str] = []
-        others: Counter[Path] = Counter()
         for entry, path in zip(self.images, self.paths, strict=True):
             key, name = _key(entry.get("id")), _file_name(entry)
             photo = None
@@ -256,15 +270,14 @@ class _File:
             elif path is None:
                 missing.append(f"{name} (image {key})")
             elif taken.setdefault(path, self) is not self:
-                others[taken[path].path] += 1
-            elif path in here:
-                photo = here[path]
+                photo = self.again.setdefault(path, RawPhoto(path, stored_size=_size(entry)))
+            elif path in self.here:
+                photo = self.here[path]
                 what = f"image {key}: the photo {name} is listed twice, and has the boxes of both entries"
                 self._warn(what, "Keep one of them", "photo listed twice", path)
             else:
                 photo = RawPhoto(path, stored_size=_size(entry), part=part, labelled="annotations" in self.content)
-                here[path] = photo
-                self.photos.append(photo)
+                self.here[path] = photo
             if not key:
                 if photo:
                     self._bad("the image has no id, by which annotations could name it", photo)
@@ -280,9 +293,6 @@ class _File:
             self._warn(what, "Bring them here, or remove the file", "label without photo")
         else:
             self.findings += [without_photo(self.source, name) for name in missing]
-        for other, count in others.items():
-            what = f"{count:,} of its photos are labelled by {other.name} already, and are read from there"
-            self._warn(what, "Keep one of the two, or name the one that counts", "photo listed twice")
 
     def read_annotations(self) -> None:
         """Gives the photos their boxes."""
@@ -312,6 +322,33 @@ class _File:
         if repeated:
             words = f"{len(repeated):,} annotations have an id that another has already, the first is {repeated[0]}"
             self._warn(f"{words}: all are read", "Number them anew: pycocotools keeps one of each", "repeated id")
+
+    def bring_together(self, taken: Mapping[Path, _File]) -> None:
+        """Holds the photos that another file has read against it, and adds the boxes of classes that it does not have.
+
+        So do files of one class each; in a second file of some classes, such as COCO's people with keypoints, nothing
+        is new.
+        """
+        self.classes = {box.label for photo in (*self.here.values(), *self.again.values()) for box in photo.boxes}
+        known, added = Counter[str](), Counter[str]()
+        for path, photo in self.again.items():
+            other = taken[path]
+            first = other.here[path]
+            first.labelled |= "annotations" in self.content
+            new = [box for box in photo.boxes if not any(_is_same(box, one) for one in first.boxes)]
+            if new and self.classes & other.classes:
+                todo = "Keep the one that counts"
+                self._bad(f"{other.path.name} labels the photo {path.name} otherwise", photo, todo)
+            else:
+                first.boxes += new
+                other.classes |= {box.label for box in new}
+                (added if new else known)[other.path.name] += 1
+        for name, count in known.items():
+            what = f"{count:,} of its photos are labelled by {name} already, and are read from there"
+            self._warn(what, "Keep one of the two, or name the one that counts", "photo listed twice")
+        for name, count in added.items():
+            what = f"{count:,} of its photos are listed by {name} too, with other classes: they have the boxes of both"
+            self._warn(what, "Bring the files together, if that is so", "photo listed twice")
 
     def _read_annotation(self, what: str, entry: dict[str, Any], name: str, photo: RawPhoto) -> None:
         polygons, fault = _outlines(entry.get("segmentation"), photo.stored_size)
@@ -396,6 +433,12 @@ def _size(entry: dict[str, Any]) -> tuple[int, int] | None:
 
 
 # ---- Boxes and outlines ----
+
+
+def _is_same(one: RawBox, other: RawBox) -> bool:
+    """Whether two files say the same of an object."""
+    pairs = zip(one.corners, other.corners, strict=True)
+    return one.label == other.label and max(abs(a - b) for a, b in pairs) <= APART
 
 
 def _numbers(values: object) -> list[float] | None:

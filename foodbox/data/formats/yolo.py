@@ -11,6 +11,7 @@ on the same, so that box and area stay what they are.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections import defaultdict
@@ -24,6 +25,7 @@ import torch
 import yaml
 
 from foodbox.data.formats.common import (
+    LEFT_OUT,
     ONE_CLASS,
     Labels,
     PhotoFinder,
@@ -43,7 +45,7 @@ from foodbox.findings import Finding, Source
 from foodbox.masks import Polygon
 from foodbox.records import Dataset, Photo
 
-PARTS = {"train": "train", "val": "valid", "valid": "valid", "test": "test"}
+PARTS = {"train": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test"}
 """Keys of data.yaml, and the part that each names."""
 KEYS = {"train": "train", "valid": "val", "test": "test"}
 LABEL_FOLDERS = {"images": "labels", "Images": "Labels", "JPEGImages": "labels"}
@@ -119,18 +121,21 @@ def read(listing: Listing) -> Labels:
     """The photos below the folder, and those that data.yaml names elsewhere, with their boxes and outlines."""
     labels = Labels()
     configs = _configs(listing, labels.findings)
+    unread = next(iter(labels.findings), None)  # a data.yaml whose classes cannot be read
     listing = _with_others(listing, configs)
-    names = _names(listing, configs, labels.findings)
+    classes = _classes(listing, configs, labels.findings)
     parts, lists = _parts(listing, configs, labels.findings)
     texts = _texts(listing)
     found = {path: _label(path, texts) for path in listing.photos}
     used = {path.parent for path, label in found.items() if label}
-    reader = _Reader(names, max((config.keypoints for config in configs), default=0), labels.findings)
+    reader = _Reader(classes, max((config.keypoints for config in configs), default=0), labels.findings)
     for path, label in found.items():
         part = parts.get(path, "" if not parts else None)
         labelled = label is not None or (part is not None and path.parent in used)
         photo = RawPhoto(path, labelled=labelled, fractions=True, part=part or "")
-        if label:
+        if label and unread and not classes:  # numbers would be taken for names
+            labels.findings.append(dataclasses.replace(unread, photo=path, mend=LEFT_OUT))
+        elif label:
             reader.read(label, photo)
         labels.photos.append(photo)
     labels.names = reader.names_of_all()
@@ -159,7 +164,7 @@ def write(dataset: Dataset, folder: Path) -> None:
 
 
 def _configs(listing: Listing, findings: list[Finding]) -> list[_Config]:
-    """The data.yaml nearest to the folder and others with the same classes; without one, darknet's obj.data."""
+    """All data.yaml, the nearest to the folder first, one of each folder's classes; without one, darknet's obj.data."""
     found = []
     for file in _small(listing, ".yaml", ".yml"):
         text = read_text(file, []) or ""
@@ -187,11 +192,13 @@ def _configs(listing: Listing, findings: list[Finding]) -> list[_Config]:
             if any(key in content for key in PARTS):
                 found.append(_Config(file, text, content, None))
     found.sort(key=lambda config: (len(config.file.parts), config.file.name != "data.yaml", config.file))
-    for other in found[1:]:
-        if other.names != found[0].names:
-            what = f"its classes are others than those of {found[0].file}, and are not read"
-            findings.append(bad_label(other.source("names"), what, None, "Name the one file that counts"))
-    return [config for config in found if config.names == found[0].names]
+    first: dict[Path, _Config] = {}
+    for config in found:
+        mine = first.setdefault(config.file.parent, config)
+        if config.names != mine.names:
+            what = f"its classes are others than those of {mine.file}, and are not read"
+            findings.append(bad_label(config.source("names"), what, None, "Name the one file that counts"))
+    return [config for config in found if config.names == first[config.file.parent].names]
 
 
 def _small(listing: Listing, *endings: str) -> list[Path]:
@@ -210,31 +217,40 @@ def _listed_names(names: object) -> list[str] | None:
     return None
 
 
-def _names(listing: Listing, configs: Sequence[_Config], findings: list[Finding]) -> list[str] | None:
-    """The classes by their numbers, from data.yaml or a file with a name a line; None where there is neither."""
-    if configs and (names := configs[0].names):
-        file, nc = configs[0].source("names"), configs[0].content.get("nc")
-        if isinstance(nc, str) and nc.strip() != str(len(names)):
-            what = f"found nc {nc} and {len(names)} names: the names count"
-            findings.append(Finding(configs[0].source("nc"), what, "Correct it", "warning", kind="number of classes"))
-    else:
+def _classes(listing: Listing, configs: Sequence[_Config], findings: list[Finding]) -> dict[Path, list[str]]:
+    """Folder → the classes by their numbers of the labels below it, from data.yaml or a file with a name a line.
+
+    A list that goes on as another one begins is taken for both.
+    """
+    found: dict[Path, list[str]] = {}
+    sources: dict[Path, Source] = {}
+    for config in configs:
+        if config.names and config.file.parent not in found:
+            found[config.file.parent], sources[config.file.parent] = config.names, config.source("names")
+            nc = config.content.get("nc")
+            if isinstance(nc, str) and nc.strip() != str(len(config.names)):
+                what = f"found nc {nc} and {len(config.names)} names: the names count"
+                findings.append(Finding(config.source("nc"), what, "Correct it", "warning", kind="number of classes"))
+    if not found:
         files = [*listing.ending(".names"), *listing.named("classes.txt", "_darknet.labels")]
-        read_names = {file: (read_text(file, []) or "").strip().splitlines() for file in files}
-        if not any(read_names.values()):
-            return None
+        texts = {file: (read_text(file, []) or "").strip().splitlines() for file in files}
+        lists = {file: [line.strip() for line in lines] for file, lines in texts.items() if lines}
         # labelImg writes one a folder, which grows as classes are met: the longest has them all.
-        longest = max(read_names, key=lambda file: len(read_names[file]))
-        file, names = Source(longest), [name.strip() for name in read_names[longest]]
-        for other, fewer in read_names.items():
-            if [name.strip() for name in fewer] != names[: len(fewer)]:
-                what = f"its classes are others than those of {longest}, and are not read"
-                findings.append(bad_label(Source(other), what, None, "Keep the one that counts"))
-    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
-        numbered = ", ".join(str(i) for i, other in enumerate(names) if other == name)
-        what = f"the class {name!r} stands {names.count(name)} times ({numbered}) and is taken as one"
-        todo = "Keep one of them, or give them different names"
-        findings.append(Finding(file, what, todo, "warning", kind="repeated class name", mend=ONE_CLASS))
-    return names
+        longest = sorted(lists, key=lambda file: -len(lists[file]))
+        for file, names in lists.items():
+            of = next(other for other in longest if lists[other][: len(names)] == names)
+            mine = found.setdefault(file.parent, lists[of])
+            sources.setdefault(file.parent, Source(of))
+            if mine != lists[of]:
+                what = f"its classes are others than those of {sources[file.parent].path}, and are not read"
+                findings.append(bad_label(Source(file), what, None, "Keep the one that counts"))
+    for folder, names in found.items():
+        for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+            numbered = ", ".join(str(i) for i, other in enumerate(names) if other == name)
+            what = f"the class {name!r} stands {names.count(name)} times ({numbered}) and is taken as one"
+            todo, kind = "Keep one of them, or give them different names", "repeated class name"
+            findings.append(Finding(sources[folder], what, todo, "warning", kind=kind, mend=ONE_CLASS))
+    return found
 
 
 def _with_others(listing: Listing, configs: Sequence[_Config]) -> Listing:
@@ -399,18 +415,19 @@ def _is_label(file: str, largest: float | None = None) -> bool:
 
 
 class _Reader:
-    """Reads label files, all with the same classes.
+    """Reads label files, each with the classes of the nearest folder above it that has some.
 
     Args:
-        names: the classes by their numbers; None: they are called by them.
+        classes: folder → the classes by their numbers; without any, they are called by these.
         keypoints: numbers behind a box that are not read.
     """
 
-    def __init__(self, names: list[str] | None, keypoints: int, findings: list[Finding]) -> None:
-        self.names = names
+    def __init__(self, classes: Mapping[Path, list[str]], keypoints: int, findings: list[Finding]) -> None:
+        self.classes = classes
         self.keypoints = keypoints
         self.findings = findings
         self.seen: set[int] = set()
+        self._found: dict[Path, list[str] | None] = {}
         self.first = Source("")
         self.scores: list[Source] = []
 
@@ -420,8 +437,8 @@ class _Reader:
             what = f"{len(self.scores):,} boxes have a sixth number, taken as a score: a program found them, no person"
             todo = "Look at some of them before you train on them"
             self.findings.append(Finding(self.scores[0], what, todo, "warning", kind="boxes with scores"))
-        if self.names is not None:
-            return list(dict.fromkeys(self.names))
+        if self.classes:
+            return list(dict.fromkeys(name for names in self.classes.values() for name in names))
         if self.seen:
             what = "no data.yaml, classes.txt or obj.names names the classes: they are called by their numbers"
             self.findings.append(Finding(self.first, what, "Add one", "note", kind="no class names"))
@@ -430,19 +447,24 @@ class _Reader:
     def read(self, label: str, photo: RawPhoto) -> None:
         """Gives a photo the boxes of its label file."""
         text = read_text(label, self.findings, photo.path)
+        names = self._names(Path(label).parent)
+        if names is None and self.classes:
+            what = f"the classes of its labels are not known: {', '.join(map(str, self.classes))} have different ones"
+            self.findings.append(bad_label(Source(label), what, photo.path, "Put the label below the list that counts"))
+            return
         for number, line in enumerate((text or "").splitlines(), start=1):
             words = line.split()
             if not words:
                 continue
             source = Source(label, number)
             values = numbers(words) or ()
-            if fault := self._fault(line, values):
+            if fault := self._fault(line, values, names):
                 self.findings.append(bad_label(source, fault, photo.path))
                 continue
             if not self.seen:
                 self.first = source
             self.seen.add(int(values[0]))
-            name = str(int(values[0])) if self.names is None else self.names[int(values[0])]
+            name = str(int(values[0])) if names is None else names[int(values[0])]
             if self._is_box(values):
                 _, x, y, w, h, *rest = values
                 if len(rest) == 1:
@@ -452,10 +474,18 @@ class _Reader:
                 outline = [list(values[1:])]
                 photo.boxes.append(RawBox(box_around(outline), name, source, polygons=outline))
 
+    def _names(self, folder: Path) -> list[str] | None:
+        """The classes of a folder's labels; None where there are none, or several lists and none of them above it."""
+        if folder not in self._found:
+            above = next((self.classes[one] for one in (folder, *folder.parents) if one in self.classes), None)
+            first, *others = self.classes.values() or [None]
+            self._found[folder] = above or (first if all(names == first for names in others) else None)
+        return self._found[folder]
+
     def _is_box(self, values: Sequence[float]) -> bool:
         return len(values) in (5, 6) or len(values) == 5 + self.keypoints
 
-    def _fault(self, line: str, values: Sequence[float]) -> str:
+    def _fault(self, line: str, values: Sequence[float], names: Sequence[str] | None) -> str:
         """What is wrong with a line, or ""."""
         if not values:
             return f"found {line.strip()[:40]!r}, expected a class and its coordinates: numbers with blanks between"
@@ -463,8 +493,8 @@ class _Reader:
         coordinates = values[1:5] if self._is_box(values) else values[1:]
         if not number.is_integer() or number < 0:
             return f"found the class {number:g}, expected a whole number from 0"
-        if self.names is not None and number >= len(self.names):
-            return f"found the class {number:g}, expected 0 to {len(self.names) - 1}: there are {len(self.names)} names"
+        if names is not None and number >= len(names):
+            return f"found the class {number:g}, expected 0 to {len(names) - 1}: there are {len(names)} names"
         if not self._is_box(values) and (count < 6 or count % 2):
             return (
                 f"found {count} numbers behind the class, expected the 4 of a box (cx cy w h), "

@@ -228,6 +228,48 @@ def test_two_files_of_the_same_photos_are_read_once(tmp_path: Path) -> None:
     ]
 
 
+def test_a_file_of_all_photos_beside_those_of_the_parts(tmp_path: Path) -> None:
+    """As programs that split a file leave them: whoever is read first, the parts count."""
+    for file, names in (("annotations", "abc"), ("train", "a"), ("val", "b"), ("test", "c")):
+        images = [an_image("abc".index(name), f"{name}.jpg") for name in names]
+        boxes = [an_annotation(image["id"], image["id"]) for image in images]
+        folder_with(tmp_path, a_content(*boxes, images=images), f"{file}.json", tuple(f"images/{n}.jpg" for n in names))
+    dataset, findings = formats.read(tmp_path)
+    assert [photo.part for photo in dataset] == ["train", "valid", "test"]
+    assert dataset.box_count == 3
+    assert {(f.harm, f.kind) for f in findings} == {("warning", "photo listed twice")}
+
+
+def test_files_of_one_class_each_give_a_photo_all_its_boxes(tmp_path: Path) -> None:
+    categories = [{"id": 3, "name": "rice"}, {"id": 5, "name": "soup"}, {"id": 7, "name": "cake"}]
+    for file, category in (("a_rice", 3), ("b_soup", 5), ("c_cake", 7)):
+        content = a_content(an_annotation(category=category), categories=categories)
+        folder_with(tmp_path, content, f"{file}.json")
+    dataset, findings = formats.read(tmp_path)
+    assert [dataset.names[label] for label in dataset.photos[0].labels] == ["rice", "soup", "cake"]
+    assert [f.harm for f in findings] == ["warning"] * 2
+    assert "listed by a_rice.json too, with other classes" in findings[0].what
+
+
+def test_files_that_label_a_photo_otherwise_are_at_fault(tmp_path: Path) -> None:
+    """Which of the two counts, nobody can say; without one of the boxes it would be taught to be background."""
+    folder_with(tmp_path, a_content(an_annotation()), "a.json")
+    folder_with(tmp_path, a_content(an_annotation(bbox=[0, 0, 5, 5])), "b.json")
+    _, (finding,) = formats.read(tmp_path)
+    assert finding.harm == "error"
+    assert finding.photo == tmp_path / "lunch.jpg"
+    assert finding.what == "a.json labels the photo lunch.jpg otherwise"
+
+
+def test_where_no_photo_is_found_that_is_a_fault(tmp_path: Path) -> None:
+    folder_with(tmp_path, a_content(an_annotation()))
+    (tmp_path / "lunch.jpg").rename(tmp_path / "dinner.jpg")
+    assert [f.harm for f in formats.read(tmp_path)[1]] == ["error"]
+    folder_with(tmp_path, a_content(images=[an_image(i, f"{i}.jpg") for i in (1, 2)]), photos=())
+    (finding,) = formats.read(tmp_path)[1]
+    assert (finding.harm, finding.what) == ("error", "none of its 2 photos is there, such as 1.jpg (image 1)")
+
+
 def test_captions_and_panoptic_segments_are_passed_over(tmp_path: Path) -> None:
     folder_with(tmp_path, a_content(an_annotation()), "annotations/instances.json")
     captions = {"images": [an_image()], "annotations": [{"id": 1, "image_id": 1, "caption": "Lunch."}]}

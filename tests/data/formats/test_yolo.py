@@ -295,10 +295,32 @@ def test_the_longest_of_several_lists_of_classes_counts(tmp_path: Path) -> None:
     files: dict[str, str | bytes | None] = {"a/1.jpg": None, "a/1.txt": LINE, "b/2.jpg": None, "b/2.txt": LINE}
     folder_with(tmp_path, {**files, "a/classes.txt": "apple\nbowl\n", "b/classes.txt": "apple\nbowl\ncake\n"})
     assert read(tmp_path).names == NAMES
-    (tmp_path / "a" / "classes.txt").write_text("bowl\napple\n")
+
+
+@pytest.mark.parametrize("lists", ["classes.txt", "data.yaml"])
+def test_labels_have_the_classes_of_the_list_above_them(tmp_path: Path, lists: str) -> None:
+    """Two people's folders, or two exports, side by side: class 0 is another one in each."""
+    folders: dict[str, str | bytes | None] = {
+        "kim/1.jpg": None,
+        "kim/1.txt": LINE,
+        "lee/2.jpg": None,
+        "lee/2.txt": LINE,
+    }
+    folder_with(tmp_path, folders)
+    for folder, names in (("kim", ["rice", "kimchi"]), ("lee", ["kimchi", "soup", "rice"])):
+        text = "\n".join(names) if lists == "classes.txt" else f"train: .\nnames: [{', '.join(names)}]\n"
+        (tmp_path / folder / lists).write_text(text)
+    dataset, findings = formats.read(tmp_path)
+    assert findings == []
+    assert dataset.names == ["rice", "kimchi", "soup"]
+    number = int(LINE.split()[0])
+    assert [dataset.names[label] for photo in dataset for label in photo.labels] == [
+        ["rice", "kimchi"][number], ["kimchi", "soup", "rice"][number]
+    ]  # fmt: skip
+    folder_with(tmp_path, {"3.jpg": None, "3.txt": LINE})  # above both lists
     finding = one_finding(tmp_path)
-    assert finding.source.path == tmp_path / "a" / "classes.txt"
-    assert "its classes are others than those of" in finding.what
+    assert finding.photo == tmp_path / "3.jpg"
+    assert "the classes of its labels are not known" in finding.what
 
 
 def test_two_data_yamls_of_other_classes_are_found(tmp_path: Path) -> None:
@@ -320,9 +342,9 @@ def test_a_broken_data_yaml_is_found_with_its_line(text: str, words: str, tmp_pa
     one_photo(tmp_path, LINE)
     (tmp_path / "data.yaml").write_text(text)
     dataset, findings = formats.read(tmp_path)
-    assert dataset.names == ["1"]
-    assert [f.harm for f in findings] == ["error", "note"]
-    assert words in str(findings[0])
+    assert dataset.box_count == 0  # to call the classes by their numbers would be another thing
+    assert [(f.harm, f.photo) for f in findings] == [("error", None), ("error", tmp_path / "images" / "lunch.jpg")]
+    assert all(words in str(finding) for finding in findings)
 
 
 PARTS: dict[str, str | bytes | None] = {
