@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from foodbox.data.report import Report
     from foodbox.detections import Detections
     from foodbox.evaluation.scores import Scores
-from foodbox.records import Dataset, Photo
+    from foodbox.records import Dataset, Photo
 
 __version__ = "0.1.0"
 
@@ -30,8 +30,9 @@ _WHERE = {
     **dict.fromkeys(
         ("check", "convert", "demo", "detect", "evaluate", "export", "load", "resume", "train"), "foodbox.api"
     ),
-    **dict.fromkeys(("Dataset", "Detections", "Photo"), "foodbox.records"),
+    **dict.fromkeys(("Dataset", "Photo"), "foodbox.records"),
     "Comparison": "foodbox.comparison.results",
+    "Detections": "foodbox.detections",
     "Report": "foodbox.data.report",
     "Scores": "foodbox.evaluation.scores",
     "compare": "foodbox.comparison.compare",

@@ -13,7 +13,9 @@ from torchvision.transforms.v2 import functional as transforms
 from foodbox.errors import FoodboxError
 from foodbox.records import Frame, Preprocessing
 
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"})
+ENDINGS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+)
 """File endings that are taken for photos, in lower case."""
 
 _WAY = Image.Transpose

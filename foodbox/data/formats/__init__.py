@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from foodbox.console import progress_bar, say
 from foodbox.data.facts import look
 from foodbox.data.formats import coco, csv_table, kfood, labelme, starthon, uecfood, voc, yolo
 from foodbox.data.formats.agreement import agree
-from foodbox.data.formats.common import Labels, assemble, part_by_folders
+from foodbox.data.formats.common import Labels, assemble, first_text, part_by_folders
 from foodbox.data.formats.remembered import recall, remember
 from foodbox.data.listing import Listing, scan
 from foodbox.errors import FoodboxError, UsageError
@@ -96,6 +97,19 @@ FORMATS: dict[str, Format] = {
 }  # fmt: skip
 
 
+STRANGE = (".json", ".jsonl", ".csv", ".tsv", ".xml", ".txt", ".yaml", ".yml")
+"""Endings of files that may be meant as labels."""
+PROGRAMS = {
+    r"<annotations>": "CVAT's own XML",
+    r"region_shape_attributes|_via_": "the VGG Image Annotator's own file",
+    r'"(rectangle|polygon|brush)labels"|"result"\s*:': "Label Studio's own JSON",
+    r'"items"\s*:\s*\[|"dm_format_version"': "Datumaro's own JSON",
+    r'"annotations"\s*:\s*\[\s*\{\s*"(label|coordinates)"': "CreateML's JSON",
+    r"ImageID,.*LabelName": "a table of Open Images",
+}
+"""What the files of other programs have in their first lines."""
+
+
 def read(place: Path, format: str | None = None, whole: bool = False) -> tuple[Dataset, list[Finding]]:
     """Photos and boxes of a folder, in the format that it looks like.
 
@@ -114,13 +128,23 @@ def read(place: Path, format: str | None = None, whole: bool = False) -> tuple[D
     if len(fitting) > 1:
         return _fullest(place, listing, fitting, whole)
     if not fitting:
-        known = "; ".join(f"{kind.title} ({kind.looks})" for kind in FORMATS.values())
-        photos = counted(len(listing.photos), "photo")
-        raise UsageError(
-            f"{place} holds {photos} and no labels of a known format: expected one of {known}. Where labels lie in "
-            "another folder, name one that holds both."
-        )
+        raise UsageError(_unknown(place, listing))
     return _read_as(fitting[0], listing, whole)
+
+
+def _unknown(place: Path, listing: Listing) -> str:
+    """What is said of labels that no format fits."""
+    known = "; ".join(f"{kind.title} ({kind.looks})" for kind in FORMATS.values())
+    what = f"{counted(len(listing.photos), 'photo')} and no labels of a known format"
+    if files := listing.ending(*STRANGE):
+        text = first_text(files[0])
+        others = f" and {counted(len(files) - 1, 'more file')}" if files[1:] else ""
+        what += f", but {files[0]}{others}, which begins {' '.join(text[:200].split())[:60]!r}"
+        if program := next((name for mark, name in PROGRAMS.items() if re.search(mark, text)), None):
+            return f"{place} holds {what}. It looks like {program}, which is not read: export it as COCO or Pascal VOC."
+    return (
+        f"{place} holds {what}: expected one of {known}. Where labels lie in another folder, name one that holds both."
+    )
 
 
 def _read_as(name: str, listing: Listing, whole: bool) -> tuple[Dataset, list[Finding]]:

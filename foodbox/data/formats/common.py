@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import os
 import re
@@ -43,6 +44,9 @@ PART_WORDS = {
     "testing": "test",
 }  # fmt: skip
 """Words in the names of label files and folders, and the part that photos belong to there."""
+
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""What a text of PowerShell's, or of Excel's "Unicode text", begins with."""
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Item = TypeVar("Item")
@@ -341,12 +345,6 @@ class NearestPhotos:
         return self._parts[folder]
 
 
-def in_common(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many names of two paths, from the first on, are the same."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((i for i, (a, b) in pairs if composed(a) != composed(b)), min(len(one), len(other)))
-
-
 def could_be(source: Source, name: str, paths: Sequence[Path], todo: str) -> Finding:
     """The finding for a label that names several photos."""
     what = f"{name} could be {' or '.join(str(path) for path in paths[:3])}: expected one such photo"
@@ -390,22 +388,37 @@ def numbers(words: Sequence[str]) -> tuple[float, ...] | None:
 
 
 def read_text(path: Path | str, findings: list[Finding], photo: Path | None = None) -> str | None:
-    """A label file's text: UTF-8, with or without its mark, or Korean as older Windows writes it (CP949).
+    """A label file's text: UTF-8, with or without its mark, UTF-16 with it, or Korean of older Windows (CP949).
 
     None, and an error among the findings, where the file cannot be read or is neither.
     """
     try:
         data = _bytes(path)
     except OSError as fault:
-        findings.append(_unreadable(path, f"the file cannot be read ({fault.strerror})", photo))
+        findings.append(unreadable(path, f"the file cannot be read ({fault.strerror})", photo))
         return None
-    for encoding in ("utf-8", "cp949"):
+    for encoding in ("utf-16",) if data.startswith(UTF_16) else ("utf-8", "cp949"):
         try:
             return data.decode(encoding).removeprefix("\ufeff")
         except UnicodeDecodeError:
             continue
-    findings.append(_unreadable(path, "the file is no text in UTF-8 or CP949", photo))
+    findings.append(unreadable(path, "the file is no text in UTF-8, UTF-16 or CP949", photo))
     return None
+
+
+def first_text(path: Path) -> str:
+    """The first lines of a file, whatever they are: what is no text is replaced."""
+    found = first_bytes(path)
+    return found.decode("utf-16" if found.startswith(UTF_16) else "utf-8-sig", "replace")
+
+
+def first_bytes(path: Path, most: int = 1 << 16) -> bytes:
+    """The bytes that a file begins with; none where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(most)
+    except OSError:
+        return b""
 
 
 def _bytes(path: Path | str) -> bytes:
@@ -429,7 +442,8 @@ def bad_label(source: Source, what: str, photo: Path | None, todo: str = "Correc
     return Finding(source, what, todo, photo=photo, kind="unreadable label", mend=mend)
 
 
-def _unreadable(path: Path | str, what: str, photo: Path | None) -> Finding:
+def unreadable(path: Path | str, what: str, photo: Path | None) -> Finding:
+    """The finding for a file that holds no text that is known, or cannot be read."""
     return bad_label(Source(path), what, photo, "Save it as UTF-8 text")
 
 

@@ -29,7 +29,7 @@ from foodbox.data.formats.common import (
     composed,
     copy_photos,
     could_be,
-    in_common,
+    first_text,
     numbers,
     part_of_file,
     plain,
@@ -108,14 +108,14 @@ class Table:
 
 def fits(listing: Listing) -> bool:
     """Whether some .csv file below the folder is a table of boxes, and not of detections, which have scores."""
-    return any(_layout(_head(file), file == listing.label) for file in listing.ending(".csv")[:LOOKED_AT])
+    return any(_layout(first_text(file), file == listing.label) for file in listing.ending(".csv")[:LOOKED_AT])
 
 
 def read(listing: Listing) -> Labels:
     """All photos, with the boxes that the folder's tables give them; photos in no row are ones that nobody labelled."""
     labels = Labels()
     layouts: dict[Path, Layout] = {}
-    heads = {file: _head(file) for file in listing.ending(".csv")}
+    heads = {file: first_text(file) for file in listing.ending(".csv")}
     for file, head in heads.items():
         if layout := _layout(head, file == listing.label):
             layouts[file] = layout
@@ -167,15 +167,6 @@ def write(dataset: Dataset, folder: Path) -> None:
 
 
 # -- What a file is -------------------------------------------------------------------------------------------------
-
-
-def _head(file: Path) -> str:
-    """The first lines of a file, whatever they are."""
-    try:
-        with file.open("rb") as opened:
-            return opened.read(1 << 16).decode("utf-8-sig", "replace")
-    except OSError:
-        return ""
 
 
 def _layout(head: str, has_scores: bool = False) -> Layout | None:
@@ -270,7 +261,7 @@ def _classes(listing: Listing, findings: list[Finding]) -> tuple[list[str] | Non
 
 def _delimiter_of_ids(file: Path) -> str | None:
     """What parts names and whole numbers in a file of these; in all rows but a header, unless its name is plain."""
-    head = _head(file)
+    head = first_text(file)
     for delimiter in _delimiters(head):
         rows = islice(_rows(head, delimiter), LOOKED_AT)
         good = [len(row) == 2 and row[1].strip().isdecimal() and not _is_photo(row[0]) for _, row in rows]
@@ -460,14 +451,21 @@ def _places(listing: Listing, named: Sequence[tuple[str, str]]) -> Places:
                 result[folder, word] = [listing.own(target)]
                 break
     taken = {path for paths in result.values() for path in paths}
-    for folder, word in named:
-        if (folder, word) not in result:
-            parts = composed(word).replace("\\", "/").casefold().split("/")
-            free = {path: composed(path).casefold().split("/") for path in by_name[parts[-1]] if path not in taken}
-            alike = {path: in_common(own[::-1], parts[::-1]) for path, own in free.items()}  # from the end on
-            most = max(alike.values(), default=0)
-            result[folder, word] = [path for path, count in alike.items() if count == most]
+    rest = {key: _folders(key[1].replace("\\", "/")) for key in named if key not in result}
+    by_end = defaultdict(list)  # free photos by the last names of their paths, one, two and so on
+    for name in {parts[-1] for parts in rest.values()}:
+        for path in by_name[name]:
+            if path not in taken:
+                parts = _folders(composed(path))
+                for start in range(len(parts)):
+                    by_end[parts[start:]].append(path)
+    for key, parts in rest.items():
+        result[key] = next((by_end[end] for n in range(len(parts)) if (end := parts[n:]) in by_end), [])
     return result
+
+
+def _folders(path: str) -> tuple[str, ...]:
+    return tuple(composed(path).casefold().split("/"))
 
 
 def _key(path: str) -> str:

@@ -171,10 +171,11 @@ class _Places:
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
         self._finder = PhotoFinder(listing.photos)
-        self._near = NearestPhotos()
+        self._near, self._named = NearestPhotos(), NearestPhotos()
         self._beside: dict[tuple[str, Path], Path] = {}
         for path in listing.photos:
             self._near.add(composed(path.stem), path)
+            self._named.add(composed(path.name).casefold(), path)
             self._beside.setdefault((composed(path.stem), path.parent), path)
 
     def beside(self, file: Path) -> Path | None:
@@ -197,12 +198,8 @@ class _Places:
                 return [path]
         if path := self.beside(file):
             return [path]
-        if name and (same := self._finder.anywhere(name)):
-            near = NearestPhotos()
-            for path in same:
-                near.add(name, path)
-            return near.find(name, file)
-        return self._near.find(composed(file.stem), file)
+        of_name = self._named.find(composed(name).rsplit("/", 1)[-1].casefold(), file)
+        return of_name or self._near.find(composed(file.stem), file)
 
 
 # -- Shapes ---------------------------------------------------------------------------------------------------------

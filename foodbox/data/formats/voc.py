@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from xml.parsers import expat
@@ -22,9 +23,11 @@ from foodbox.data.formats.common import (
     composed,
     copy_photos,
     could_be,
+    first_bytes,
     numbers,
     plain,
     read_text,
+    unreadable,
     without_photo,
 )
 from foodbox.data.listing import Listing
@@ -38,13 +41,17 @@ PARTS = {"train": "train", "val": "valid", "test": "test"}
 """Files in ImageSets/Main, and the part that each lists."""
 LISTS = ("Main", "ImageSets")
 """Folders that they may lie in; ImageSets/Segmentation, Layout and Action are about other tasks."""
-Called = dict[str, list[Path]]
-"""Photos by their names, with their endings and without."""
+ROOT = re.compile(rb"<annotation[\s>]")
+PICTURES = re.compile("Segmentation(Class|Object)|.*Visualization$")
+"""Folders of pictures that show labels, as VOC itself, CVAT and labelme put them beside the photos."""
+Called = dict[str, list[tuple[str, Path]]]
+"""Photos, and their paths with a slash before them, by their names, with their endings and without."""
 
 
 def fits(listing: Listing) -> bool:
     """Whether some .xml file below the folder is a VOC annotation."""
-    return any(re.search(rb"<annotation[\s>]", path.read_bytes()[:1000]) for path in listing.ending(".xml"))
+    heads = map(first_bytes, listing.ending(".xml"))
+    return any(ROOT.search(head.replace(b"\0", b"")) for head in heads)  # UTF-16 has noughts
 
 
 def read(listing: Listing) -> Labels:
@@ -56,34 +63,41 @@ def read(listing: Listing) -> Labels:
     labels = Labels()
     called: Called = defaultdict(list)
     near = NearestPhotos()
-    for photo_path in listing.photos:
-        near.add(composed(photo_path.stem), photo_path)
-        near.add(composed(photo_path.name), photo_path)
-        called[composed(photo_path.stem)].append(photo_path)
-        called[composed(photo_path.name)].append(photo_path)  # a.jpg.xml
+    photos = [path for path in listing.photos if not _shows_labels(path, listing.root)]
+    for path in photos:
+        for name in (composed(path.stem), composed(path.name)):  # a.jpg.xml
+            near.add(name.casefold(), path)
+            called[name].append((f"/{composed(path)}", path))
     parts = _parts(listing, called)
     found: dict[Path, Path] = {}
+
+    def take(label: Path, path: Path) -> None:
+        found[path] = label
+        photo = _read_file(label, path, labels.findings)
+        photo.part = parts.get(path, "")
+        labels.photos.append(photo)
+
+    strays = []
     for label in listing.ending(".xml"):
-        paths = near.find(composed(label.stem), label)
-        if len(paths) > 1:  # a.jpg and a.png
-            filename = _filename(label)
-            paths = [path for path in paths if composed(path.name) == filename] or paths
-        path = paths[0] if paths else None
-        if path is None:
-            labels.findings.append(without_photo(Source(label), f"named {label.stem}"))
+        paths = _meant(near.find(composed(label.stem).casefold(), label), label)
+        if not paths:
+            strays.append(label)
         elif len(paths) > 1:
             todo = "Put the file into a folder of the photo's, or correct its filename"
             labels.findings.append(could_be(Source(label), label.stem, paths, todo))
-        elif path in found:
-            what = f"the photo {path.name} is labelled by {found[path].name} already"
-            labels.findings.append(bad_label(Source(label), what, path, "Keep one of the two"))
+        elif paths[0] in found:
+            what = f"the photo {paths[0].name} is labelled by {found[paths[0]].name} already"
+            labels.findings.append(bad_label(Source(label), what, paths[0], "Keep one of the two"))
         else:
-            found[path] = label
-            photo = _read_file(label, path, labels.findings)
-            photo.part = parts.get(path, "")
-            labels.photos.append(photo)
-    rest = [photo for photo in listing.photos if photo not in found]
-    labels.photos += [RawPhoto(photo, labelled=False, part=parts.get(photo, "")) for photo in rest]
+            take(label, paths[0])
+    for label in strays:  # filename, which other programs leave as it was before, is asked last
+        free = [path for path in near.find(_filename(label).casefold(), label) if path not in found]
+        if len(free) == 1:
+            take(label, free[0])
+        else:
+            labels.findings.append(without_photo(Source(label), f"named {label.stem}"))
+    rest = [path for path in photos if path not in found]
+    labels.photos += [RawPhoto(path, labelled=False, part=parts.get(path, "")) for path in rest]
     return labels
 
 
@@ -101,6 +115,22 @@ def write(dataset: Dataset, folder: Path) -> None:
             write_whole(folder / "ImageSets" / "Main" / f"{name}.txt", "\n".join(parts[part]) + "\n")
 
 
+def _shows_labels(path: Path, root: Path) -> bool:
+    """Whether a picture is no photo, but shows what is labelled on one of the same name."""
+    folders = path.parent.relative_to(root).parts if path.is_relative_to(root) else ()
+    return any(map(PICTURES.match, folders))
+
+
+def _meant(paths: Sequence[Path], label: Path) -> Sequence[Path]:
+    """Of several photos those that have the file's name to the letter, and of these those that its filename names."""
+    if len(paths) > 1:
+        paths = [path for path in paths if composed(label.stem) in (composed(path.stem), composed(path.name))] or paths
+    if len(paths) > 1:  # a.jpg and a.png
+        filename = _filename(label)
+        paths = [path for path in paths if filename in (composed(path.name), composed(path.stem))] or paths
+    return paths
+
+
 def _parts(listing: Listing, called: Called) -> dict[Path, str]:
     """Photo → its part. A line of an image set may have folders before the name, and a class's 1 or -1 behind it."""
     found: dict[Path, str] = {}
@@ -116,8 +146,8 @@ def _parts(listing: Listing, called: Called) -> dict[Path, str]:
 def _listed(line: str, called: Called) -> list[Path]:
     """The photos whose paths end so, with their endings or without."""
     end = "/" + composed(line).replace("\\", "/")
-    paths = called.get(end.rsplit("/", 1)[1], [])
-    return [path for path in paths if f"/{composed(path)}".endswith((end, end + path.suffix))]
+    named = called.get(end.rsplit("/", 1)[1], [])
+    return [path for words, path in named if words.endswith((end, end + path.suffix))]
 
 
 def _xml(photo: Photo, filename: str, names: list[str]) -> str:
@@ -138,12 +168,12 @@ def _xml(photo: Photo, filename: str, names: list[str]) -> str:
 
 
 def _filename(label: Path) -> str:
-    """The photo's name that stands in a label file, or nothing."""
+    """The photo's name that stands in a label file, without folders; or nothing."""
     try:
         root, _ = _parse(label.read_bytes())
-    except (expat.ExpatError, ValueError, LookupError):
+    except (OSError, expat.ExpatError, ValueError, LookupError):
         return ""
-    return composed((root.findtext("filename") or "").strip())
+    return composed((root.findtext("filename") or "").strip()).replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _read_file(label: Path, path: Path, findings: list[Finding]) -> RawPhoto:
@@ -151,6 +181,9 @@ def _read_file(label: Path, path: Path, findings: list[Finding]) -> RawPhoto:
     photo = RawPhoto(path)
     try:
         root, lines = _parse(label.read_bytes())
+    except OSError as fault:
+        findings.append(unreadable(label, f"the file cannot be read ({fault.strerror})", path))
+        return photo
     except expat.ExpatError as error:
         what = f"the file is no whole XML ({error})"
         findings.append(bad_label(Source(label, error.lineno), what, path, "Write it anew or remove it"))

@@ -28,6 +28,7 @@ from foodbox.data.formats.common import (
     LEFT_OUT,
     ONE_CLASS,
     Labels,
+    NearestPhotos,
     PhotoFinder,
     RawBox,
     RawPhoto,
@@ -114,7 +115,8 @@ def fits(listing: Listing) -> bool:
     if not (texts := _texts(listing)):
         return False
     some = (label for path in listing.photos if (label := _label(path, texts)) and listing.stamp(label)[0])
-    return any(_is_label(label, largest=PIXELS) for label in islice(some, LOOKS))
+    looked_at = list(islice(some, LOOKS)) or list(islice(_elsewhere(listing, texts).values(), LOOKS))
+    return any(_is_label(label, largest=PIXELS) for label in looked_at)
 
 
 def read(listing: Listing) -> Labels:
@@ -127,6 +129,8 @@ def read(listing: Listing) -> Labels:
     parts, lists = _parts(listing, configs, labels.findings)
     texts = _texts(listing)
     found = {path: _label(path, texts) for path in listing.photos}
+    if not any(found.values()):
+        found |= _elsewhere(listing, texts)
     used = {path.parent for path, label in found.items() if label}
     reader = _Reader(classes, max((config.keypoints for config in configs), default=0), labels.findings)
     for path, label in found.items():
@@ -374,6 +378,23 @@ def _label(photo: Path, texts: Mapping[str, str]) -> str | None:
     """A photo's .txt: where `images` is `labels`, or beside it."""
     stem = photo.with_suffix("")
     return texts.get(composed(str(_in_labels(stem)))) or texts.get(composed(str(stem)))
+
+
+def _elsewhere(listing: Listing, texts: Mapping[str, str]) -> dict[Path, str]:
+    """Photo → its .txt, where folders that hold no photos are called otherwise: image/a.jpg and label/a.txt.
+
+    Not asked where some photo has its label in the usual place: what else is there may be what a program found.
+    """
+    folders = {path.parent for path in listing.photos}
+    near = NearestPhotos()
+    for path in listing.photos:
+        for name in (composed(path.stem), composed(path.name)):  # a.jpg.txt
+            near.add(name, path)
+    found = defaultdict(list)
+    for stem, text in texts.items():
+        if Path(text).parent not in folders and len(paths := near.find(stem.rsplit("/", 1)[-1], Path(text))) == 1:
+            found[paths[0]].append(text)
+    return {path: some[0] for path, some in found.items() if len(some) == 1 and _is_label(some[0])}
 
 
 def _in_labels(path: Path) -> Path:

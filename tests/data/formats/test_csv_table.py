@@ -265,12 +265,30 @@ def test_korean_in_cp949_and_in_pieces(tmp_path: Path) -> None:
     assert dataset.box_count == 1
 
 
+def test_a_table_that_another_program_saved_as_unicode_text(tmp_path: Path) -> None:
+    """Excel's word for UTF-16 with tabs."""
+    text = "filename\txmin\tymin\txmax\tymax\tclass\nlunch.jpg\t10\t20\t40\t60\t떡볶이\n".encode("utf-16")
+    dataset, findings = formats.read(folder_with(tmp_path, text))
+    assert (findings, dataset.names, dataset.box_count) == ([], ["떡볶이"], 1)
+
+
+def test_paths_of_another_computer_mean_the_photos_whose_ends_are_most_alike(tmp_path: Path) -> None:
+    """Of films whose frames have the same names."""
+    shots = [(camera, shot) for camera in range(3) for shot in range(2)]
+    rows = [f"C:\\old\\Cam{c}\\shot{s}\\0.jpg,{10 * c},{10 * s},90,95,rice\n" for c, s in shots]
+    places = [f"cam{c}/shot{s}/0.jpg" for c, s in shots]
+    dataset, findings = formats.read(folder_with(tmp_path, "".join(rows), *places))
+    assert findings == []
+    corners = {photo.path.parent.relative_to(tmp_path): photo.boxes[0, :2].tolist() for photo in dataset}
+    assert corners == {Path(f"cam{c}") / f"shot{s}": [10 * c, 10 * s] for c, s in shots}
+
+
 def test_a_table_that_is_no_text_is_refused(tmp_path: Path) -> None:
     text = b"lunch.jpg,10,20,40,60,rice\nother.jpg,10,20,40,60,\xff\n"
     dataset, findings = formats.read(folder_with(tmp_path, text))
     assert not dataset.photos[0].labelled
     assert [f.harm for f in findings] == ["error"]
-    assert "no text in UTF-8 or CP949" in findings[0].what
+    assert "no text in UTF-8, UTF-16 or CP949" in findings[0].what
 
 
 # -- Where photos are -----------------------------------------------------------------------------------------------
@@ -495,7 +513,6 @@ def test_one_table_named_in_a_folder_of_its_own(tmp_path: Path) -> None:
         "rice,0\n",
         "a,b,c,d,e,f\nlunch.jpg,10,20,40,60,rice\n",
         b"\x89PNG\r\n\x1a\n\x00\x00",
-        "lunch.jpg,10,20,40,60,rice\n".encode("utf-16"),
     ],
 )
 def test_another_table_does_not_fit(text: str | bytes, tmp_path: Path) -> None:

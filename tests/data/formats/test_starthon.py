@@ -107,12 +107,14 @@ def test_a_box_of_which_half_lies_outside_is_cut_off_and_its_photo_is_not_traine
     assert "lies outside the photo of 200 x 100 pixels" in findings[0].what
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe1\x000\x00,\x00", b"\x89PNG\r\n\x1a\n\xff\xff"])
+@pytest.mark.parametrize("content", [b"\xff\xff1\x000\x00,\x00", b"\x89PNG\r\n\x1a\n\xff\xff"])
 def test_a_file_that_is_no_text_is_found(content: bytes, tmp_path: Path) -> None:
     dataset, findings = read(folder_with(tmp_path, content))
     assert dataset.box_count == 0
     assert [(f.harm, f.photo) for f in findings] == [("error", tmp_path / "lunch.jpg")]
-    assert str(findings[0]).startswith(f"{tmp_path / 'lunch.txt'}: the file is no text in UTF-8 or CP949. Save it as")
+    assert str(findings[0]).startswith(
+        f"{tmp_path / 'lunch.txt'}: the file is no text in UTF-8, UTF-16 or CP949. Save it as"
+    )
 
 
 def test_a_file_in_koreas_older_encoding_is_read(tmp_path: Path) -> None:

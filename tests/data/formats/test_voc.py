@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from unicodedata import normalize
@@ -168,7 +169,7 @@ def test_of_photos_as_near_the_one_that_is_named_and_else_none(tmp_path: Path) -
     dataset, findings = read(tmp_path)
     assert findings == []
     assert [(p.path.name, p.labelled) for p in dataset] == [("x.jpg", False), ("x.png", True)]
-    (tmp_path / "x.xml").write_text(an_annotation(an_object()))  # which names elsewhere/x.jpg
+    (tmp_path / "x.xml").write_text(an_annotation(an_object()).replace("elsewhere/x.jpg", "y.jpg"))
     dataset, findings = read(tmp_path)
     assert [p.labelled for p in dataset] == [False, False]
     assert [f.what for f in findings] == [
@@ -186,6 +187,41 @@ def test_letters_that_a_mac_wrote_in_pieces_and_a_label_named_after_the_whole_ph
     dataset, findings = read(tmp_path)
     assert findings == []
     assert [(p.labelled, p.part) for p in dataset] == [(True, "train")] * 2
+
+
+@pytest.mark.parametrize("filename", ["x.jpg", "sub/x.jpg", r"C:\sub\x.jpg", "x", "another.jpg"])
+@pytest.mark.parametrize("pictures", ["SegmentationClass/x.png", "AnnotationsVisualization/x.jpg"])
+def test_pictures_of_labels_beside_the_photos_are_no_photos(tmp_path: Path, pictures: str, filename: str) -> None:
+    """As VOC itself, CVAT and labelme put them."""
+    for name in ("JPEGImages/x.jpg", pictures):
+        draw_photo(tmp_path / name, SIZE, [])
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations" / "x.xml").write_text(an_annotation(an_object()).replace("elsewhere/x.jpg", filename))
+    dataset, findings = read(tmp_path)
+    assert findings == []
+    assert [photo.path for photo in dataset] == [tmp_path / "JPEGImages" / "x.jpg"]
+    assert dataset.box_count == 1
+
+
+@pytest.mark.parametrize(("label", "filename"), [("0.xml", "x.jpg"), ("0.xml", "sub/X.JPG"), ("X.xml", "other.jpg")])
+def test_a_photo_by_filename_or_other_capitals_where_none_has_the_labels_name(
+    tmp_path: Path, label: str, filename: str
+) -> None:
+    draw_photo(tmp_path / "x.jpg", SIZE, [])
+    (tmp_path / label).write_text(an_annotation(an_object()).replace("elsewhere/x.jpg", filename))
+    dataset, findings = read(tmp_path)
+    assert findings == []
+    assert dataset.photos[0].labelled
+
+
+def test_a_label_file_that_may_not_be_read_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder_with(tmp_path, an_annotation(an_object()))
+
+    def refused(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)  # the system refuses an administrator nothing
+    assert "the file cannot be read (Permission denied)" in one_finding(tmp_path).what
 
 
 def test_image_sets_of_other_tasks_are_passed_over(tmp_path: Path) -> None:
@@ -372,7 +408,7 @@ def test_two_annotations_of_one_photo_are_one_too_many(tmp_path: Path) -> None:
 
 
 def test_a_missing_photo_is_found_and_the_others_are_read(tmp_path: Path) -> None:
-    folder_with(tmp_path, an_annotation(an_object()))
+    folder_with(tmp_path, an_annotation(an_object()).replace("elsewhere/x.jpg", "lunch.jpg"))
     (tmp_path / "gone.xml").write_text(an_annotation(an_object()))
     dataset, findings = read(tmp_path)
     assert len(dataset) == 1

@@ -160,7 +160,7 @@ def test_a_faulty_line_is_found_with_its_place(line: str | bytes, words: str, tm
 
 
 def test_a_file_that_is_no_text_is_found(tmp_path: Path) -> None:
-    assert "no text in UTF-8" in one_finding(one_photo(tmp_path, b"\xff\xfe1\x000\x00")).what
+    assert "no text in UTF-8" in one_finding(one_photo(tmp_path, b"\xff\xff1\x000\x00")).what
 
 
 def test_scores_are_left_out_and_said_once(tmp_path: Path) -> None:
