@@ -104,6 +104,8 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     expect_way(chosen, kind, pick_device(chosen.device))
     RunFolder.expect_free(Path(runs), name)
     _expect_tiles(kind, side)
+    if chosen.freeze and not kind.has_maps and chosen.views != TrainSettings.model_fields["views"].default:
+        raise UsageError(f"{chosen.detector} has no maps of whole photos to keep: leave --views out.")
     if kind.needs_proposals:
         proposals.expect_extra()
 
@@ -115,13 +117,17 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
         if "max_detections" not in changes:
             preset = _enough_detections(preset, train_part)
     if chosen.fit_anchors:
-        reach = _reach(kind, config.apply(preset, changes), train_part, chosen.detector)
+        reach = _reach(kind, _settings(kind, preset, changes, weights), train_part, chosen.detector)
         if reach is None:
             raise UsageError(f"{chosen.detector} has no anchors to fit: leave --fit-anchors out.")
         say(f"{reach}: {', '.join(reach.settings) or 'none'} changed.")
         changes = reach.settings | changes
     torch.manual_seed(chosen.seed)
-    detector = _start(kind, preset, changes, weights, train_part.names)
+    settled = _settings(kind, preset, changes, weights)
+    brought = ((weights.run.get("train") or {}).get("preset") or next(iter(kind.presets))) if weights else None
+    if weights and weights.run and chosen.preset not in (None, brought):
+        say(f"{weights.origin} brings its own network: --preset {chosen.preset} does not change it.")
+    detector = _start(kind(train_part.names, settled), weights)
     folder = RunFolder.new(Path(runs), name, chosen.detector)
     # Whole paths: the run may be gone on with from another folder.
     apart = {} if chosen.valid is None else {"valid": str(chosen.valid.absolute())}
@@ -193,8 +199,9 @@ def expect_sense(settings: TrainSettings) -> None:
         ),
         "--time and --epochs both say how long to train": settings.time is not None and settings.epochs is not None,
         "--views is for --freeze, which is not given": not frozen and settings.views != fields["views"].default,
-        "--valid-share sets photos apart, and --valid names others": (
-            settings.valid is not None and settings.valid_share != fields["valid_share"].default
+        "--valid-share sets photos apart, and --valid or --split names them": (
+            (settings.valid is not None or settings.split is not None)
+            and settings.valid_share != fields["valid_share"].default
         ),
     }
     for what, is_so in senseless.items():
@@ -234,13 +241,12 @@ def _weights(kind: type[Detector], settings: DetectorSettings, chosen: TrainSett
     return weights
 
 
-def _start(
-    kind: type[Detector], preset: DetectorSettings, changes: dict[str, Any], weights: Weights | None, names: list[str]
-) -> Detector:
-    """A detector with its starting weights: the person's settings go before the weights', these before the preset's."""
+def _settings(
+    kind: type[Detector], preset: DetectorSettings, changes: dict[str, Any], weights: Weights | None
+) -> DetectorSettings:
+    """What is trained: the person's settings go before the weights', these before the preset's."""
     if weights is None:
-        say("Starting from nothing: no weights are carried over, and no stage is frozen, unless you say so.")
-        return kind(names, config.apply(preset, {"frozen_stages": 0} | changes))  # frozen random numbers teach little
+        return config.apply(preset, {"frozen_stages": 0} | changes)  # frozen random numbers teach little
     dictated = weights.settings
     theirs, asked = (values.get("backbone") for values in (dictated, changes))
     if theirs and asked and theirs != asked:
@@ -250,8 +256,15 @@ def _start(
         whole = config.build(kind.Settings, weights.settings)
         kept = set(kind.Training.model_fields) - set(DetectorSettings.model_fields) if not weights.run else set()
         dictated = {name: getattr(whole, name) for name in kind.Settings.model_fields if name not in kept}
-    detector = kind(names, config.apply(config.apply(preset, dictated), changes))
-    say(f"Starting from {weights.origin}: {put(weights, detector)}.")
+    return config.apply(config.apply(preset, dictated), changes)
+
+
+def _start(detector: Detector, weights: Weights | None) -> Detector:
+    """The detector with its starting weights, and says what they are."""
+    if weights is None:
+        say("Starting from nothing: no weights are carried over, and no stage is frozen, unless you say so.")
+    else:
+        say(f"Starting from {weights.origin}: {put(weights, detector)}.")
     return detector
 
 
@@ -406,7 +419,7 @@ class Model:
 
     def __init__(self, detector: Detector, run: dict[str, Any], device: str | None = None) -> None:
         self.device = pick_device(device)
-        self._half = half_precision_pays(self.device)
+        self._half = _half(run, self.device)
         self.detector = detector.to(self.device).eval().requires_grad_(False)
         self._one_at_a_time = threading.Lock()
         self._network = network_for(self.detector, self.device)
@@ -553,8 +566,12 @@ def _exported(detector: Detector, graph: Any, run: dict[str, Any], device: str |
     """An exported model; `detector` is of the same settings, with weights or without."""
     if device not in (None, "cpu"):
         raise UsageError(f"An exported model runs on the CPU, not on {device!r}: take the .safetensors for that.")
-    half = half_precision_pays(torch.device("cpu"))
-    return Model(runtime.Exported(detector, graph, half), run, "cpu")
+    return Model(runtime.Exported(detector, graph, _half(run, torch.device("cpu"))), run, "cpu")
+
+
+def _half(run: dict[str, Any], device: torch.device) -> bool:
+    """Whether a model detects in bfloat16: where that is faster, unless it was trained with --precision float32."""
+    return (run.get("train") or {}).get("precision") != "float32" and half_precision_pays(device)
 
 
 def evaluate(
@@ -672,8 +689,8 @@ def export(
         raise UsageError(f"This is {what}, and only models of {able} can be exported.")
     header = header_of(model.detector, model.run)
     # What is wrong with the photos is said before anything is written.
-    if valid is not None:
-        read_labels(Path(valid))
+    scored = valid or int8
+    before = evaluate(model, scored, skip_bad=True) if scored is not None else None
     side = model.detector.preprocessing.tile_size
     photos = _calibration_photos(Path(int8), side) if int8 is not None else []
     detector = model.detector.cpu()
@@ -684,9 +701,8 @@ def export(
             graph = exporting.quantise(graph, photos, detector)
         exporting.write(graph, file)
         result = Export(file, time.monotonic() - start)
-        if (scored := valid or int8) is not None:
-            result.after = evaluate(file, scored, skip_bad=True)
-            result.before = evaluate(Model(detector, model.run, str(model.device)), scored, skip_bad=True)
+        if scored is not None:
+            result.before, result.after = before, evaluate(file, scored, skip_bad=True)
     finally:
         detector.to(model.device)
     return result
@@ -796,6 +812,8 @@ def demo(folder: PathLike = "demo", photos: int = 200, unseen: int = 40, seed: i
         folder: drawings and runs go here.
         photos, unseen: how many tables are drawn to train on and to score on.
     """
+    if min(photos, unseen) < 1:
+        raise UsageError(f"--photos is {photos} and --unseen {unseen}: expected 1 or more of each.")
     folder = Path(folder)
     for part, count, start in (("train", photos, seed), ("unseen", unseen, seed + 1)):
         place = folder / "tables" / part

@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from foodbox.errors import UsageError
 
@@ -17,6 +17,10 @@ def _rising(pair: tuple[float, float]) -> tuple[float, float]:
     if not 0.1 <= pair[0] <= pair[1] <= 10:
         raise ValueError("expected two numbers from 0.1 to 10, the smaller first")
     return pair
+
+
+def _word(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
 
 
 def _duration(text: str) -> str:
@@ -61,7 +65,9 @@ class TrainSettings(BaseModel):
         description="retinanet, rcnn, fast_rcnn, faster_rcnn, mask_rcnn, ssd, m2det or yolo: each has settings.",
     )
     preset: str | None = Field(None, description="The detector's preset; the first one if not given.")
-    weights: str = Field("coco", description="Where to start: coco, imagenet, none, or a weight file.")
+    weights: Annotated[str, BeforeValidator(_word)] = Field(
+        "coco", description="Where to start: coco, imagenet, none, or a weight file."
+    )
 
     fit_anchors: bool = Field(False, description="Take the anchors that fit the boxes of PHOTOS best.")
 

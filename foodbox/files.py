@@ -91,6 +91,10 @@ def make_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as fault:
+        raise FoodboxError(
+            f"Cannot write {path}: a file is where the folder should be. Choose another place."
+        ) from fault
     except OSError as fault:
         raise cannot_write(path, fault) from fault
     return path

@@ -479,7 +479,7 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
     "views without freeze": (train("--views", "3"), 2, "--views is for --freeze, which is not given"),
     "a share beside a folder": (
         lambda p: ["train", p.photos, "--valid", p.photos, "--valid-share", "0.5"], 2,
-        "--valid-share sets photos apart, and --valid names others"),
+        "--valid-share sets photos apart, and --valid or --split names them"),
     "frozen random numbers": (train("--freeze", "backbone", "--weights", "none"), 2, "--weights none starts it from"),
     "another setting when going on": (
         lambda p: ["train", "--resume", p.folder, "--batch-size", "5"], 2, "leave --batch-size out beside --resume"),
@@ -570,7 +570,7 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
     "no split": (lambda p: ["train", p.photos, "--split", p.file("s.json", "[]")], 2, "s.json is no split of a run"),
     "split of other photos": (
         lambda p: ["train", p.photos, "--split", p.file("s.json", '{"train": ["a.jpg"], "valid": []}')], 1,
-        "1 photos of"),
+        "1 photo of"),
     "unknown cache": (train("--cache", "cloud"), 2, "--cache"),
     "unknown part": (lambda p: ["evaluate", p.model, p.photos, "--part", "noon"], 2, "--part"),
     "part that is not named": (

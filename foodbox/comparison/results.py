@@ -193,9 +193,9 @@ class Comparison:
         lines = [f"{best.detector} finds best: AP {_shown(best.ap)}, AP50 {_shown(best.ap50)}."]
         if fastest is not None and best.milliseconds is not None:
             time = f"{fastest.milliseconds:.3g} ms a photo"
-            if fastest is best:
+            if fastest is best and len(self.scored) > 1:
                 lines = [f"{lines[0][:-1]}. It is the fastest, too: {time}."]
-            else:
+            elif fastest is not best:
                 times = best.milliseconds / (fastest.milliseconds or 1e-9)
                 lines.append(
                     f"{fastest.detector} is the fastest: {time} with AP {_shown(fastest.ap)}; "

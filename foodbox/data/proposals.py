@@ -91,10 +91,11 @@ def prepare_all(photos: Sequence[Photo], search: SelectiveSearch) -> None:
         FoodboxError: a file is no photo, or the libraries are missing.
     """
     expect_extra()
+    files = {photo.path: photo for photo in photos}  # which may be both trained and validated on
     missing = [
-        (photo.path, _reduced(photo.width, photo.height, search))
-        for photo in photos
-        if not _place(photo.path, search).exists()
+        (path, _reduced(photo.width, photo.height, search))
+        for path, photo in files.items()
+        if not _place(path, search).exists()
     ]
     if not missing:
         return

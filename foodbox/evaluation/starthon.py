@@ -38,4 +38,4 @@ def prediction_file(detections: Sequence[Detections]) -> str:
     for found, box in zip(detections, best_boxes(detections), strict=True):
         x1, y1, x2, y2 = (box.double() / torch.tensor([found.width, found.height] * 2)).tolist()
         lines.append((found.path.name if found.path else "", f"{x1:.8f},{y1:.8f},{x2 - x1:.8f},{y2 - y1:.8f}\n"))
-    return "".join(line for _, line in sorted(lines))
+    return "".join(line for _, line in sorted(lines, key=lambda line: line[0]))  # of one name, in the photos' order

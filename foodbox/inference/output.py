@@ -6,6 +6,7 @@ import csv
 import functools
 import glob
 import io
+import os
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,22 +43,27 @@ def find_all(paths: Iterable[str | Path]) -> tuple[list[Photo], list[Finding]]:
     Raises:
         UsageError: there is nothing at a path, or a folder without photos.
     """
-    files: dict[Path, None] = {}
+    files: dict[str, Path] = {}  # by the whole way there
+
+    def add(some: Iterable[Path]) -> None:
+        for path in some:
+            files.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - links keep their names
+
     for given in paths:
         path = Path(given)
         if path.is_dir():
             inside = find_photos(path)
             if not inside:
                 raise UsageError(f"The folder {path} holds no photos: expected files such as .jpg, .png or .webp.")
-            files |= dict.fromkeys(inside)
+            add(inside)
         elif path.exists():
-            files[path] = None
+            add([path])
         elif matches := _matches(str(given)):
-            files |= dict.fromkeys(matches)
+            add(matches)
         else:
             raise UsageError(f"There is no photo, folder or match for {given}: check the name.")
     with progress_bar("looking at photos", len(files)) as bar:
-        facts = look(files, progress=bar.to)
+        facts = look(files.values(), progress=bar.to)
     photos = [Photo(path, it.width, it.height, labelled=False) for path, it in facts.items() if not it.fault]
     return photos, [broken(path, it.fault) for path, it in facts.items() if it.fault]
 

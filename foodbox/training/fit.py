@@ -148,7 +148,7 @@ def fit(
     elif way == "plain" and on_gpu:
         learn = by_shape(learn, Kernels(detector))
     network = network_for(detector, device, recorded=way == "replayed")
-    scoring = 0.0  # seconds that the last scores took
+    scoring = 0.0  # seconds that the last scores took, or, before the first, will take
 
     def seconds() -> float:
         return progress.seconds + time.monotonic() - start
@@ -169,15 +169,15 @@ def fit(
     steps = first = progress.epochs * len(batches)
     scored = drawn = seconds()
     kept = -KEEPING  # the first epoch is
-    ended = progress.epochs > 0 and done(steps) >= 1
-    if has_last_fit and settings.budget is not None:  # it may have passed since, before that fit was made
-        ended = progress.ended
+    if settings.budget is None:
+        ended = progress.epochs > 0 and done(steps) >= 1
+    elif not (ended := progress.ended):
+        scoring = agreed(_expected(detector, checks, device, half, network))
     if main and not folder.last_model.exists():  # something good to name, should the first epoch fail
         save_model(folder.last_model, detector, config | {"epoch": 0})
     try:
         for epoch in itertools.count(progress.epochs):
-            # The scores of the last epoch may have used the time up, before the last fit was made.
-            if ended or (epoch and not has_last_fit and done(steps) >= 1):
+            if ended:
                 break
             detector.train()
             order.epoch = epoch
@@ -201,12 +201,16 @@ def fit(
             if settings.budget is not None and not ended and agreed(seconds() - scored < SCORING * scoring):
                 continue  # short epochs of few photos: the time is for training
 
+            began = seconds()
             if main:
-                began = seconds()
                 if ended and has_last_fit:
                     _finish(detector, train, device, workers)
                 detections = _detect(detector, checks, device, half, valid, network)
                 scores = score(valid, detections)
+            scoring = seconds() - began
+            if not has_last_fit:  # which is still to be made, though scoring may have used the time up
+                ended = ended or done(steps) >= 1
+            if main:
                 better = progress.note_if_better(scores, epoch + 1)
                 if better:
                     samples = Samples.of(valid, detections, scores.threshold)
@@ -242,9 +246,7 @@ def fit(
             sums, first = torch.zeros((), device=device), steps
             accelerator.wait_for_everyone()
     except KeyboardInterrupt:
-        if (
-            main and not folder.best_model.exists()
-        ):  # stopped within the first epoch: a model that works, if not yet a good one
+        if main and not folder.best_model.exists():  # no epoch was scored: a model that works, if not yet a good one
             save_model(folder.best_model, detector, config | {"epoch": 0}, folder.last_model)
         if main and log:
             folder.write_curves()
@@ -302,6 +304,17 @@ def _finish(detector: Detector, train: Dataset, device: torch.device, workers: i
                 bar.advance()
 
         detector.eval().finish(batches())
+
+
+def _expected(
+    detector: Detector, checks: Any, device: torch.device, half: bool, network: Callable[..., Outputs]
+) -> float:
+    """Seconds that detection on the validation photos will take, by their first batch."""
+    batch = next(iter(checks))
+    for _ in range(2):  # in the first all memory is asked for
+        began = time.monotonic()
+        list(predict(detector, [batch], device, half, min_score=0.0, network=network))
+    return (time.monotonic() - began) * len(checks)
 
 
 def _detect(

@@ -169,7 +169,7 @@ def test_a_folder_with_faults_of_every_kind(voc_folder: Path) -> None:
     findings += look_whole(dataset.photos)
     left, _ = healthy(dataset, findings, skip_bad=True)
     assert [(Path(f.source.path).name, f.kind) for f in findings] == [
-        ("photo1.xml", "label without photo"), ("photo2.xml", "unreadable label"), ("photo0.png", "broken photo")
+        ("photo2.xml", "unreadable label"), ("photo1.xml", "label without photo"), ("photo0.png", "broken photo")
     ]  # fmt: skip
     assert [photo.path.name for photo in left] == ["photo3.png", "photo4.png", "photo5.png"]
 

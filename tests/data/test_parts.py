@@ -366,7 +366,8 @@ def test_photos_of_a_split_that_are_gone_are_told(tmp_path: Path) -> None:
     (folder / "p1.png").unlink()
     (folder / "p2.png").unlink()
     with pytest.raises(
-        FoodboxError, match=r"^2 photos of .*split\.json are gone .*such as .*p1\.png\. Bring them back"
+        FoodboxError,
+        match=r"^2 photos of .*split\.json are no longer there or readable, such as .*p1\.png\. Bring back",
     ):
         read_parts(folder, chosen(split=split))
 
@@ -374,7 +375,8 @@ def test_photos_of_a_split_that_are_gone_are_told(tmp_path: Path) -> None:
 def test_photos_of_a_split_that_lie_elsewhere_are_told(tmp_path: Path) -> None:
     folder, other = voc(tmp_path / "photos", 3), voc(tmp_path / "other", 2, seed=1)
     split = write_split(tmp_path / "split.json", [folder / "p0.png"], [other / "p1.png"])
-    with pytest.raises(FoodboxError, match=r"^1 photos of .*split\.json lie outside .*p1\.png\. Name .* --valid"):
+    words = r"^1 photo of .*split\.json is not in the folders .*p1\.png\. Name its .* --valid"
+    with pytest.raises(FoodboxError, match=words):
         read_parts(folder, chosen(split=split))
     _, valid = read_parts(folder, chosen(split=split, valid=other))
     assert [photo.path for photo in valid] == [other / "p1.png"]
@@ -392,7 +394,7 @@ def test_going_on_takes_the_runs_photos_with_the_runs_classes(tmp_path: Path) ->
     with pytest.raises(UsageError, match="soup are not among rice"):
         saved_parts(split, photos, settings, ["rice"], tmp_path / "run")
     (other / "p1.png").unlink()
-    with pytest.raises(FoodboxError, match=r"1 photos of .*run are gone"):
+    with pytest.raises(FoodboxError, match=r"1 photo of .*run is no longer there"):
         saved_parts(split, photos, settings, ["soup", "rice"], tmp_path / "run")
 
 
@@ -402,6 +404,35 @@ def test_going_on_minds_no_photos_that_came_later(tmp_path: Path) -> None:
     (photos / "p2.xml").write_text((photos / "p2.xml").read_text().replace("rice", "walnut"))
     train, _ = saved_parts(split, photos, chosen(), ["rice"], tmp_path / "run")
     assert train.names == ["rice"]
+
+
+def test_going_on_minds_faults_that_came_since(tmp_path: Path) -> None:
+    """What has lost its box would be taught as background."""
+    photos = voc(tmp_path / "photos", 3)
+    split = {"train": [str(photos / "p0.png")], "valid": [str(photos / "p1.png")]}
+    label = photos / "p0.xml"
+    text = label.read_text()
+    label.write_text("<x>")
+    with pytest.raises(FoodboxError, match=r"1 fault in the photos or their labels:\n  .*p0\.xml:1"):
+        saved_parts(split, photos, chosen(), ["rice"], tmp_path / "run")
+    label.unlink()
+    with pytest.raises(FoodboxError, match=r"1 photo of .*run lost the labels since, such as .*p0\.png"):
+        saved_parts(split, photos, chosen(), ["rice"], tmp_path / "run")
+    label.write_text(text)
+    (photos / "p2.xml").write_text("<x>")  # of no part of the run
+    train, _ = saved_parts(split, photos, chosen(), ["rice"], tmp_path / "run")
+    assert train.box_count == 1
+
+
+def test_of_a_folder_to_validate_on_the_part_for_that_is_taken(tmp_path: Path) -> None:
+    """As it is scored afterwards; the others may be trained on elsewhere."""
+    photos = voc(tmp_path / "photos", 2)
+    other = voc(tmp_path / "other", 4, seed=1)
+    (other / "ImageSets").mkdir()
+    (other / "ImageSets" / "train.txt").write_text("p0\np1\n")
+    (other / "ImageSets" / "val.txt").write_text("p2\n")
+    _, valid = read_parts(photos, chosen(valid=other))
+    assert [photo.path.name for photo in valid] == ["p2.png"]
 
 
 # -- One part, for scores ---------------------------------------------------------------------------------------------

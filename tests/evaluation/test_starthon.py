@@ -76,6 +76,16 @@ def test_where_nothing_is_found_the_whole_photo_is_handed_in_and_scores_nothing(
     assert mean_iou(dataset, found) == 0
 
 
+def test_photos_of_one_name_keep_their_order() -> None:
+    """Whatever was found on them; else nobody could tell whose line is whose."""
+    names = ["a"]
+    found = [
+        Detections(torch.tensor([box]), torch.tensor([0.9]), torch.tensor([0]), names, 10, 10, Path(folder, "z.jpg"))
+        for folder, box in (("a", [5.0, 0.0, 10.0, 10.0]), ("b", [1.0, 0.0, 2.0, 10.0]))
+    ]
+    assert [line[:3] for line in prediction_file(found).splitlines()] == ["0.5", "0.1"]
+
+
 def test_of_several_true_boxes_the_one_that_fits_best_counts_and_ignored_ones_do_not() -> None:
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]])
     photo = Photo(Path("a.jpg"), 100, 100, boxes, torch.zeros(2, dtype=torch.int64))

@@ -21,7 +21,7 @@ from foodbox.inference import export
 from foodbox.inference.runtime import Exported, read
 from foodbox.records import Dataset, Frame, Photo, Preprocessing
 from foodbox.weights.model_file import header_of, save_model
-from tests.conftest import NAMES
+from tests.conftest import NAMES, draw_photo
 
 # Small enough to be quick. Untrained networks' scores are all alike unless what they start at and the norms say more.
 SMALL: dict[str, dict[str, Any]] = {
@@ -190,8 +190,16 @@ def test_int8_without_a_whole_photo_is_refused(model: Path, tmp_path: Path) -> N
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"no photo")
     (tmp_path / "photos" / "a.txt").write_text("1,2,30,40")
-    with pytest.raises(FoodboxError, match=r"photos has no photo that can be opened"):
+    with pytest.raises(FoodboxError, match=r"No photo with a box is left of 1: 1 fault"):
         foodbox.export(model, out=tmp_path / "m.xml", int8=tmp_path / "photos")
+    assert not (tmp_path / "m.xml").exists()
+
+
+def test_photos_that_cannot_be_scored_are_told_before_anything_is_written(model: Path, tmp_path: Path) -> None:
+    draw_photo(tmp_path / "photos" / "a.jpg", (64, 48), [])
+    (tmp_path / "photos" / "boxes.csv").write_text("a.jpg,1,2,30,40,of no such class\n")
+    with pytest.raises(UsageError, match="none that the model knows"):
+        foodbox.export(model, out=tmp_path / "m.xml", valid=tmp_path / "photos")
     assert not (tmp_path / "m.xml").exists()
 
 

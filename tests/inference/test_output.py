@@ -33,6 +33,13 @@ def test_a_single_photo(drawn: Dataset) -> None:
     assert [(p.path, p.width, p.height) for p in photos] == [(drawn.photos[1].path, 64, 96)]
 
 
+def test_a_photo_named_in_two_ways_is_one(drawn: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = drawn.photos[1].path
+    monkeypatch.chdir(path.parent)
+    photos, _ = find_all([path.name, path, f"./{path.name}"])
+    assert [photo.path for photo in photos] == [Path(path.name)]
+
+
 def test_a_folder_with_all_below_it_and_nothing_that_is_no_photo(tmp_path: Path) -> None:
     for name in ("b.png", "a/c.png", ".hidden.png"):
         draw_photo(tmp_path / name, (10, 10), [])

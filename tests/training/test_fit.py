@@ -334,13 +334,49 @@ def test_fitted_anchors_and_another_runs_split(photos: Path, tmp_path: Path, cap
     assert "boxes are reached by an anchor of retinanet" in capfd.readouterr().err
     split = first.folder / "split.json"
     sizes = (9.0, 18.0, 36.0, 72.0, 144.0)
+    of_split = {name: value for name, value in QUICK.items() if name != "valid_share"}
     again = foodbox.train(
-        photos, runs=tmp_path, epochs=1, fit_anchors=True, split=split, seed=4, anchor_sizes=sizes, **QUICK
+        photos, runs=tmp_path, epochs=1, fit_anchors=True, split=split, seed=4, anchor_sizes=sizes, **of_split
     )
     assert foodbox.load(again.model).detector.settings.anchor_sizes == sizes
     assert (again.folder / "split.json").read_text() == split.read_text()
     other = foodbox.train(photos, runs=tmp_path, epochs=1, seed=4, **QUICK)
     assert (other.folder / "split.json").read_text() != split.read_text()
+
+
+def test_anchors_are_fitted_to_the_network_that_the_weights_bring(photos: Path, tmp_path: Path) -> None:
+    """Its input has another size than the preset's, and its pyramid other levels."""
+    own = {**QUICK, "size": 64, "anchor_sizes": (16.0, 32.0, 64.0, 128.0)}
+    first = foodbox.train(photos, runs=tmp_path, epochs=1, preset="coarse", **own)
+    again, anew = (
+        foodbox.train(photos, runs=tmp_path, epochs=1, fit_anchors=True, **more, **asked)  # type: ignore[arg-type]
+        for more, asked in (
+            ({name: value for name, value in QUICK.items() if name != "size"}, {"weights": first.model}),  # a Path, too
+            (own, {"preset": "coarse"}),
+        )
+    )
+    of_weights, expected = (foodbox.load(run.model).detector.settings for run in (again, anew))
+    assert len(of_weights.anchor_sizes) == 4
+    assert of_weights.preprocessing.size == 64
+    assert of_weights.anchor_ratios == expected.anchor_ratios
+
+
+def test_a_preset_beside_a_model_of_another_is_told(
+    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = foodbox.train(photos, runs=tmp_path, epochs=1, preset="coarse", **QUICK)
+    capfd.readouterr()
+    foodbox.train(photos, runs=tmp_path, epochs=1, preset="coarse", weights=first.model, **QUICK)
+    assert "brings its own network" not in capfd.readouterr().err
+    foodbox.train(photos, runs=tmp_path, epochs=1, preset="light", weights=first.model, **QUICK)
+    assert f"{first.model} brings its own network: --preset light does not change it." in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+def test_a_model_scores_as_it_did_in_its_run(photos: Path, tmp_path: Path, precision: str) -> None:
+    run = foodbox.train(photos, valid=photos, runs=tmp_path, epochs=2, workers=0, size=96, precision=precision)
+    assert run.scores is not None
+    assert foodbox.evaluate(run.model, photos) == run.scores
 
 
 def test_unknown_settings_are_refused_before_reading(tmp_path: Path) -> None:
