@@ -178,10 +178,16 @@ def assemble(labels: Labels, facts: Mapping[Path, Facts]) -> tuple[Dataset, list
     )
     turned = {}
     ends = np.cumsum(counts)
+    told = {
+        i: _before_turn(corners[ends[i] - counts[i] : ends[i]], raw, sides[i], turn)
+        for i, raw in enumerate(kept)
+        if (turn := facts[raw.path].turn) > 1
+    }
+    all_before = set(told.values()) - {None} == {True}  # who labels has one way for all photos
     for i, raw in enumerate(kept):
-        if (turn := facts[raw.path].turn) > 1:
-            mine = slice(ends[i] - counts[i], ends[i])
-            if _before_turn(corners[mine], raw, sides[i], turn):
+        if i in told:
+            mine, turn = slice(ends[i] - counts[i], ends[i]), facts[raw.path].turn
+            if all_before if told[i] is None and not raw.fractions else told[i]:
                 turned[i] = turn
                 corners[mine] = turn_boxes(torch.from_numpy(corners[mine]), turn, *_stored(sides[i], turn)).numpy()
             how = "boxes are turned with the pixels" if i in turned else "boxes are taken as a person sees the photo"
@@ -471,19 +477,20 @@ def _area(corners: Array) -> Array:
     return result
 
 
-def _before_turn(corners: Array, raw: RawPhoto, sides: Array, turn: int) -> bool:
-    """Whether boxes [N, 4] were measured on the pixels before their EXIF turn.
+def _before_turn(corners: Array, raw: RawPhoto, sides: Array, turn: int) -> bool | None:
+    """Whether boxes [N, 4] were measured on the pixels before their EXIF turn; None where nothing tells.
 
-    The label file's own size tells, where sides change places. Without one, boxes are as a person sees the photo,
-    unless they only fit inside the unturned pixels. Shares fit either way.
+    The label file's own size tells, where sides change places. Without one, boxes tell that fit one way only. Shares
+    fit either way.
     """
     width, height = sides
     if turn < 5 or width == height or not len(corners) or raw.fractions:
-        return False
+        return None
     if raw.stored_size is not None and raw.stored_size != (0, 0):
         return raw.stored_size == (height, width)
-    ends, seen = corners[:, 2:], sides * (1 + OVERHANG)  # what may stick out anyway says nothing
-    return bool((ends > seen).any() and (ends <= seen[::-1]).all())
+    largest = sides * (1 + OVERHANG)  # what may stick out anyway says nothing
+    as_seen, before = ((corners[:, 2:] <= room).all() for room in (largest, largest[::-1]))
+    return None if as_seen == before else bool(before)
 
 
 def _stored(sides: Array, turn: int) -> tuple[float, float]:

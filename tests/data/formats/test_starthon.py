@@ -238,6 +238,19 @@ def test_a_turned_photos_box_that_fits_the_stored_pixels_only_is_turned(tmp_path
     assert [(f.harm, "EXIF orientation 6" in f.what) for f in findings] == [("note", True)]
 
 
+def test_one_box_that_fits_no_other_way_turns_the_others_only_if_none_speaks_against_it(tmp_path: Path) -> None:
+    """Nothing in a label says which way it was drawn, and one of many may be wrong."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for name, label in (("a", "120,10,60,50"), ("b", "10,20,30,40")):
+        Image.new("RGB", SIZE).save(tmp_path / f"{name}.jpg", exif=exif)
+        (tmp_path / f"{name}.txt").write_text(label)
+    assert read(tmp_path)[0].photos[1].boxes.tolist() == [[40, 10, 80, 40]]
+    Image.new("RGB", SIZE).save(tmp_path / "c.jpg", exif=exif)
+    (tmp_path / "c.txt").write_text("10,120,50,60")  # fits as a person sees the photo alone
+    assert read(tmp_path)[0].photos[1].boxes.tolist() == [[10, 20, 40, 60]]
+
+
 # -- Writing --------------------------------------------------------------------------------------------------------
 
 coordinate = st.floats(0, 1, width=32)

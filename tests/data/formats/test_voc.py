@@ -274,6 +274,19 @@ def test_boxes_of_the_stored_pixels_are_turned_with_them(tmp_path: Path) -> None
     assert [f.harm for f in findings] == ["note"]
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"), [(SIZE, [[140, 40, 190, 80]]), (SIZE[::-1], [[10, 20, 60, 60]])], ids=["before", "as seen"]
+)
+def test_photos_whose_turn_nothing_tells_are_like_those_where_something_does(
+    tmp_path: Path, size: tuple[int, int], expected: list[list[float]]
+) -> None:
+    """A photo upside down (EXIF 3) has the same sides either way: 200 - 60, 100 - 60, 200 - 10, 100 - 20."""
+    folder_with(tmp_path, an_annotation(an_object(), size=size), "turned.jpg", turn=6)
+    folder_with(tmp_path, an_annotation(an_object(box=(10, 20, 60, 60))), "upside_down.jpg", turn=3)
+    dataset, _ = read(tmp_path)
+    assert dataset.photos[1].boxes.tolist() == expected
+
+
 def test_boxes_of_the_seen_pixels_stay(tmp_path: Path) -> None:
     dataset, findings = read(folder_with(tmp_path, an_annotation(an_object(), size=SIZE[::-1]), turn=6))
     assert dataset.photos[0].boxes.tolist() == [[10, 20, 40, 60]]
