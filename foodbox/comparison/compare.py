@@ -19,7 +19,7 @@ from foodbox.comparison.results import Comparison, Trial
 from foodbox.config import TrainSettings, epochs_for
 from foodbox.console import say
 from foodbox.data.parts import read_parts
-from foodbox.drawing.boxes import draw_truth
+from foodbox.drawing.boxes import draw_truth, jpeg
 from foodbox.errors import UsageError
 from foodbox.files import alone_in, as_json, write_whole
 from foodbox.inference.predict import pick_device
@@ -255,5 +255,5 @@ def _broken(code: int) -> str:
 def _write(result: Comparison, shown: Dataset) -> None:
     """Tables, pictures and the page, as far as the comparison has come."""
     result.write_tables()
-    truth = [trial.jpeg(draw_truth(trial.opened(photo.path), photo)) for photo in shown]
+    truth = [jpeg(draw_truth(trial.opened(photo.path), photo)) for photo in shown]
     page.write(result, [photo.path.name for photo in shown], truth)

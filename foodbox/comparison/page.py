@@ -12,9 +12,9 @@ from pathlib import Path
 from PIL import Image
 
 from foodbox.comparison.results import Comparison, Trial, cells
-from foodbox.comparison.trial import SIDE, jpeg, shown_name
+from foodbox.comparison.trial import SIDE, shown_name
 from foodbox.drawing import html
-from foodbox.drawing.boxes import captioned, sheet
+from foodbox.drawing.boxes import captioned, jpeg, sheet
 from foodbox.drawing.tradeoffs import Line, colour_of, tradeoffs
 from foodbox.files import write_whole
 

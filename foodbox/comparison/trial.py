@@ -7,7 +7,6 @@ two must never write into one run. A line on standard input asks it to stop, as 
 from __future__ import annotations
 
 import _thread
-import io
 import json
 import os
 import shutil
@@ -27,7 +26,7 @@ from PIL import Image
 from foodbox import api
 from foodbox.comparison.results import Trial, refusal
 from foodbox.data.images import open_photo
-from foodbox.drawing.boxes import draw_detections
+from foodbox.drawing.boxes import draw_detections, jpeg
 from foodbox.errors import FoodboxError, UsageError, first_line
 from foodbox.evaluation import speed
 from foodbox.files import write_whole
@@ -152,13 +151,6 @@ def opened(path: Path) -> Image.Image:
     image = open_photo(path, at_least=SIDE)
     image.thumbnail((SIDE, SIDE))
     return image
-
-
-def jpeg(image: Image.Image) -> bytes:
-    """A picture as a file's bytes, small enough for a page with many."""
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
 
 
 def shown_name(place: int) -> str:

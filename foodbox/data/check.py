@@ -184,7 +184,7 @@ def _of_boxes(dataset: Dataset) -> Iterator[Finding]:
     sides = boxes[:, 2:] - boxes[:, :2]
     for n in torch.nonzero(sides.amin(1) < TINY).flatten().tolist():
         width, height = sides[n].tolist()
-        what = f"the box is {width:.3g} x {height:.3g} pixels, as by a slip of the mouse"
+        what = f"the box is {width:.4g} x {height:.4g} pixels, as by a slip of the mouse"
         yield _about_box(with_boxes[owner[n]], int(place[n]), what, "tiny box", "Draw it anew or remove it", REMOVED)
     for n in torch.nonzero((sides >= WHOLE * sizes).all(1)).flatten().tolist():
         what, todo = "the box is the whole photo, which teaches little of where things are", "Look whether it is meant"

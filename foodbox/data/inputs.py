@@ -18,8 +18,8 @@ SMALL = 46
 """Pixels. Where a quarter of the boxes is smaller, as the root of their area, a larger input finds more of them;
 where they are larger it finds few more for its time (docs/benchmarks.md, "The size of the input")."""
 ALIKE = 20
-"""Boxes as which a class counts at most where small ones are counted: AP is the mean over classes, large or little.
-Of a class of fewer each box counts once: one alone should not decide."""
+"""Where small boxes are counted, a class of more boxes counts as this many, since AP is the mean over classes whatever
+their size. In a smaller class each box counts once, so that a single one decides nothing."""
 TIMES = 2
 """An input grows to so many times its size at most, for its time grows with the square."""
 TINY = 16

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 import os
 import random
@@ -22,7 +21,7 @@ from foodbox.data.formats import FORMATS
 from foodbox.data.images import PhotoError, open_photo
 from foodbox.data.report import REACHED, AnchorReach, Report
 from foodbox.drawing import html
-from foodbox.drawing.boxes import COLOURS, draw_truth
+from foodbox.drawing.boxes import COLOURS, draw_truth, jpeg
 from foodbox.drawing.charts import charts
 from foodbox.findings import Finding
 from foodbox.records import Dataset, Photo, counted
@@ -286,6 +285,4 @@ def _draw(view: _View) -> str:
     # A marked box is framed from outside: its border can be judged, and a tiny one is seen.
     boxes[view.marked] += torch.tensor([-1, -1, 1, 1]) * MARK / scale
     inside = dataclasses.replace(photo, width=x2 - x1, height=y2 - y1, boxes=boxes, masks=masks)
-    buffer = io.BytesIO()
-    draw_truth(part, inside, view.marked, view.colour).save(buffer, "JPEG", quality=80)
-    return html.picture(buffer.getvalue(), photo.path.name)
+    return html.picture(jpeg(draw_truth(part, inside, view.marked, view.colour)), photo.path.name)

@@ -26,8 +26,8 @@ Place = tuple[int, int, int, int]
 """A tile's left, top, right and bottom in pixels of the photo."""
 
 OVERLAP = 0.2
-"""The share of a tile's side that its neighbour shows too: what is smaller lies whole in one of them. What is larger
-than a tile by no more is not cut: two tiles would show nearly the same."""
+"""The share of a tile's side that its neighbour shows too, so that any smaller object lies whole in one of them. Photos
+that are larger than a tile by no more are not cut: two tiles would show nearly the same."""
 ALIGNED = 8
 """Corners lie at multiples of so many pixels, which are whole ones still in a JPEG that is decoded at an eighth."""
 CUT = 0.02
@@ -58,7 +58,7 @@ def tile_count(photos: Iterable[Photo], side: int) -> int:
 
 
 def cut(photos: Sequence[Photo], side: int) -> list[Photo]:
-    """The tiles of photos that are larger, and the others, in which small boxes are as large."""
+    """Each photo's tiles, or the photo where it is not cut: the views in which small boxes are seen largest."""
     return [tile for photo in photos for tile in tiles(photo, side)[1:] or [photo]]
 
 

@@ -23,8 +23,8 @@ SIZES_KEPT = 16
 BACKBONE = "backbone."
 """What the names of the pretrained part's parameters begin with: it is trained at a lower rate."""
 OUTPUT_WEIGHTS = re.compile(r"(^|\.)(output|classes|boxes|objectness|masks|(class|box)_heads\.\d+)\.weight$")
-"""The names of the weights that outputs come from directly, which the optimiser moves in another way: a new detector's
-are called so, or stand here."""
+"""Names of the weights that give outputs directly; Muon leaves them to AdamW. Those of a new detector are called so, or
+are added here."""
 Device = torch.device | None
 Grids = list[Any] | None
 """Rows and columns of each of a network's maps, where they are known."""

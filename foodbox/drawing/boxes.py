@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +30,13 @@ WIDE_FONTS = (
     "malgun.ttf",
     "AppleSDGothicNeo.ttc",
 )
+
+
+def jpeg(image: Image.Image, quality: int = 80) -> bytes:
+    """A picture as the bytes of a file; of the usual quality small enough for a page with many."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
 
 
 def draw_detections(image: Image.Image, detections: Detections) -> Image.Image:

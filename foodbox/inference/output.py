@@ -21,7 +21,7 @@ from foodbox.data.formats.common import broken
 from foodbox.data.images import open_photo
 from foodbox.data.listing import find_photos, is_written
 from foodbox.detections import Detections
-from foodbox.drawing.boxes import draw_detections
+from foodbox.drawing.boxes import draw_detections, jpeg
 from foodbox.errors import UsageError
 from foodbox.files import as_json, free_name, make_folder, readable, write_whole
 from foodbox.findings import Finding
@@ -132,12 +132,12 @@ class DetectionWriter:
     def _write(self, detections: Detections, name: str) -> None:
         assert detections.path is not None
         image = open_photo(detections.path)
-        write_whole(self.folder / f"{name}.jpg", _jpeg(draw_detections(image, detections)))
+        write_whole(self.folder / f"{name}.jpg", _file(draw_detections(image, detections)))
         for i, row in enumerate(detections.rows() if self.crop else (), start=1):
             x1, y1, x2, y2 = (round(v) for v in row["box"])
             region = image.crop((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)))
             path = self.folder / CROPS / f"{name}_{i}_{_short(_plain(row['label']), 60)}.jpg"
-            write_whole(path, _jpeg(region))
+            write_whole(path, _file(region))
             self._older.discard(path)
 
     def finish(self, found: Sequence[Detections]) -> None:
@@ -162,12 +162,10 @@ class DetectionWriter:
         write_whole(self.folder / "detections.csv", table.getvalue())
 
 
-def _jpeg(image: Image.Image) -> bytes:
+def _file(image: Image.Image) -> bytes:
     if max(image.size) > LONGEST:
         image.thumbnail((LONGEST, LONGEST))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return buffer.getvalue()
+    return jpeg(image, JPEG_QUALITY)
 
 
 def _short(name: str, most: int) -> str:

@@ -37,9 +37,10 @@ def _learns(*tensors: Tensor) -> bool:
 
 
 class FoldedConv(nn.Conv2d):
-    """A convolution that does the work of the batch norm behind it too, as long as that one rests.
+    """A convolution that applies the batch norm behind it too, while that norm is in eval mode.
 
-    Both keep their weights and these their names. What is folded is made anew, in float32, where they learn.
+    Both modules keep their parameters and names, so state dicts do not change. Where either is trained, the folded
+    weights are computed anew in each call, in float32.
     """
 
     norm: tuple[nn.BatchNorm2d]

@@ -20,10 +20,10 @@ def overlaps(boxes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def only(found: Tensor) -> Any:
-    """An index of the positive anchors, bool [B, A], or of all: x[index] of a tensor [B, A, ...] is [P, ...] or itself.
+    """Index of the anchors to compute on, of a tensor x [B, A, ...].
 
-    The CPU saves the work on the others. Elsewhere that is cheaper than to wait until the device has counted them, and
-    what is compiled has its shapes beforehand.
+    On the CPU the positives, bool [B, A]: x[index] is [P, ...], which saves the work on the others. On a GPU, or when
+    compiled, `...`, which is all: picking the positives would wait until they are counted, and give varying shapes.
     """
     return found if found.device.type == "cpu" and not torch.compiler.is_compiling() else ...
 

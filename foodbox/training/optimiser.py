@@ -18,9 +18,9 @@ QUINTIC = 3.4445, -4.7750, 2.0315  # of the Newton-Schulz iteration; both as Jor
 def make_optimiser(detector: Detector, settings: TrainSettings) -> Muon:
     """The backbone at a lower rate, no decay for norms and biases; Muon between the backbone and the outputs.
 
-    What comes new has the longest way to go, and by Muon goes it in far fewer steps. Depthwise convolutions have no
-    matrix; of the outputs' each row is a value by itself. On a GPU rates are tensors there, so that a recorded step
-    (inference/replay.py) reads those of its time.
+    New layers have the longest way to go, and Muon takes far fewer steps for it. AdamW trains the rest: depthwise
+    kernels are no matrices, and each row of an output layer is a value by itself. On a GPU rates are tensors there, so
+    that a recorded step (inference/replay.py) reads those of its time.
     """
     device = detector.mean.device
     groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}

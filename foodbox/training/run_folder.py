@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import itertools
 import json
 import os
@@ -25,7 +24,7 @@ from foodbox.data.images import open_photo
 from foodbox.data.parts import read_split
 from foodbox.detections import Detections
 from foodbox.drawing import html
-from foodbox.drawing.boxes import draw_detections, draw_truth, sheet
+from foodbox.drawing.boxes import draw_detections, draw_truth, jpeg, sheet
 from foodbox.errors import UsageError
 from foodbox.evaluation.scores import Scores
 from foodbox.files import as_json, cannot_write, make_folder, write_whole
@@ -193,10 +192,7 @@ class RunFolder:
             tiles.append(pair)
         tile = max(t.width for t in tiles) + 8, max(t.height for t in tiles) + 8
         title = f"left: truth   right: found with a score over {samples.threshold:.3g}"
-        picture = sheet(tiles, min(3, len(tiles)), tile, title)
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=88)
-        write_whole(self.path / "samples.jpg", buffer.getvalue())
+        write_whole(self.path / "samples.jpg", jpeg(sheet(tiles, min(3, len(tiles)), tile, title), quality=88))
 
     def write_report(self, config: dict[str, Any], scores: Scores | None) -> None:
         """report.html: one page with scores, pictures and settings that can be sent as it is."""

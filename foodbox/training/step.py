@@ -48,7 +48,7 @@ def _apart(boxes: Tensor, labels: Tensor) -> list[Target]:
 
 
 def way_of(settings: TrainSettings, detector: Detector, device: torch.device, processes: int) -> Way:
-    """How steps are launched: as the person says, else a GPU repeats those of light networks, whose photos are alike.
+    """How steps are launched: as the person says; else replayed where the detector can be, and inputs have few shapes.
 
     Raises:
         UsageError: see `expect_way`.

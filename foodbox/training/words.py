@@ -29,8 +29,8 @@ def epoch_line(entry: dict[str, Any], end: str) -> str:
 def outlook(log: Sequence[dict[str, Any]]) -> str | None:
     """One sentence on a run of twice the time; None where too few epochs were scored.
 
-    The score grows ever more slowly with training. Twice the time therefore gives less than the second half of the run
-    gave; and that half is overrated besides, for the rate falls in it, which a run of half the time would have had too.
+    Scores rise ever more slowly, so twice the time gains less than the second half of this run did. Even that is too
+    much: part of the gain comes from the falling rate, which a run of half the time would have had too.
 
     Args:
         log: entries of the run's scored epochs, with "seconds" and "scores".

@@ -17,7 +17,7 @@ from foodbox.detectors.yolo import DARKNET, YOLO, YOLOSettings
 from foodbox.errors import FoodboxError, first_line
 from foodbox.layers.darknet import TINY
 from foodbox.weights.torchvision import COCO_CLASSES
-from foodbox.weights.transfer import Weights
+from foodbox.weights.transfer import Weights, not_downloaded
 
 TITLES = {"yolov3": "YOLOv3", "yolov3_tiny": "YOLOv3-tiny"}
 MISTAKEN = (10.0, 14.0, 23.0, 27.0, 37.0, 58.0, 81.0, 82.0, 135.0, 169.0, 344.0, 319.0)
@@ -66,11 +66,7 @@ def download(backbone: str) -> Weights:
             path.unlink()
             raise OSError(f"{there:,} bytes came instead of {size:,}")
     except (urllib.error.URLError, OSError, RuntimeError) as fault:
-        raise FoodboxError(
-            f"Could not download darknet's COCO weights from {URL}{name} ({first_line(fault)}). Go on without a "
-            "network with the embedded weights of the default preset (--preset light --weights coco), or with a file "
-            "of your own (--weights FILE)."
-        ) from fault
+        raise not_downloaded(f"darknet's COCO weights from {URL}{name}", fault) from fault
     return read(path)
 
 

@@ -29,7 +29,7 @@ from foodbox.weights import (
     torchvision_ssd,
     vgg,
 )
-from foodbox.weights.transfer import Weights
+from foodbox.weights.transfer import Weights, not_downloaded
 
 CHOICES = ("coco", "imagenet", "none")
 CHECKPOINTS = (torchvision, torchvision_rcnn, torchvision_ssd, m2det, vgg)
@@ -184,10 +184,7 @@ def imagenet(backbone: str, reduced: bool = False) -> Weights:
             f"{config.hf_hub_id} in Hugging Face's cache (HF_HOME, or ~/.cache/huggingface), so that it comes again."
         ) from fault
     except (OSError, RuntimeError, ValueError) as fault:
-        raise FoodboxError(
-            f"Could not download {origin} ({first_line(fault)}). Go on without a network with the embedded "
-            "weights of the default preset (--preset light --weights coco), or with a file (--weights FILE)."
-        ) from fault
+        raise not_downloaded(origin, fault) from fault
     if reduced:
         return vgg.reduce(body.state_dict(), origin, config.mean, config.std)
     tensors = {f"backbone.body.{name}": tensor for name, tensor in body.state_dict().items()}

@@ -14,7 +14,7 @@ from torchvision.models.detection import RetinaNet_ResNet50_FPN_V2_Weights, Reti
 from foodbox.detectors import DETECTORS
 from foodbox.errors import FoodboxError, first_line
 from foodbox.weights import checkpoint
-from foodbox.weights.transfer import Weights
+from foodbox.weights.transfer import Weights, not_downloaded
 
 COCO = {
     "torchvision": RetinaNet_ResNet50_FPN_Weights.COCO_V1,
@@ -81,11 +81,7 @@ def fetch(url: str) -> dict[str, Tensor]:
             ) from fault
         if not isinstance(fault, urllib.error.URLError | OSError | RuntimeError):
             raise
-        raise FoodboxError(
-            f"Could not download torchvision's weights from {url} ({fault}). Go on without a network with the "
-            "embedded weights of the default preset (--preset light --weights coco), or with a file of your own "
-            "(--weights FILE)."
-        ) from fault
+        raise not_downloaded(f"torchvision's weights from {url}", fault) from fault
     return state
 
 

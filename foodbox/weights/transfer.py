@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from foodbox.detectors.base import BACKBONE, Detector
+from foodbox.errors import FoodboxError, first_line
 from foodbox.records import Preprocessing
 
 
@@ -107,3 +108,11 @@ def _put_classes(
     for name in shared:
         to[:, before + names.index(name)] = given[:, before + their_names.index(name)]
     return shared
+
+
+def not_downloaded(what: str, fault: BaseException) -> FoodboxError:
+    """The fault of weights that did not come, with the two ways on."""
+    return FoodboxError(
+        f"Could not download {what} ({first_line(fault)}). Go on without a network with the embedded weights of the "
+        "default preset (--preset light --weights coco), or with a file of your own (--weights FILE)."
+    )
