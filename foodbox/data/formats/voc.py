@@ -44,8 +44,6 @@ LISTS = ("Main", "ImageSets")
 ROOT = re.compile(rb"<annotation[\s>]")
 PICTURES = re.compile("Segmentation(Class|Object)|.*Visualization$")
 """Folders of pictures that show labels, as VOC itself, CVAT and labelme put them beside the photos."""
-Called = dict[str, list[tuple[str, Path]]]
-"""Photos, and their paths with a slash before them, by their names, with their endings and without."""
 
 
 def fits(listing: Listing) -> bool:
@@ -61,14 +59,12 @@ def read(listing: Listing) -> Labels:
     val.txt and test.txt, where they are, say which part a photo belongs to.
     """
     labels = Labels()
-    called: Called = defaultdict(list)
     near = NearestPhotos()
     photos = [path for path in listing.photos if not _shows_labels(path, listing.root)]
     for path in photos:
         for name in (composed(path.stem), composed(path.name)):  # a.jpg.xml
             near.add(name.casefold(), path)
-            called[name].append((f"/{composed(path)}", path))
-    parts = _parts(listing, called)
+    parts = _parts(listing, photos)
     found: dict[Path, Path] = {}
 
     def take(label: Path, path: Path) -> None:
@@ -131,23 +127,30 @@ def _meant(paths: Sequence[Path], label: Path) -> Sequence[Path]:
     return paths
 
 
-def _parts(listing: Listing, called: Called) -> dict[Path, str]:
+def _parts(listing: Listing, photos: Sequence[Path]) -> dict[Path, str]:
     """Photo → its part. A line of an image set may have folders before the name, and a class's 1 or -1 behind it."""
     found: dict[Path, str] = {}
+    ends: dict[int, dict[str, list[Path]]] = {}
+
+    def listed(line: str) -> list[Path]:
+        """The photos whose paths end so, with their endings or without."""
+        parts = composed(line).replace("\\", "/").split("/")
+        count = len(parts)
+        if count not in ends:  # photos by so many of their last names
+            ends[count] = defaultdict(list)
+            for path in photos:
+                end = "/".join(composed(path).split("/")[-count:])
+                for words in {end, end.removesuffix(path.suffix)}:
+                    ends[count][words].append(path)
+        return ends[count].get("/".join(parts), [])
+
     for name, part in PARTS.items():
         for file in listing.named(f"{name}.txt"):
             if file.parent.name in LISTS and "ImageSets" in file.parts and (text := read_text(file, [])):
                 for line in filter(None, map(str.strip, text.splitlines())):
-                    paths = _listed(line, called) or _listed(line.rsplit(maxsplit=1)[0], called)
+                    paths = listed(line) or listed(line.rsplit(maxsplit=1)[0])
                     found |= dict.fromkeys(paths, part)
     return found
-
-
-def _listed(line: str, called: Called) -> list[Path]:
-    """The photos whose paths end so, with their endings or without."""
-    end = "/" + composed(line).replace("\\", "/")
-    named = called.get(end.rsplit("/", 1)[1], [])
-    return [path for words, path in named if words.endswith((end, end + path.suffix))]
 
 
 def _xml(photo: Photo, filename: str, names: list[str]) -> str:
