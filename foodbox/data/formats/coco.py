@@ -25,7 +25,6 @@ from foodbox.data.formats.agreement import APART
 from foodbox.data.formats.common import (
     ONE_CLASS,
     Labels,
-    PhotoFinder,
     RawBox,
     RawPhoto,
     bad_label,
@@ -37,6 +36,7 @@ from foodbox.data.formats.common import (
     read_text,
     without_photo,
 )
+from foodbox.data.formats.photo_names import PhotoFinder
 from foodbox.data.listing import Listing
 from foodbox.files import write_whole
 from foodbox.findings import Finding, Source

@@ -7,8 +7,6 @@ import math
 import os
 import re
 import shutil
-import unicodedata
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,46 +170,12 @@ def assemble(labels: Labels, facts: Mapping[Path, Facts]) -> tuple[Dataset, list
     scale = np.where(np.array([raw.fractions for raw in kept], bool)[:, None], sides, 1.0)  # [P, 2]
     corners *= np.tile(scale[owner], 2)
 
-    exchanged = (corners[:, 2:] < corners[:, :2]).any(1)
+    exchanged: Array = (corners[:, 2:] < corners[:, :2]).any(1)
     corners = np.concatenate(
         (np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])), 1
     )
-    turned = {}
-    ends = np.cumsum(counts)
-    told = {
-        i: _before_turn(corners[ends[i] - counts[i] : ends[i]], raw, sides[i], turn)
-        for i, raw in enumerate(kept)
-        if (turn := facts[raw.path].turn) > 1
-    }
-    all_before = set(told.values()) - {None} == {True}  # who labels has one way for all photos
-    for i, raw in enumerate(kept):
-        if i in told:
-            mine, turn = slice(ends[i] - counts[i], ends[i]), facts[raw.path].turn
-            if all_before if told[i] is None and not raw.fractions else told[i]:
-                turned[i] = turn
-                corners[mine] = turn_boxes(torch.from_numpy(corners[mine]), turn, *_stored(sides[i], turn)).numpy()
-            how = "boxes are turned with the pixels" if i in turned else "boxes are taken as a person sees the photo"
-            findings.append(_note(raw, f"EXIF orientation {turn}: {how}", "EXIF turn"))
-        if _other_size(raw.stored_size, sides[i]):
-            findings.append(_size_differs(raw, sides[i]))
-
-    limit = np.tile(sides[owner], 2)  # [N, 4]
-    inside = np.clip(corners, 0, limit)
-    over = (np.abs(inside - corners) / np.maximum(limit, 1)).max(1, initial=0)  # [N], as a share of the side
-    area, left = _area(corners), _area(inside)
-    empty = area <= 0
-    outside = ~empty & ((over > OVERHANG) | (left <= 0))
-    gone = empty | (outside & (left < WORTH_CUTTING * area))
-    for n in np.nonzero(exchanged & ~empty)[0]:
-        findings.append(_exchanged(boxes[n], kept[owner[n]]))
-    for n in np.nonzero(empty)[0]:
-        findings.append(_empty(boxes[n], kept[owner[n]]))
-    for n in np.nonzero(outside)[0]:
-        findings.append(_outside(corners[n], boxes[n], kept[owner[n]], sides[owner[n]], bool(gone[n])))
-    by = np.abs(inside - corners).max(1, initial=0)  # [N], in pixels
-    for n in np.nonzero(~empty & ~outside & (by > ROUNDING))[0]:
-        what = f"a box stuck out of the photo by {by[n]:.1f} pixels and was cut off"
-        findings.append(_note(kept[owner[n]], what, "box cut off", boxes[n].source))
+    turned = _turned(corners, kept, sides, counts, facts, findings)
+    inside, gone = _cut_off(corners, exchanged, boxes, kept, sides, owner, findings)
 
     good = np.nonzero(~gone)[0]
     sizes = np.bincount(owner[good], minlength=len(kept)).tolist()
@@ -233,6 +197,64 @@ def assemble(labels: Labels, facts: Mapping[Path, Facts]) -> tuple[Dataset, list
         about = (raw.labelled, raw.part, kind, look_alike)
         photos.append(Photo(raw.path, width, height, corner, label, masks, ignore, sources, *about))
     return Dataset(sorted(photos, key=lambda photo: photo.path), names), findings
+
+
+def _turned(
+    corners: Array, kept: Sequence[RawPhoto], sides: Array, counts: Array, facts: Mapping[Path, Facts],
+    findings: list[Finding],
+) -> dict[int, int]:  # fmt: skip
+    """Turns boxes that were drawn on the pixels before their EXIF turn, in place: photo → that turn."""
+    ends = np.cumsum(counts)
+    mine = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+    told = {
+        i: _before_turn(corners[mine[i]], raw, sides[i], turn)
+        for i, raw in enumerate(kept)
+        if (turn := facts[raw.path].turn) > 1
+    }
+    all_before = set(told.values()) - {None} == {True}  # who labels has one way for all photos
+    turned = {}
+    for i, raw in enumerate(kept):
+        if i in told:
+            turn = facts[raw.path].turn
+            if all_before if told[i] is None and not raw.fractions else told[i]:
+                turned[i] = turn
+                before = torch.from_numpy(corners[mine[i]])
+                corners[mine[i]] = turn_boxes(before, turn, *_stored(sides[i], turn)).numpy()
+            how = "boxes are turned with the pixels" if i in turned else "boxes are taken as a person sees the photo"
+            findings.append(_note(raw, f"EXIF orientation {turn}: {how}", "EXIF turn"))
+        if _other_size(raw.stored_size, sides[i]):
+            findings.append(_size_differs(raw, sides[i]))
+    return turned
+
+
+def _cut_off(
+    corners: Array, exchanged: Array, boxes: list[RawBox], kept: list[RawPhoto], sides: Array, owner: Array,
+    findings: list[Finding],
+) -> tuple[Array, Array]:  # fmt: skip
+    """Boxes [N, 4] cut off at the border, and bool [N]: which are not worth that; with what is at fault in each.
+
+    Args:
+        exchanged: bool [N], whether the label had a box's corners the other way round.
+        owner: int64 [N], the photo of each box.
+    """
+    limit = np.tile(sides[owner], 2)  # [N, 4]
+    inside = np.clip(corners, 0, limit)
+    over = (np.abs(inside - corners) / np.maximum(limit, 1)).max(1, initial=0)  # [N], as a share of the side
+    area, left = _area(corners), _area(inside)
+    empty = area <= 0
+    outside = ~empty & ((over > OVERHANG) | (left <= 0))
+    gone = empty | (outside & (left < WORTH_CUTTING * area))
+    for n in np.nonzero(exchanged & ~empty)[0]:
+        findings.append(_exchanged(boxes[n], kept[owner[n]]))
+    for n in np.nonzero(empty)[0]:
+        findings.append(_empty(boxes[n], kept[owner[n]]))
+    for n in np.nonzero(outside)[0]:
+        findings.append(_outside(corners[n], boxes[n], kept[owner[n]], sides[owner[n]], bool(gone[n])))
+    by = np.abs(inside - corners).max(1, initial=0)  # [N], in pixels
+    for n in np.nonzero(~empty & ~outside & (by > ROUNDING))[0]:
+        what = f"a box stuck out of the photo by {by[n]:.1f} pixels and was cut off"
+        findings.append(_note(kept[owner[n]], what, "box cut off", boxes[n].source))
+    return inside, gone
 
 
 def broken(path: Path, fault: str) -> Finding:
@@ -272,83 +294,6 @@ def copy_file(path: Path, target: Path) -> None:
             shutil.copyfile(path, target)
     except OSError as fault:
         raise cannot_write(target, fault) from fault
-
-
-class PhotoFinder:
-    """Finds photos by the names that label files give, which may have been written on another computer.
-
-    Attributes:
-        folders: the folders that hold photos, themselves or below them.
-    """
-
-    def __init__(self, photos: Sequence[Path]) -> None:
-        self._by_path = {composed(path): path for path in photos}
-        self._by_name = defaultdict(list)
-        for path in photos:
-            self._by_name[composed(path.name).casefold()].append(path)
-        self.folders = {folder for near in {path.parent for path in photos} for folder in (near, *near.parents)}
-
-    def find(self, name: str, folders: Sequence[Path]) -> Path | None:
-        """The photo of this path below the first of the folders that has it.
-
-        Folders at the front of the path, such as /home/somebody/ or ../, are taken off one by one.
-        """
-        parts = [part for part in composed(name).replace("\\", "/").split("/") if part not in ("", ".", "..")]
-        places = [composed(folder / "_")[:-1] for folder in folders]  # with a slash behind, and nothing for "."
-        for first in range(len(parts)):
-            tail = "/".join(parts[first:])
-            for place in places:
-                if path := self._by_path.get(place + tail):
-                    return path
-        return None
-
-    def anywhere(self, name: str) -> list[Path]:
-        """All photos of the name at the end of this path, whatever its capitals."""
-        return self._by_name.get(composed(name).replace("\\", "/").rsplit("/", 1)[-1].casefold(), [])
-
-
-def composed(path: Path | str) -> str:
-    """A path as text: slashes, and letters in one piece, which macOS writes in pieces (Korean ones above all)."""
-    return unicodedata.normalize("NFC", path if isinstance(path, str) else path.as_posix())
-
-
-class NearestPhotos:
-    """Finds, of photos with a label's name, the nearest to it; several where nothing tells which one is meant.
-
-    That is who has most folders in common with it from the first on, and then from the last on: of two photos 1.jpg,
-    Annotations/cam2/1.xml labels JPEGImages/cam2/1.jpg. The frames of many films may all have the same names, so that
-    no label is held against all of them.
-    """
-
-    def __init__(self) -> None:
-        self._below: dict[tuple[str, tuple[str, ...]], list[Path]] = defaultdict(list)  # by name and first folders
-        self._ends: dict[tuple[str, tuple[str, ...]], dict[tuple[str, ...], list[Path]]] = {}  # by last folders, too
-        self._parts: dict[Path, tuple[str, ...]] = {}
-
-    def add(self, name: str, path: Path) -> None:
-        """One more photo that is called so."""
-        parts = self._folders(path.parent)
-        for count in range(len(parts) + 1):
-            self._below[name, parts[:count]].append(path)
-
-    def find(self, name: str, label: Path) -> list[Path]:
-        """The nearest of those that are called so, in the order in which they were added."""
-        mine = self._folders(label.parent)
-        key = next(((name, mine[:n]) for n in range(len(mine), -1, -1) if (name, mine[:n]) in self._below), None)
-        if key is None:
-            return []
-        if key not in self._ends:
-            ends = self._ends[key] = defaultdict(list)
-            for path in self._below[key]:
-                folders = self._folders(path.parent)
-                for start in range(len(folders) + 1):
-                    ends[folders[start:]].append(path)
-        return next(self._ends[key][mine[n:]] for n in range(len(mine) + 1) if mine[n:] in self._ends[key])
-
-    def _folders(self, folder: Path) -> tuple[str, ...]:
-        if folder not in self._parts:
-            self._parts[folder] = tuple(map(composed, folder.parts))
-        return self._parts[folder]
 
 
 def could_be(source: Source, name: str, paths: Sequence[Path], todo: str) -> Finding:

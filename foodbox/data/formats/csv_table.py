@@ -26,7 +26,6 @@ from foodbox.data.formats.common import (
     RawBox,
     RawPhoto,
     bad_label,
-    composed,
     copy_photos,
     could_be,
     first_text,
@@ -36,6 +35,7 @@ from foodbox.data.formats.common import (
     read_text,
     without_photo,
 )
+from foodbox.data.formats.photo_names import composed
 from foodbox.data.images import ENDINGS
 from foodbox.data.listing import Listing
 from foodbox.files import write_whole

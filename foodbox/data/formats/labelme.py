@@ -24,18 +24,16 @@ from PIL import Image
 
 from foodbox.data.formats.common import (
     Labels,
-    NearestPhotos,
-    PhotoFinder,
     RawBox,
     RawPhoto,
     bad_label,
     box_around,
-    composed,
     copy_photos,
     could_be,
     read_text,
     without_photo,
 )
+from foodbox.data.formats.photo_names import NearestPhotos, PhotoFinder, bare, composed
 from foodbox.data.images import ENDINGS
 from foodbox.data.listing import Listing
 from foodbox.files import write_whole
@@ -198,7 +196,7 @@ class _Places:
                 return [path]
         if path := self.beside(file):
             return [path]
-        of_name = self._named.find(composed(name).rsplit("/", 1)[-1].casefold(), file)
+        of_name = self._named.find(bare(name).casefold(), file)
         return of_name or self._near.find(composed(file.stem), file)
 
 

@@ -16,13 +16,13 @@ from foodbox.data.formats.common import (
     RawBox,
     RawPhoto,
     bad_label,
-    composed,
     copy_photos,
     numbers,
     plain,
     read_text,
     without_photo,
 )
+from foodbox.data.formats.photo_names import composed
 from foodbox.data.listing import Listing
 from foodbox.files import write_whole
 from foodbox.findings import Finding, Source

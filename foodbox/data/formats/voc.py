@@ -16,11 +16,9 @@ from xml.parsers import expat
 
 from foodbox.data.formats.common import (
     Labels,
-    NearestPhotos,
     RawBox,
     RawPhoto,
     bad_label,
-    composed,
     copy_photos,
     could_be,
     first_bytes,
@@ -30,6 +28,7 @@ from foodbox.data.formats.common import (
     unreadable,
     without_photo,
 )
+from foodbox.data.formats.photo_names import NearestPhotos, bare, composed
 from foodbox.data.listing import Listing
 from foodbox.files import make_folder, write_whole
 from foodbox.findings import Finding, Source
@@ -176,7 +175,7 @@ def _filename(label: Path) -> str:
         root, _ = _parse(label.read_bytes())
     except (OSError, expat.ExpatError, ValueError, LookupError):
         return ""
-    return composed((root.findtext("filename") or "").strip()).replace("\\", "/").rsplit("/", 1)[-1]
+    return bare((root.findtext("filename") or "").strip())
 
 
 def _read_file(label: Path, path: Path, findings: list[Finding]) -> RawPhoto:

@@ -28,18 +28,16 @@ from foodbox.data.formats.common import (
     LEFT_OUT,
     ONE_CLASS,
     Labels,
-    NearestPhotos,
-    PhotoFinder,
     RawBox,
     RawPhoto,
     bad_label,
     box_around,
-    composed,
     copy_photos,
     numbers,
     read_text,
     without_photo,
 )
+from foodbox.data.formats.photo_names import NearestPhotos, PhotoFinder, composed
 from foodbox.data.listing import Listing, scan
 from foodbox.files import write_whole
 from foodbox.findings import Finding, Source

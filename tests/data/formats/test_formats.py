@@ -21,7 +21,13 @@ from PIL import ExifTags, Image
 from foodbox.data import formats
 from foodbox.data.facts import look
 from foodbox.data.formats import csv_table, labelme, starthon, voc
-from foodbox.data.formats.common import Labels, NearestPhotos, RawBox, RawPhoto, assemble
+from foodbox.data.formats.common import (
+    Labels,
+    RawBox,
+    RawPhoto,
+    assemble,
+)
+from foodbox.data.formats.photo_names import NearestPhotos
 from foodbox.errors import UsageError
 from foodbox.files import write_whole
 from foodbox.findings import Source
