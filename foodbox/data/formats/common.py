@@ -170,7 +170,7 @@ def assemble(labels: Labels, facts: Mapping[Path, Facts]) -> tuple[Dataset, list
     scale = np.where(np.array([raw.fractions for raw in kept], bool)[:, None], sides, 1.0)  # [P, 2]
     corners *= np.tile(scale[owner], 2)
 
-    exchanged: Array = (corners[:, 2:] < corners[:, :2]).any(1)
+    exchanged: Array = np.any(corners[:, 2:] < corners[:, :2], axis=1)
     corners = np.concatenate(
         (np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])), 1
     )
