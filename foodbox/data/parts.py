@@ -81,9 +81,9 @@ def read_parts(photos: Path, settings: TrainSettings, outlined: bool = False) ->
     if outlined:
         dataset = _with_outlines(dataset, "train")
         given = _with_outlines(given, "validate") if given.photos else given
+    # Validation photos are set apart besides the sample, so that as many are trained on as were asked for.
+    apart = 0 if given.photos else max(1, round((settings.sample or 0) * settings.valid_share))
     if settings.sample is not None:
-        # Validation photos are set apart besides the sample, so that as many are trained on as were asked for.
-        apart = 0 if given.photos else max(1, round(settings.sample * settings.valid_share))
         bad = {f.photo for f in findings if f.harm == "error"} if settings.skip_bad else set()
         labelled = dataset.with_photos([photo for photo in dataset if photo.labelled and photo.path not in bad])
         dataset = splits.sample(labelled, settings.sample + apart, settings.seed)
