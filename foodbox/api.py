@@ -22,7 +22,7 @@ from foodbox.data import formats, proposals, splits, tables
 from foodbox.data.check import examine, healthy, look_whole, sound, without_left_out
 from foodbox.data.images import PhotoError, as_seen, photo_size, prepare
 from foodbox.data.inputs import boxes_in_input, size_for, small_boxes, tile_size_for
-from foodbox.data.loader import PHOTOS_AT_ONCE, Collate, Item
+from foodbox.data.loader import PHOTOS_AT_ONCE, Collate, Item, apart
 from foodbox.data.mend import changes as list_of_changes
 from foodbox.data.mend import mend
 from foodbox.data.parts import part_of, read_labels, read_parts, saved_parts
@@ -470,10 +470,11 @@ class Model:
             return pixels, Target(), frame, proposals.in_input(regions, frame)
 
         every = tiles(whole, prepared.tile_size)
-        some = (every[i : i + PHOTOS_AT_ONCE] for i in range(0, len(every), PHOTOS_AT_ONCE))
-        batches = (Collate(prepared)([item(tile) for tile in part]) for part in some)
-        found = (detections for batch in batches for detections in self.detect_prepared(batch, min_score))
-        return next(together([whole], prepared.tile_size, found))
+        found: dict[int, Detections] = {}
+        for some in apart(every, prepared, PHOTOS_AT_ONCE):
+            batch = Collate(prepared)([item(every[i]) for i in some])
+            found |= zip(some, self.detect_prepared(batch, min_score), strict=True)
+        return next(together([whole], prepared.tile_size, (found[i] for i in range(len(every)))))
 
     def detect_prepared(self, batch: Batch, min_score: float | None = None) -> list[Detections]:
         """`detect` over photos or tiles that are prepared and put together already (data/loader.py), in their order."""

@@ -204,6 +204,11 @@ class Preprocessing(BaseModel):
         """A side of an input in pixels, padded to a multiple of `multiple`."""
         return math.ceil(side / self.multiple) * self.multiple
 
+    def shape(self, width: int, height: int) -> tuple[int, int]:
+        """Height and width of the input of a photo of width x height pixels, padded."""
+        frame = self.frame(width, height)
+        return self.padded(frame.input_height), self.padded(frame.input_width)
+
     def frame(self, width: int, height: int, path: Path | None = None) -> Frame:
         """The way between a photo of width x height pixels and its input; a letterbox begins beyond the photo."""
         wide, high = self.resized(width, height)

@@ -32,8 +32,7 @@ SPARE = 1.3
 # Bytes of prepared photos that a loader keeps, its workers together, so that each is decoded once, not once an epoch.
 KEPT_BYTES = 2**30
 
-# Photos that detection takes at once. Scores during training and later are of the same batches: padding reaches into
-# the outputs a little, so that other batches would give slightly other numbers.
+# Photos that detection takes at once.
 PHOTOS_AT_ONCE = 8
 # Photos that come after one while it waits for others of its kind.
 PATIENCE = 64
@@ -210,25 +209,24 @@ def photo_loader(
     `search` and `pinned` are as `training_loader` has them; `keep` keeps decoded photos for the next time through.
     """
     items = PreparedPhotos(photos, preprocessing, None, search=search)
-    order = [[(0, i) for i in batch] for batch in apart(items.upright, batch_size)]
+    order = [[(0, i) for i in batch] for batch in apart(photos, preprocessing, batch_size)]
     items.cache = MemoryCache(KEPT_BYTES // max(1, workers) if keep else 0)
     return PhotoLoader(items, order, workers, pinned)
 
 
-def apart(upright: Sequence[bool], batch_size: int) -> list[list[int]]:
-    """Batches of photos by their numbers, for the reason that `Shuffled` has: upright and lying inputs go apart.
+def apart(photos: Sequence[Photo], preprocessing: Preprocessing, batch_size: int) -> list[list[int]]:
+    """Batches of photos by their numbers, each of one shape of input.
 
-    One whose batch has not filled up after PATIENCE more photos waits no longer.
+    Padding reaches into the outputs: beside a higher photo a photo's scores differ by some hundredths. So they are the
+    same whatever else is detected on. A photo whose batch has not filled up after PATIENCE more waits no longer.
     """
     batches: list[list[int]] = []
-    waiting: dict[bool, list[int]] = {True: [], False: []}
-    for i, is_upright in enumerate(upright):
-        waiting[is_upright].append(i)
-        for kind, alike in waiting.items():
-            if len(alike) == batch_size or (alike and i - alike[0] >= PATIENCE):
-                batches.append(alike)
-                waiting[kind] = []
-    return batches + sorted(alike for alike in waiting.values() if alike)
+    waiting: dict[tuple[int, int], list[int]] = {}
+    for i, photo in enumerate(photos):
+        waiting.setdefault(preprocessing.shape(photo.width, photo.height), []).append(i)
+        ripe = [key for key, alike in waiting.items() if len(alike) == batch_size or i - alike[0] >= PATIENCE]
+        batches += map(waiting.pop, ripe)
+    return batches + sorted(waiting.values())
 
 
 class PhotoLoader(DataLoader[Item]):

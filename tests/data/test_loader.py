@@ -211,21 +211,22 @@ def test_the_number_of_processes_changes_nothing(drawn: Dataset, workers: int) -
         assert paths == paths2
 
 
-@given(st.lists(st.booleans(), max_size=200), st.integers(1, 9))
-def test_upright_and_lying_photos_go_apart_and_none_waits_long(upright: list[bool], size: int) -> None:
-    batches = apart(upright, size)
-    assert sorted(i for batch in batches for i in batch) == list(range(len(upright)))
-    assert all(len({upright[i] for i in batch}) == 1 and len(batch) <= size for batch in batches)
+@given(st.lists(st.sampled_from([100, 50, 200]), max_size=200), st.integers(1, 9))
+def test_photos_of_other_shapes_go_apart_and_none_waits_long(heights: list[int], size: int) -> None:
+    batches = apart([Photo(Path("a"), 100, height) for height in heights], SMALL, size)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(heights)))
+    assert all(len({heights[i] for i in batch}) == 1 and len(batch) <= size for batch in batches)
     latest = -1
     for batch in batches:
         assert batch == sorted(batch)
         assert batch[0] >= latest - PATIENCE
         latest = max(latest, batch[-1])
-    assert sum(len(batch) < size for batch in batches) <= 2 + len(upright) // PATIENCE
+    assert sum(len(batch) < size for batch in batches) <= 3 + 3 * len(heights) // PATIENCE
 
 
 def test_photos_come_unchanged_and_lying_ones_first_where_these_fill_a_batch_first(drawn: Dataset) -> None:
-    batches = list(photo_loader(drawn.photos, SMALL, batch_size=4, workers=0))
+    close = Preprocessing(size=64, multiple=16)
+    batches = list(photo_loader(drawn.photos, close, batch_size=4, workers=0))
     order = [[0, 2, 3, 5], [1, 4]]
     assert [[f.path for f in b.frames] for b in batches] == [[drawn.photos[i].path for i in batch] for batch in order]
     assert list(photo_loader([], SMALL, batch_size=4, workers=0)) == []
@@ -259,7 +260,8 @@ def test_workers_share_the_room_for_decoded_photos(workers: int, shares: int) ->
 
 
 def test_one_photo_waits_for_so_many_more() -> None:
-    assert apart([True] + [False] * PATIENCE, 8)[-2] == [0]
+    upright, lying = Photo(Path("a"), 50, 100), Photo(Path("b"), 100, 50)
+    assert apart([upright] + [lying] * PATIENCE, SMALL, 8)[-2] == [0]
 
 
 def test_each_epoch_puts_other_photos_together_lying_and_upright_ones_mixed() -> None:

@@ -76,6 +76,16 @@ def test_every_photo_has_its_own_detections_in_order(detector: RetinaNet, drawn:
         torch.testing.assert_close(mine.scores, other.scores, rtol=0, atol=1e-4)
 
 
+def test_what_is_found_on_a_photo_hangs_on_no_other(detector: RetinaNet, drawn: Dataset) -> None:
+    """Lying and upright photos, which padding to one size would change."""
+    detector.settings = detector.settings.model_copy(update={"preprocessing": Preprocessing(size=64, multiple=16)})
+    model = Model(detector, {"train": {"precision": "float32"}}, "cpu")
+    together = list(model.detect_many(drawn.photos, 0.01))
+    assert len({(found.width, found.height) for found in together}) > 1
+    for photo, found in zip(drawn, together, strict=True):
+        torch.testing.assert_close(found.scores, model.detect(photo.path, 0.01).scores, rtol=0, atol=1e-5)
+
+
 def test_progress_is_told_batch_by_batch_and_photos_are_taken_as_they_are_needed(
     detector: RetinaNet, drawn: Dataset
 ) -> None:
@@ -96,7 +106,7 @@ def test_progress_is_told_batch_by_batch_and_photos_are_taken_as_they_are_needed
 
 def test_detections_come_as_soon_as_those_of_the_photos_before_them_are_there(drawn: Dataset) -> None:
     photos = [drawn.photos[i] for i in (0, 1, 2, 4, 3, 5)]  # lying, upright, lying, upright, lying, lying
-    loader = photo_loader(photos, Preprocessing(size=64), batch_size=2, workers=0)
+    loader = photo_loader(photos, Preprocessing(size=64, multiple=16), batch_size=2, workers=0)
     assert loader.batch_sampler == [[(0, 0), (0, 2)], [(0, 1), (0, 3)], [(0, 4), (0, 5)]]
     made = []
 
