@@ -98,11 +98,11 @@ FORMATS: dict[str, Format] = {
 
 
 STRANGE = (".json", ".jsonl", ".csv", ".tsv", ".xml", ".txt", ".yaml", ".yml")
-"""Endings of files that may be meant as labels."""
+"""Endings of files that may be meant as labels, the likeliest first."""
 PROGRAMS = {
     r"<annotations>": "CVAT's own XML",
     r"region_shape_attributes|_via_": "the VGG Image Annotator's own file",
-    r'"(rectangle|polygon|brush)labels"|"result"\s*:': "Label Studio's own JSON",
+    r'"(rectangle|polygon|brush)labels"|"from_name"': "Label Studio's own JSON",
     r'"items"\s*:\s*\[|"dm_format_version"': "Datumaro's own JSON",
     r'"annotations"\s*:\s*\[\s*\{\s*"(label|coordinates)"': "CreateML's JSON",
     r"ImageID,.*LabelName": "a table of Open Images",
@@ -136,10 +136,10 @@ def _unknown(place: Path, listing: Listing) -> str:
     """What is said of labels that no format fits."""
     known = "; ".join(f"{kind.title} ({kind.looks})" for kind in FORMATS.values())
     what = f"{counted(len(listing.photos), 'photo')} and no labels of a known format"
-    if files := listing.ending(*STRANGE):
+    if files := next(filter(None, map(listing.ending, STRANGE)), []):
         text = first_text(files[0])
-        others = f" and {counted(len(files) - 1, 'more file')}" if files[1:] else ""
-        what += f", but {files[0]}{others}, which begins {' '.join(text[:200].split())[:60]!r}"
+        more = f" and {len(files) - 1:,} more of its kind" if files[1:] else ""
+        what += f", but {files[0]}{more}, which begins {' '.join(text[:200].split())[:60]!r}"
         if program := next((name for mark, name in PROGRAMS.items() if re.search(mark, text)), None):
             return f"{place} holds {what}. It looks like {program}, which is not read: export it as COCO or Pascal VOC."
     return (

@@ -145,6 +145,35 @@ def test_a_label_file_that_no_format_knows_is_refused(tmp_path: Path) -> None:
         formats.read(tmp_path / "notes.md")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "program"),
+    [
+        ("annotations.xml", '<?xml version="1.0"?>\n<annotations>\n  <version>1.1</version>', "CVAT's own XML"),
+        ("a.json", '[{"id": 1, "annotations": [{"result": [{"from_name": "label"}]}]}]', "Label Studio's own JSON"),
+        ("_annotations.createml.json", '[{"image":"a.jpg","annotations":[{"label":"x"}]}]', "CreateML's JSON"),
+        ("via.json", '{"_via_settings": {}}', "the VGG Image Annotator's own file"),
+        ("boxes.csv", "ImageID,Source,LabelName,Confidence\n", "a table of Open Images"),
+        ("boxes.csv", "name,left,top\n", ""),
+    ],
+)
+def test_labels_that_are_not_read_are_named(tmp_path: Path, name: str, text: str, program: str) -> None:
+    draw_photo(tmp_path / "a.jpg", (20, 10), [])
+    (tmp_path / "README.txt").write_text("Hello.")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError) as fault:
+        formats.read(tmp_path)
+    assert f"but {tmp_path / name}, which begins '{' '.join(text.split())[:10]}" in str(fault.value)
+    end = f"It looks like {program}, which is not read: export it as COCO or Pascal VOC." if program else "holds both."
+    assert str(fault.value).endswith(end)
+
+
+def test_a_jpeg_by_the_ending_that_a_browser_gives_it(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.jfif", format="JPEG")
+    (tmp_path / "a.txt").write_text("1,2,3,4")
+    dataset, findings = formats.read(tmp_path)
+    assert (findings, dataset.box_count) == ([], 1)
+
+
 def test_the_folder_where_one_is(starthon_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Path has no "./" before its names, and the system's listing of "." has."""
     monkeypatch.chdir(starthon_folder)

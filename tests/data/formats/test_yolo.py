@@ -323,6 +323,25 @@ def test_labels_have_the_classes_of_the_list_above_them(tmp_path: Path, lists: s
     assert "the classes of its labels are not known" in finding.what
 
 
+@pytest.mark.parametrize("place", ["annotations/{}.txt", "label/{}.txt", "Labels/{}.jpg.txt"])
+@pytest.mark.parametrize("config", [True, False])
+def test_labels_in_a_folder_of_another_name(tmp_path: Path, place: str, config: bool) -> None:
+    labels = {place.format(name): LINE for name in "ab"}
+    folder_with(tmp_path, {"img/a.jpg": None, "img/b.jpg": None, **labels})
+    if config:
+        (tmp_path / "data.yaml").write_text("names: [apple, bowl, cake]\nnc: 3\n")
+    dataset, findings = formats.read(tmp_path)
+    assert [finding.harm for finding in findings if finding.kind != "no class names"] == []
+    assert [len(photo.boxes) for photo in dataset] == [1, 1]
+
+
+def test_what_a_program_found_is_no_label_beside_labels(tmp_path: Path) -> None:
+    """Where some photo has its label in the usual place, the others show nothing."""
+    folder_with(tmp_path, {"images/a.jpg": None, "images/b.jpg": None, "labels/a.txt": LINE, "found/b.txt": LINE})
+    dataset, _ = formats.read(tmp_path)
+    assert [len(photo.boxes) for photo in dataset] == [1, 0]
+
+
 def test_two_data_yamls_of_other_classes_are_found(tmp_path: Path) -> None:
     one_photo(tmp_path, LINE)
     (tmp_path / "old.yaml").write_text("nc: 2\nnames: [bowl, apple]\n")
