@@ -124,16 +124,16 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
         changes = reach.settings | changes
     torch.manual_seed(chosen.seed)
     settled = _settings(kind, preset, changes, weights)
-    brought = ((weights.run.get("train") or {}).get("preset") or next(iter(kind.presets))) if weights else None
-    if weights and weights.run and chosen.preset not in (None, brought):
+    earlier = weights.run.get("train") if weights else None  # of a run of ours
+    if weights and earlier and chosen.preset not in (None, earlier.get("preset") or next(iter(kind.presets))):
         say(f"{weights.origin} brings its own network: --preset {chosen.preset} does not change it.")
     detector = _start(kind(train_part.names, settled), weights)
     folder = RunFolder.new(Path(runs), name, chosen.detector)
     # Whole paths: the run may be gone on with from another folder.
-    apart = {} if chosen.valid is None else {"valid": str(chosen.valid.absolute())}
+    valid = {} if chosen.valid is None else {"valid": str(chosen.valid.absolute())}
     about = {
         "photos": str(Path(photos).absolute()),
-        "train": chosen.model_dump(mode="json") | apart,
+        "train": chosen.model_dump(mode="json") | valid,
         "detector": detector.settings.model_dump(mode="json"),
         "names": detector.names,
     }

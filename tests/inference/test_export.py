@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 import foodbox
 from foodbox import config
 from foodbox.cli import main
+from foodbox.data.formats import FORMATS
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector
 from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
@@ -192,6 +193,10 @@ def test_int8_without_a_whole_photo_is_refused(model: Path, tmp_path: Path) -> N
     (tmp_path / "photos" / "a.txt").write_text("1,2,30,40")
     with pytest.raises(FoodboxError, match=r"No photo with a box is left of 1: 1 fault"):
         foodbox.export(model, out=tmp_path / "m.xml", int8=tmp_path / "photos")
+    sound = draw_photo(tmp_path / "b.png", (64, 48), [(0, 1, 2, 30, 40)])
+    FORMATS["coco"].write(Dataset([sound], foodbox.load(model).names), tmp_path / "valid")
+    with pytest.raises(FoodboxError, match=r"photos has no photo that can be opened"):
+        foodbox.export(model, out=tmp_path / "m.xml", int8=tmp_path / "photos", valid=tmp_path / "valid")
     assert not (tmp_path / "m.xml").exists()
 
 

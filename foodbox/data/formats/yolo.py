@@ -37,7 +37,7 @@ from foodbox.data.formats.common import (
     read_text,
     without_photo,
 )
-from foodbox.data.formats.photo_names import NearestPhotos, PhotoFinder, composed
+from foodbox.data.formats.photo_names import NearestPhotos, PhotoFinder, bare, composed
 from foodbox.data.listing import Listing, scan
 from foodbox.files import write_whole
 from foodbox.findings import Finding, Source
@@ -238,14 +238,16 @@ def _classes(listing: Listing, configs: Sequence[_Config], findings: list[Findin
         texts = {file: (read_text(file, []) or "").strip().splitlines() for file in files}
         lists = {file: [line.strip() for line in lines] for file, lines in texts.items() if lines}
         # labelImg writes one a folder, which grows as classes are met: the longest has them all.
-        longest = sorted(lists, key=lambda file: -len(lists[file]))
-        for file, names in lists.items():
-            of = next(other for other in longest if lists[other][: len(names)] == names)
+        longest_first = sorted(lists, key=lambda file: -len(lists[file]))
+        for file in longest_first:
+            names = lists[file]
+            of = next(other for other in longest_first if lists[other][: len(names)] == names)
             mine = found.setdefault(file.parent, lists[of])
             sources.setdefault(file.parent, Source(of))
             if mine != lists[of]:
                 what = f"its classes are others than those of {sources[file.parent].path}, and are not read"
                 findings.append(bad_label(Source(file), what, None, "Keep the one that counts"))
+        found = {file.parent: found[file.parent] for file in lists}  # in the order of the paths
     for folder, names in found.items():
         for name in dict.fromkeys(name for name in names if names.count(name) > 1):
             numbered = ", ".join(str(i) for i, other in enumerate(names) if other == name)
@@ -384,13 +386,16 @@ def _elsewhere(listing: Listing, texts: Mapping[str, str]) -> dict[Path, str]:
     Not asked where some photo has its label in the usual place: what else is there may be what a program found.
     """
     folders = {path.parent for path in listing.photos}
+    apart = {text: bare(stem) for stem, text in texts.items() if Path(text).parent not in folders}
+    names = set(apart.values())
     near = NearestPhotos()
-    for path in listing.photos:
+    for path in listing.photos if names else ():
         for name in (composed(path.stem), composed(path.name)):  # a.jpg.txt
-            near.add(name, path)
+            if name in names:  # of 40,000 photos beside a README.txt none has
+                near.add(name, path)
     found = defaultdict(list)
-    for stem, text in texts.items():
-        if Path(text).parent not in folders and len(paths := near.find(stem.rsplit("/", 1)[-1], Path(text))) == 1:
+    for text, name in apart.items():
+        if len(paths := near.find(name, Path(text))) == 1:
             found[paths[0]].append(text)
     return {path: some[0] for path, some in found.items() if len(some) == 1 and _is_label(some[0])}
 

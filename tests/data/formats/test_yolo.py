@@ -342,6 +342,15 @@ def test_what_a_program_found_is_no_label_beside_labels(tmp_path: Path) -> None:
     assert [len(photo.boxes) for photo in dataset] == [1, 0]
 
 
+def test_of_two_lists_in_one_folder_that_differ_the_longest_counts(tmp_path: Path) -> None:
+    lists: dict[str, str | bytes | None] = {"obj.names": "bowl\napple\n", "classes.txt": "apple\nbowl\ncake\n"}
+    folder_with(tmp_path, {"1.jpg": None, "1.txt": LINE, **lists})
+    finding = one_finding(tmp_path)
+    assert finding.source.path == tmp_path / "obj.names"
+    assert finding.what == f"its classes are others than those of {tmp_path / 'classes.txt'}, and are not read"
+    assert formats.read(tmp_path, "yolo")[0].names == NAMES
+
+
 def test_two_data_yamls_of_other_classes_are_found(tmp_path: Path) -> None:
     one_photo(tmp_path, LINE)
     (tmp_path / "old.yaml").write_text("nc: 2\nnames: [bowl, apple]\n")
