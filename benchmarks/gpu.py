@@ -5,7 +5,7 @@
 After a warm-up, by the GPU's own clock: the fastest square matrix product; detection of one photo, as `Model.detect`
 makes it of prepared pixels, a hundred boxes found, with torch's kernels and cuDNN's (inference/kernels.py), and with
 NMS at its worst, no candidate under the threshold; foodbox's training step (preset torchvision, the same network) as
-training/fit.py makes it, in bfloat16, channels last, without and with torch.compile; torchvision's under its reference
+training/step.py makes it, in bfloat16, channels last, without and with torch.compile; torchvision's under its reference
 recipe (SGD, AMP in float16, three stages trained, resting norms). Both get random square photos on the GPU (medians),
 then JPEGs of 1024 px from a folder, opened by as many processes (means, for they come in bursts). Then the student's
 run on TRAIN and VALID. Operations are those of products and convolutions, forwards and backwards
@@ -30,6 +30,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
+from accelerate import Accelerator
 from PIL import Image
 from student_run import foodbox_run
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ from foodbox.inference import kernels
 from foodbox.inference.predict import default_workers
 from foodbox.records import Batch, Frame, Photo, Target
 from foodbox.training.optimiser import make_optimiser
-from foodbox.training.step import PendingLoss, TrainStep
+from foodbox.training.step import PendingLoss, learner
 
 CLASSES, BOXES, PHOTO_SIDE, PHOTOS = 80, 8, 1024, 128
 
@@ -235,21 +236,15 @@ def our_detector(bench: Bench, preset: str = "torchvision") -> RetinaNet:
 
 
 def our_step(bench: Bench, compiled: bool = False) -> Callable[[Batch], None]:
-    """The body of the loop in training/fit.py."""
+    """A step as training makes it, and its loss as the loop looks at it."""
     detector, settings = our_detector(bench).train(), TrainSettings()
-    step, optimiser = TrainStep(detector, compiled), make_optimiser(detector, settings)
-    learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
+    accelerator = Accelerator(mixed_precision="bf16", cpu=bench.device.type == "cpu")
+    way: Literal["compiled", "plain"] = "compiled" if compiled else "plain"
+    learn = learner(detector, make_optimiser(detector, settings), settings.clip, accelerator, way)
     last: list[PendingLoss] = []
 
     def call(batch: Batch) -> None:
-        batch = batch.to(bench.device)
-        with torch.autocast(bench.device.type, torch.bfloat16):
-            losses = step(batch.images, batch.targets)
-        optimiser.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        nn.utils.clip_grad_norm_(learning, settings.clip)
-        optimiser.step()
-        last.append(PendingLoss(losses, batch))
+        last.append(PendingLoss(learn(batch), batch))
         if len(last) > 1:
             last.pop(0).value(Path())
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -13,8 +12,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs, broadcast
-from torch import Tensor
+from accelerate.utils import InitProcessGroupKwargs
+from torch.utils.data import DataLoader
 
 from foodbox.config import TrainSettings, batch_size_for, epochs_for
 from foodbox.console import progress_bar, say
@@ -24,23 +23,19 @@ from foodbox.data.tiles import every_tile, together, training_tiles
 from foodbox.detections import Detections
 from foodbox.detectors.base import Detector, Outputs
 from foodbox.evaluation.scores import Scores, score
-from foodbox.inference.kernels import Kernels, by_shape
 from foodbox.inference.predict import default_workers, half_precision_pays, in_order, pick_device, predict
 from foodbox.inference.replay import network_for
-from foodbox.records import Batch, Dataset, KeptMaps, Target
+from foodbox.records import Batch, Dataset, Photo
+from foodbox.training.clock import Clock
 from foodbox.training.feature_cache import freeze, kept_loader
+from foodbox.training.keeper import Keeper
 from foodbox.training.optimiser import make_optimiser, set_rate
-from foodbox.training.run_folder import Progress, RunFolder, Samples, load_optimiser, optimiser_tensors
-from foodbox.training.step import PendingLoss, TrainStep, replayed, way_of
+from foodbox.training.run_folder import RunFolder
+from foodbox.training.step import PendingLoss, learner, way_of
 from foodbox.training.words import epoch_line, outlook
-from foodbox.weights.model_file import save_model
 
 SCORING = 4
 """Where the time is given, epochs go unscored until training has taken this many times as long as scoring."""
-DRAWING, KEEPING = 30.0, 10.0
-"""Seconds from one drawing of curves and samples to the next, and from one state that a run can go on from to the next:
-of epochs that take a few seconds, some go undrawn and unkept."""
-
 PATIENCE = timedelta(days=1)
 """How long processes that train together wait for the first, which alone scores and makes the last fit; NCCL's ten
 minutes are not enough for that on many photos."""
@@ -84,43 +79,31 @@ def fit(
     torch.manual_seed(settings.seed)
     accelerator = _accelerator(settings)
     device, main = accelerator.device, accelerator.is_main_process
-    on_gpu = device.type == "cuda"
     half = accelerator.mixed_precision == "bf16"
     workers = default_workers(device) if settings.workers is None else settings.workers
+    has_last_fit = type(detector).finish is not Detector.finish
+    # The last fit goes over the photos to train on as scoring does over the others.
+    at_end = 1 + len(train) / len(valid) if has_last_fit else 1
+    clock = Clock(start, settings.budget, at_end, accelerator)
 
     way = way_of(settings, detector, device, accelerator.num_processes)
-    side = detector.preprocessing.tile_size
-    shown = training_tiles(train.photos, side)
-    batch_size = settings.batch_size or batch_size_for(len(shown))
+    shown = training_tiles(train.photos, detector.preprocessing.tile_size)
     epochs = settings.epochs or epochs_for(len(shown))
-    batches = training_loader(
-        shown, detector.preprocessing,
-        Augmentation(settings.mirror, settings.zoom, settings.colour, settings.stretch, settings.upside_down),
-        batch_size, workers, settings.seed, part=(accelerator.process_index, accelerator.num_processes),
-        cache=settings.cache, masks=detector.needs_masks, search=detector.search, whole=way != "plain", pinned=on_gpu,
-    )  # fmt: skip
+    batches = _batches(shown, detector, settings, workers, accelerator, whole=way != "plain")
     order = batches.batch_sampler
     assert isinstance(order, Shuffled)  # which training_loader put there
-    if side and not workers:
-        _open_in_order(batches.dataset)  # type: ignore[arg-type]
     checks = photo_loader(
-        every_tile(valid, side), detector.preprocessing, PHOTOS_AT_ONCE, workers, search=detector.search, pinned=on_gpu,
-        keep=True,
+        every_tile(valid, detector.preprocessing.tile_size), detector.preprocessing, PHOTOS_AT_ONCE, workers,
+        search=detector.search, pinned=device.type == "cuda", keep=True,
     )  # fmt: skip
 
     detector.to(device).to(memory_format=torch.channels_last)
     if settings.freeze is not None:
         freeze(detector, settings.freeze)
     optimiser = make_optimiser(detector, settings)
-    progress, log = Progress(), []
+    keeper = Keeper(folder, config, detector, optimiser, clock)
     if resume:
-        tensors, progress = folder.read_state()
-        detector.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
-        load_optimiser(optimiser, tensors)
-        log = folder.log()
-        for entry in log:  # the best model may be of an epoch after the last that was kept
-            progress.note_if_better(Scores(**entry["scores"]), entry["epoch"])
-        log = [entry for entry in log if entry["epoch"] <= progress.epochs]
+        keeper.go_on()
     if settings.freeze is not None and settings.views and detector.has_maps:
         disk = settings.cache == "disk"
         until = None if settings.budget is None else start + KEEPING_MAPS * settings.budget
@@ -128,55 +111,25 @@ def fit(
             kept_loader(detector, loader, views, device, half, disk, until)
             for loader, views in ((batches, min(settings.views, epochs)), (checks, 1))
         )
-    has_last_fit = type(detector).finish is not Detector.finish
-    # What the end takes, in scorings: the last fit goes over the photos to train on as scoring does over the others.
-    at_end = 1 + len(train) / len(valid) if has_last_fit else 1
-    learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
-    step, optimiser = accelerator.prepare(TrainStep(detector, way == "compiled"), optimiser)
-
-    def learn(images: Tensor | KeptMaps, targets: list[Target], *proposals: Tensor) -> dict[str, Tensor]:
-        """One step: the losses by part, and the weights moved by their gradients."""
-        losses: dict[str, Tensor] = step(images, targets, *proposals)
-        optimiser.zero_grad()
-        accelerator.backward(torch.stack(list(losses.values())).sum())
-        accelerator.clip_grad_norm_(learning, settings.clip)
-        optimiser.step()
-        return {part: loss.detach() for part, loss in losses.items()}
-
-    if way == "replayed":
-        learn = replayed(learn, device, Kernels(detector))
-    elif way == "plain" and on_gpu:
-        learn = by_shape(learn, Kernels(detector))
+    learn = learner(detector, optimiser, settings.clip, accelerator, way)
     network = network_for(detector, device, recorded=way == "replayed")
-    scoring = 0.0  # seconds that the last scores took, or, before the first, will take
-
-    def seconds() -> float:
-        return progress.seconds + time.monotonic() - start
 
     def done(steps: int) -> float:
         """The share of the run that lies behind when so many steps do: of all steps, or of the time."""
-        if settings.budget is None:
-            return steps / (epochs * len(batches))
-        return agreed(seconds() / max(1e-9, settings.budget - at_end * scoring))
-
-    def agreed(value: float) -> float:
-        """One process's clock counts for all."""
-        return float(broadcast(torch.tensor(value, device=device))) if accelerator.num_processes > 1 else value
+        return steps / (epochs * len(batches)) if settings.budget is None else clock.share()
 
     sums = torch.zeros((), device=device)  # of each part of the loss, since the last scores
     pending: PendingLoss | None = None  # of the last step
-    samples: Samples | None = None  # of the best epoch, undrawn
-    steps = first = progress.epochs * len(batches)
-    scored = drawn = seconds()
-    kept = -KEEPING  # the first epoch is
+    steps = first = keeper.progress.epochs * len(batches)
+    scored = clock.seconds()
     if settings.budget is None:
-        ended = progress.epochs > 0 and done(steps) >= 1
-    elif not (ended := progress.ended):
-        scoring = agreed(_expected(detector, checks, device, half, network))
-    if main and not folder.last_model.exists():  # something good to name, should the first epoch fail
-        save_model(folder.last_model, detector, config | {"epoch": 0})
+        ended = keeper.progress.epochs > 0 and done(steps) >= 1
+    elif not (ended := keeper.progress.ended):
+        clock.scoring = clock.agreed(_expected(detector, checks, device, half, network))
+    if main:
+        keeper.begin()
     try:
-        for epoch in itertools.count(progress.epochs):
+        for epoch in itertools.count(keeper.progress.epochs):
             if ended:
                 break
             detector.train()
@@ -185,10 +138,7 @@ def fit(
             with progress_bar(f"epoch {epoch + 1} of {settings.time or epochs}", len(batches)) as bar:
                 for batch in batches:
                     set_rate(optimiser, settings, min(1.0, done(steps + 1)))
-                    if way != "replayed":
-                        batch = batch.to(device)
-                    images, *proposals = batch.inputs
-                    losses = learn(images, batch.targets, *proposals)
+                    losses = learn(batch)
                     steps += 1
                     before, pending = pending, PendingLoss(losses, batch)
                     sums = sums + pending.losses
@@ -198,68 +148,54 @@ def fit(
             assert pending is not None  # an epoch has a step
             pending.value(folder.last_model)
             ended = done(steps) >= 1
-            if settings.budget is not None and not ended and agreed(seconds() - scored < SCORING * scoring):
+            soon = settings.budget is not None and clock.agreed(clock.seconds() - scored) < SCORING * clock.scoring
+            if soon and not ended:
                 continue  # short epochs of few photos: the time is for training
 
-            began = seconds()
+            began = clock.seconds()
             if main:
                 if ended and has_last_fit:
                     _finish(detector, train, device, workers)
                 detections = _detect(detector, checks, device, half, valid, network)
                 scores = score(valid, detections)
-            scoring = seconds() - began
+            clock.scoring = clock.seconds() - began
             if not has_last_fit:  # which is still to be made, though scoring may have used the time up
                 ended = ended or done(steps) >= 1
             if main:
-                better = progress.note_if_better(scores, epoch + 1)
-                if better:
-                    samples = Samples.of(valid, detections, scores.threshold)
-                keep = ended or seconds() - kept >= KEEPING
-                if files := [folder.best_model] * better + [folder.last_model] * keep:
-                    about = config | {"epoch": epoch + 1, "threshold": scores.threshold}
-                    save_model(files[0], detector, about, *files[1:])
-                entry = {
-                    "epoch": epoch + 1,
-                    "seconds": round(seconds(), 1),
-                    "learning_rate": max(float(group["lr"]) for group in optimiser.param_groups),
-                    "losses": dict(zip(pending.parts, (sums / (steps - first)).tolist(), strict=True)),
-                    "scores": scores.to_dict(),
-                }
-                log.append(entry)
-                progress.epochs = epoch + 1
-                folder.write_log(log)
-                if keep:
-                    kept = seconds()
-                    weights = {f"model.{name}": tensor for name, tensor in detector.state_dict().items()}
-                    state = weights | optimiser_tensors(optimiser)
-                    folder.write_state(state, dataclasses.replace(progress, seconds=kept, ended=ended))
-                if ended or seconds() - drawn >= DRAWING:
-                    if samples is not None:
-                        folder.write_samples(samples)
-                        samples = None
-                    if not ended:  # then they come with the report
-                        folder.write_curves()
-                    drawn = seconds()
+                means = dict(zip(pending.parts, (sums / (steps - first)).tolist(), strict=True))
+                entry = keeper.add(epoch + 1, means, valid, detections, scores, ended)
                 say(epoch_line(entry, f"/{epochs}" if settings.time is None else f" of {settings.time}"))
-                scored = seconds()
-                scoring = scored - began
+                scored = clock.seconds()
+                clock.scoring = scored - began
             sums, first = torch.zeros((), device=device), steps
             accelerator.wait_for_everyone()
     except KeyboardInterrupt:
-        if main and not folder.best_model.exists():  # no epoch was scored: a model that works, if not yet a good one
-            save_model(folder.best_model, detector, config | {"epoch": 0}, folder.last_model)
-        if main and log:
-            folder.write_curves()
-            if samples is not None:
-                folder.write_samples(samples)
+        if main:
+            keeper.stopped()
         say(f"Stopped. The model so far is {folder.best_model}.")
-        return Fitted(progress.scores, progress.best_epoch, seconds(), interrupted=True)
+        return Fitted(keeper.progress.scores, keeper.progress.best_epoch, clock.seconds(), interrupted=True)
     if main:
-        folder.write_curves()
-        folder.write_report(config, progress.scores)
-        if (sentence := outlook(log)) is not None:
+        keeper.finish()
+        if (sentence := outlook(keeper.log)) is not None:
             say(sentence)
-    return Fitted(progress.scores, progress.best_epoch, seconds())
+    return Fitted(keeper.progress.scores, keeper.progress.best_epoch, clock.seconds())
+
+
+def _batches(
+    shown: Sequence[Photo], detector: Detector, settings: TrainSettings, workers: int, accelerator: Accelerator,
+    whole: bool,
+) -> DataLoader[Any]:  # fmt: skip
+    """Batches of photos or tiles to train on, drawn and changed anew in every epoch."""
+    batches = training_loader(
+        shown, detector.preprocessing,
+        Augmentation(settings.mirror, settings.zoom, settings.colour, settings.stretch, settings.upside_down),
+        settings.batch_size or batch_size_for(len(shown)), workers, settings.seed,
+        part=(accelerator.process_index, accelerator.num_processes), cache=settings.cache, masks=detector.needs_masks,
+        search=detector.search, whole=whole, pinned=accelerator.device.type == "cuda",
+    )  # fmt: skip
+    if detector.preprocessing.tile_size and not workers:
+        _open_in_order(batches.dataset)  # type: ignore[arg-type]
+    return batches
 
 
 def _accelerator(settings: TrainSettings) -> Accelerator:

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from foodbox.config import TrainSettings
 from foodbox.detectors.base import Detector
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.inference.kernels import Kernels
+from foodbox.inference.kernels import Kernels, by_shape
 from foodbox.inference.replay import Replayed
-from foodbox.records import Batch, Target, stack_targets
+from foodbox.records import Batch, KeptMaps, Target, stack_targets
 
 BOXES = 16
 """Where steps are recorded or compiled by shape, each photo's boxes are padded to a multiple of this."""
@@ -71,6 +72,41 @@ def expect_way(settings: TrainSettings, kind: type[Detector], device: torch.devi
 
 def _is_able(settings: TrainSettings, kind: type[Detector], device: torch.device, processes: int) -> bool:
     return device.type == "cuda" and kind.replays and settings.freeze is None and processes == 1
+
+
+def learner(
+    detector: Detector, optimiser: torch.optim.Optimizer, clip: float, accelerator: Accelerator, way: Way
+) -> Callable[[Batch], dict[str, Tensor]]:
+    """One training step: a batch's losses by part, and the weights moved by their gradients.
+
+    Args:
+        clip: the gradients' norm at most.
+        way: how the step is launched.
+    """
+    device = accelerator.device
+    learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
+    step, optimiser = accelerator.prepare(TrainStep(detector, way == "compiled"), optimiser)
+
+    def learn(images: Tensor | KeptMaps, targets: list[Target], *proposals: Tensor) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = step(images, targets, *proposals)
+        optimiser.zero_grad()
+        accelerator.backward(torch.stack(list(losses.values())).sum())
+        accelerator.clip_grad_norm_(learning, clip)
+        optimiser.step()
+        return {part: loss.detach() for part, loss in losses.items()}
+
+    if way == "replayed":
+        learn = replayed(learn, device, Kernels(detector))
+    elif way == "plain" and device.type == "cuda":
+        learn = by_shape(learn, Kernels(detector))
+
+    def call(batch: Batch) -> dict[str, Tensor]:
+        if way != "replayed":  # which copies them to where they were recorded
+            batch = batch.to(device)
+        images, *proposals = batch.inputs
+        return learn(images, batch.targets, *proposals)
+
+    return call
 
 
 def replayed(

@@ -22,7 +22,7 @@ from foodbox.errors import FoodboxError, UsageError
 from foodbox.ops.boxes import iou
 from foodbox.ops.coding import encode_centre
 from foodbox.records import Batch, Dataset, Frame, Target
-from foodbox.training import fit as fit_module
+from foodbox.training.step import TrainStep
 from foodbox.weights.model_file import read_model
 from tests.conftest import NAMES
 from tests.detectors.test_all import grid
@@ -295,7 +295,7 @@ def test_a_run_fits_last_before_its_last_scores_and_goes_on_where_it_was(
     assert last["svms.fitted"].any()
     assert last["regressors.bias"].any()
 
-    forward, calls = fit_module.TrainStep.forward, []
+    forward, calls = TrainStep.forward, []
 
     def stopping(self: Any, *arguments: Any) -> Any:
         calls.append(1)
@@ -303,7 +303,7 @@ def test_a_run_fits_last_before_its_last_scores_and_goes_on_where_it_was(
             raise KeyboardInterrupt
         return forward(self, *arguments)
 
-    monkeypatch.setattr(fit_module.TrainStep, "forward", stopping)
+    monkeypatch.setattr(TrainStep, "forward", stopping)
     stopped = foodbox.train(photos, runs=tmp_path, name="stopped", epochs=2, **QUICK)
     assert stopped.interrupted
     first = read_model(stopped.folder / "last" / "model.safetensors").tensors

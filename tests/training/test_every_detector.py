@@ -14,7 +14,7 @@ from foodbox.data import tables
 from foodbox.data.formats import FORMATS
 from foodbox.detectors import DETECTORS
 from foodbox.records import Dataset
-from foodbox.training import fit as fit_module
+from foodbox.training.step import TrainStep
 from foodbox.weights.model_file import read_model
 
 QUICK: dict[str, Any] = {
@@ -42,7 +42,7 @@ def test_every_detector_goes_on_where_it_was(
     whole = foodbox.train(photos, runs=tmp_path, name="whole", **settings)
     assert whole.scores is not None
 
-    forward, calls = fit_module.TrainStep.forward, []
+    forward, calls = TrainStep.forward, []
 
     def stopping(self: Any, *arguments: Any) -> Any:
         calls.append(1)
@@ -50,10 +50,10 @@ def test_every_detector_goes_on_where_it_was(
             raise KeyboardInterrupt
         return forward(self, *arguments)
 
-    monkeypatch.setattr(fit_module.TrainStep, "forward", stopping)
+    monkeypatch.setattr(TrainStep, "forward", stopping)
     stopped = foodbox.train(photos, runs=tmp_path, name="stopped", **settings)
     assert stopped.interrupted
-    monkeypatch.setattr(fit_module.TrainStep, "forward", forward)
+    monkeypatch.setattr(TrainStep, "forward", forward)
 
     resumed = foodbox.resume(stopped.folder)
     logs = [

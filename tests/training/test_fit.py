@@ -25,8 +25,10 @@ from foodbox.errors import FoodboxError, UsageError
 from foodbox.evaluation.scores import Scores
 from foodbox.records import Dataset
 from foodbox.training import fit as fit_module
+from foodbox.training import keeper
 from foodbox.training.feature_cache import freeze, kept_loader
 from foodbox.training.run_folder import RunFolder, Samples
+from foodbox.training.step import TrainStep
 from foodbox.weights.model_file import read_model
 
 QUICK: dict[str, Any] = {"batch_size": 4, "workers": 0, "size": 96, "precision": "float32", "valid_share": 0.25}
@@ -100,7 +102,7 @@ def test_resume_goes_on_where_it_was(
     """A run stopped by Ctrl-C in its second or third epoch and gone on with ends as one that was never stopped."""
     whole = foodbox.train(photos, runs=tmp_path, name="whole", epochs=3, **QUICK)
 
-    forward, calls = fit_module.TrainStep.forward, []
+    forward, calls = TrainStep.forward, []
 
     def stopping(self: Any, *arguments: Any) -> Any:
         calls.append(1)
@@ -108,8 +110,8 @@ def test_resume_goes_on_where_it_was(
             raise KeyboardInterrupt
         return forward(self, *arguments)
 
-    monkeypatch.setattr(fit_module.TrainStep, "forward", stopping)
-    monkeypatch.setattr(fit_module, "KEEPING", keeping)
+    monkeypatch.setattr(TrainStep, "forward", stopping)
+    monkeypatch.setattr(keeper, "KEEPING", keeping)
     stopped = foodbox.train(photos, runs=tmp_path, name="stopped", epochs=3, **QUICK)
     assert stopped.interrupted
     assert len(losses(stopped.folder)) == epoch - 1
@@ -129,7 +131,7 @@ def test_the_best_model_may_be_of_an_epoch_that_was_not_kept(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Going on, even twice, no worse model takes its place, and its scores are the run's."""
-    monkeypatch.setattr(fit_module, "KEEPING", 1e9)
+    monkeypatch.setattr(keeper, "KEEPING", 1e9)
     score, given = fit_module.score, iter((0.1, 0.9, None, 0.2, None, 0.3))
 
     def scored(*arguments: Any) -> Scores:
@@ -189,7 +191,7 @@ def test_stopped_in_the_first_epoch_leaves_a_model(
     def stopping(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit_module.TrainStep, "forward", stopping)
+    monkeypatch.setattr(TrainStep, "forward", stopping)
     run = foodbox.train(photos, runs=tmp_path, epochs=1, **QUICK)
     assert run.interrupted
     assert run.scores is None
@@ -204,14 +206,14 @@ def test_a_loss_that_is_not_finite_names_its_photos(
     step: int, factor: float, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the first step of the second epoch, or at its last."""
-    forward, calls = fit_module.TrainStep.forward, []
+    forward, calls = TrainStep.forward, []
 
     def exploding(self: Any, *arguments: Any) -> Any:
         calls.append(1)
         found = forward(self, *arguments)
         return found | ({"boxes": found["boxes"] * factor} if len(calls) == step else {})
 
-    monkeypatch.setattr(fit_module.TrainStep, "forward", exploding)
+    monkeypatch.setattr(TrainStep, "forward", exploding)
     with pytest.raises(FoodboxError, match=r"boxes.*table_\d+\.jpg.*last good model") as fault:
         foodbox.train(photos, runs=tmp_path, name="run", epochs=2, **QUICK)
     kept = tmp_path / "run" / "last" / "model.safetensors"
@@ -480,7 +482,7 @@ def test_the_last_fit_is_made_though_coming_back_used_up_the_time(
     run = foodbox.train(photos, runs=tmp_path, time="60s", **QUICK)
     assert (run.interrupted, fits) == (True, [])
     now[0] = 1000
-    monkeypatch.setattr(fit_module, "KEEPING", 0.0)
+    monkeypatch.setattr(keeper, "KEEPING", 0.0)
     read = RunFolder.read_state
 
     def late(self: RunFolder) -> Any:
