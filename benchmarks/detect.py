@@ -27,7 +27,7 @@ import tyro
 from PIL import Image
 
 import foodbox
-from foodbox import api
+from foodbox import model as of_model
 from foodbox.data.images import open_photo
 from foodbox.data.listing import find_photos
 
@@ -50,7 +50,7 @@ def save_copies(photos: Path, folder: Path, count: int) -> None:
 
 def ours(model: Path, folder: Path, half: bool, pictures: bool, runs: int) -> float:
     """Photos a second, the median over runs, each as if the photos had never been seen."""
-    api.half_precision_pays = lambda device: half  # type: ignore[attr-defined]
+    of_model.half_precision_pays = lambda device: half  # type: ignore[attr-defined]
     ready = foodbox.load(model, "cpu")
     paths = find_photos(folder)
     rates = []
@@ -108,7 +108,7 @@ def main(
         copies: how many photos are detected on.
         runs: of each case; the median counts.
     """
-    halves = [False, True] if api.half_precision_pays(torch.device("cpu")) else [False]
+    halves = [False, True] if of_model.half_precision_pays(torch.device("cpu")) else [False]
     names = {False: "float32", True: "bfloat16"}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "photos"

@@ -40,7 +40,6 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from torchvision.transforms import v2
 
-from foodbox.api import Model
 from foodbox.config import TrainSettings, apply, build
 from foodbox.data.augment import Augmentation
 from foodbox.data.loader import training_loader
@@ -48,6 +47,7 @@ from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
 from foodbox.evaluation.speed import multiply_adds
 from foodbox.inference import kernels
 from foodbox.inference.predict import default_workers
+from foodbox.model import Model
 from foodbox.records import Batch, Frame, Photo, Target
 from foodbox.training.optimiser import make_optimiser
 from foodbox.training.step import PendingLoss, learner

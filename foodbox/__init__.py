@@ -15,21 +15,21 @@ from foodbox.errors import FoodboxError, UsageError
 from foodbox.garbage import without_collecting
 
 if TYPE_CHECKING:
-    from foodbox.api import Export, Model, Run, check, convert, demo, detect, evaluate, export, load, resume, train
+    from foodbox.api import Export, Run, check, convert, demo, detect, export, resume, train
     from foodbox.comparison.compare import compare
     from foodbox.comparison.results import Comparison
     from foodbox.data.report import Report
     from foodbox.detections import Detections
     from foodbox.evaluation.scores import Scores
+    from foodbox.model import Model, evaluate, load
     from foodbox.records import Dataset, Photo
 
 __version__ = "0.1.0"
 
 _WHERE = {
-    **dict.fromkeys(("Export", "Model", "Run"), "foodbox.api"),
-    **dict.fromkeys(
-        ("check", "convert", "demo", "detect", "evaluate", "export", "load", "resume", "train"), "foodbox.api"
-    ),
+    **dict.fromkeys(("Export", "Run"), "foodbox.api"),
+    **dict.fromkeys(("check", "convert", "demo", "detect", "export", "resume", "train"), "foodbox.api"),
+    **dict.fromkeys(("Model", "evaluate", "load"), "foodbox.model"),
     **dict.fromkeys(("Dataset", "Photo"), "foodbox.records"),
     "Comparison": "foodbox.comparison.results",
     "Detections": "foodbox.detections",

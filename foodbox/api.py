@@ -1,61 +1,51 @@
-"""The verbs: check, convert, train, resume, load, evaluate, export, detect, demo: the parts of the house together."""
+"""The verbs: train, resume, check, convert, export, detect, demo: the parts of the house together.
+
+`load` and `evaluate` stand with the model (model.py).
+"""
 
 from __future__ import annotations
 
 import math
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
 from foodbox import config
 from foodbox.config import TrainSettings
 from foodbox.console import is_speaker, progress_bar, say
 from foodbox.data import formats, proposals, splits, tables
-from foodbox.data.check import examine, healthy, look_whole, sound, without_left_out
-from foodbox.data.images import PhotoError, as_seen, photo_size, prepare
-from foodbox.data.inputs import boxes_in_input, size_for, small_boxes, tile_size_for
-from foodbox.data.loader import PHOTOS_AT_ONCE, Collate, Item, apart
+from foodbox.data.check import examine, look_whole, sound, without_left_out
+from foodbox.data.images import PhotoError
 from foodbox.data.mend import changes as list_of_changes
 from foodbox.data.mend import mend
 from foodbox.data.parts import part_of, read_labels, read_parts, saved_parts
-from foodbox.data.report import AnchorReach, Report, anchor_reach
-from foodbox.data.tiles import cut, every_tile, open_tile, shown_by, tile_count, tiles, together
+from foodbox.data.report import Report
+from foodbox.data.tiles import every_tile
 from foodbox.detections import Detections
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector, DetectorSettings
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.evaluation.scores import Scores, score
-from foodbox.evaluation.starthon import prediction_file
-from foodbox.evaluation.threshold import SURE
-from foodbox.files import alone_in, expect_new, write_whole
+from foodbox.evaluation.scores import Scores
+from foodbox.files import PathLike, alone_in, expect_new, write_whole
 from foodbox.findings import Finding
 from foodbox.inference import export as exporting
 from foodbox.inference import runtime
 from foodbox.inference.output import DetectionWriter, expect_elsewhere, find_all
-from foodbox.inference.predict import half_precision_pays, pick_device, predict, predict_photos
-from foodbox.inference.replay import network_for
-from foodbox.records import Batch, Dataset, Photo, Target, counted
+from foodbox.inference.predict import pick_device
+from foodbox.model import Model, evaluate, load
+from foodbox.records import Dataset, Photo, counted
+from foodbox.training.choices import enough_detections, large_enough, reach_of
 from foodbox.training.fit import fit
 from foodbox.training.run_folder import RunFolder
+from foodbox.training.start import find_weights, put_in, settle
 from foodbox.training.step import expect_way
 from foodbox.weights import pretrained
-from foodbox.weights.model_file import build, header_of, save_model, understand
-from foodbox.weights.transfer import Weights, put
-
-PathLike = str | Path
-SMALLEST_TILE = 32
-"""Pixels: smaller tiles show little of anything, and there would be no end of them."""
-MOST_TILES = 1000
-"""Tiles and photos that training takes without being asked: at most sixteen times the pixels of 250 photos."""
-
+from foodbox.weights.model_file import build, header_of
 
 # -- Training -------------------------------------------------------------------------------------------------------
 
@@ -103,7 +93,7 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     expect_sense(chosen)
     expect_way(chosen, kind, pick_device(chosen.device))
     RunFolder.expect_free(Path(runs), name)
-    _expect_tiles(kind, side)
+    kind.expect_tiles(side)
     if chosen.freeze and not kind.has_maps and chosen.views != TrainSettings.model_fields["views"].default:
         raise UsageError(f"{chosen.detector} has no maps of whole photos to keep: leave --views out.")
     if kind.needs_proposals:
@@ -111,23 +101,23 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
 
     train_part, valid_part = read_parts(Path(photos), chosen, kind.needs_masks)
     say(f"Training on {train_part}; validating on {counted(len(valid_part), 'photo')}.")
-    weights = _weights(kind, config.apply(preset, changes), chosen)
+    weights = find_weights(config.apply(preset, changes), chosen)
     if not (weights and weights.detector):  # a whole detector brings its own
-        preset = _large_enough(kind, preset, train_part, changes)
+        preset = large_enough(kind, preset, train_part, changes)
         if "max_detections" not in changes:
-            preset = _enough_detections(preset, train_part)
+            preset = enough_detections(preset, train_part)
     if chosen.fit_anchors:
-        reach = _reach(kind, _settings(kind, preset, changes, weights), train_part, chosen.detector)
+        reach = reach_of(kind, settle(kind, preset, changes, weights), train_part, chosen.detector)
         if reach is None:
             raise UsageError(f"{chosen.detector} has no anchors to fit: leave --fit-anchors out.")
         say(f"{reach}: {', '.join(reach.settings) or 'none'} changed.")
         changes = reach.settings | changes
     torch.manual_seed(chosen.seed)
-    settled = _settings(kind, preset, changes, weights)
+    settled = settle(kind, preset, changes, weights)
     earlier = weights.run.get("train") if weights else None  # of a run of ours
     if weights and earlier and chosen.preset not in (None, earlier.get("preset") or next(iter(kind.presets))):
         say(f"{weights.origin} brings its own network: --preset {chosen.preset} does not change it.")
-    detector = _start(kind(train_part.names, settled), weights)
+    detector = put_in(kind(train_part.names, settled), weights)
     folder = RunFolder.new(Path(runs), name, chosen.detector)
     # Whole paths: the run may be gone on with from another folder.
     valid = {} if chosen.valid is None else {"valid": str(chosen.valid.absolute())}
@@ -230,44 +220,6 @@ def detector_and_settings(detector: str, preset: str | None) -> tuple[type[Detec
     return kind, config.build(kind.Settings, kind.presets[preset or next(iter(kind.presets))])
 
 
-def _weights(kind: type[Detector], settings: DetectorSettings, chosen: TrainSettings) -> Weights | None:
-    """What the person starts from; None for nothing."""
-    weights = pretrained.find(chosen.weights, settings.model_dump(), chosen.detector)
-    if weights and weights.detector and DETECTORS[weights.detector] is not kind:
-        raise UsageError(
-            f"{weights.origin} is a {weights.detector}, and {chosen.detector} was asked for: "
-            f"take --detector {weights.detector}."
-        )
-    return weights
-
-
-def _settings(
-    kind: type[Detector], preset: DetectorSettings, changes: dict[str, Any], weights: Weights | None
-) -> DetectorSettings:
-    """What is trained: the person's settings go before the weights', these before the preset's."""
-    if weights is None:
-        return config.apply(preset, {"frozen_stages": 0} | changes)  # frozen random numbers teach little
-    dictated = weights.settings
-    theirs, asked = (values.get("backbone") for values in (dictated, changes))
-    if theirs and asked and theirs != asked:
-        raise UsageError(f"{weights.origin} has the backbone {theirs}, not {asked}: leave --backbone out.")
-    if weights.detector:
-        # The whole network as it was built; how it is trained the preset says, unless the run was ours.
-        whole = config.build(kind.Settings, weights.settings)
-        kept = set(kind.Training.model_fields) - set(DetectorSettings.model_fields) if not weights.run else set()
-        dictated = {name: getattr(whole, name) for name in kind.Settings.model_fields if name not in kept}
-    return config.apply(config.apply(preset, dictated), changes)
-
-
-def _start(detector: Detector, weights: Weights | None) -> Detector:
-    """The detector with its starting weights, and says what they are."""
-    if weights is None:
-        say("Starting from nothing: no weights are carried over, and no stage is frozen, unless you say so.")
-    else:
-        say(f"Starting from {weights.origin}: {put(weights, detector)}.")
-    return detector
-
-
 # -- Photos ---------------------------------------------------------------------------------------------------------
 
 
@@ -298,10 +250,10 @@ def check(
         expect_new(Path(fix), Path(photos))
     dataset, findings = read_labels(Path(photos), format, whole=True)
     others = None if valid is None else without_left_out(*read_labels(Path(valid), format, whole=True))
-    settings = _large_enough(kind, settings, dataset, {})
+    settings = large_enough(kind, settings, dataset, {})
     findings += examine(dataset, findings, others)
     report = Report(
-        dataset, findings, _reach(kind, settings, dataset, f"{detector} ({preset or next(iter(kind.presets))})")
+        dataset, findings, reach_of(kind, settings, dataset, f"{detector} ({preset or next(iter(kind.presets))})")
     )
     if out is not None:
         from foodbox.data.page import page  # and matplotlib, half a second's import, which most verbs do without
@@ -313,69 +265,6 @@ def check(
         write_whole(Path(fix) / "changes.md", list_of_changes(report.findings, lost))
         say(f"Wrote {fix}: {mended}. What was changed stands in {Path(fix) / 'changes.md'}.")
     return report
-
-
-def _large_enough(
-    kind: type[Detector], preset: DetectorSettings, dataset: Dataset, changes: dict[str, Any]
-) -> DetectorSettings:
-    """The light preset with a larger input where boxes are small in its own, and with tiles where they are tiny.
-
-    The other presets are as their papers say, and what the person chose (`changes`) stays.
-    """
-    if "size" in changes or preset != config.build(kind.Settings, kind.presets["light"]):
-        return preset
-    usual = config.apply(preset, {"tile_size": changes.get("tile_size", 0)}).preprocessing
-    boxes, labels, *_ = boxes_in_input(dataset, usual)
-    under = small_boxes(boxes, labels)
-    size = size_for(under, usual)
-    if size == usual.size:
-        return preset
-    times = (size / usual.size) ** 2
-    say(
-        f"A quarter of the boxes, classes counted alike, are under {under:.0f} px in an input of {usual.size} px: "
-        f"training takes {size} px and up to {times:.1f} times the time (--size {usual.size} keeps it)."
-    )
-    larger: dict[str, Any] = {"size": size}
-    still = under * size / usual.size
-    if "tile_size" not in changes and (side := tile_size_for(still, dataset, usual.model_copy(update=larger))):
-        tiny = f"There a quarter is still under {still:.0f} px, and of so small ones few are found:"
-        most = tile_count(dataset, side)
-        of = f"up to {most:,} of {counted(len(dataset), 'photo')}"
-        if kind.needs_proposals:
-            say(f"{tiny} take a larger --size, or a detector that proposes its regions itself.")
-        elif most > MOST_TILES:
-            say(f"{tiny} --tile-size {side} shows them in tiles, {of}.")
-        else:
-            larger["tile_size"] = side
-            say(f"{tiny} training sees tiles of {side} px too, {of} (--tile-size 0 keeps photos whole).")
-    if (search := getattr(preset, "search", None)) is not None:  # what no region reaches, no input shows
-        larger["search_size"] = round(search.search_size * size / usual.size)
-    return config.apply(preset, larger)
-
-
-def _expect_tiles(kind: type[Detector], side: int) -> None:
-    """Refuses tiles that are too small to show anything, and those of a detector that cannot look at them."""
-    if 0 < side < SMALLEST_TILE:
-        raise UsageError(f"--tile-size is {side}: expected {SMALLEST_TILE} pixels or more, or 0 for whole photos.")
-    if side and kind.needs_proposals:
-        raise UsageError(f"{kind.__name__} looks for its regions on whole photos: leave --tile-size out.")
-
-
-def _enough_detections(preset: DetectorSettings, dataset: Dataset) -> DetectorSettings:
-    """The preset with as many detections of a photo, or a tile, as one of these has boxes, where that is more."""
-    most = max(int((~shown.ignore).sum()) for shown in cut(dataset.photos, preset.preprocessing.tile_size))
-    kept = getattr(preset, "max_detections", most)
-    if most <= kept:
-        return preset
-    say(f"A photo has {most} boxes, and {kept} detections are kept of one: --max-detections is {most} here.")
-    return config.apply(preset, {"max_detections": most})
-
-
-def _reach(kind: type[Detector], settings: DetectorSettings, dataset: Dataset, name: str) -> AnchorReach | None:
-    boxes, _, height, width = boxes_in_input(dataset, settings.preprocessing)
-    better = kind.fit_anchors(settings, boxes, height, width) if len(boxes) else {}
-    anchors, fitted = (kind.anchors_of(s, height, width) for s in (settings, settings.model_copy(update=better)))
-    return anchor_reach(name, boxes, anchors, fitted, better)
 
 
 def convert(
@@ -404,237 +293,6 @@ def convert(
         say(line)
     formats.FORMATS[to].write(dataset, Path(dest))
     return dataset, lost
-
-
-# -- A trained model ------------------------------------------------------------------------------------------------
-
-
-class Model:
-    """A trained detector, ready to use.
-
-    Attributes:
-        names: the classes it finds.
-        run: what is known of the run that it came from.
-    """
-
-    def __init__(self, detector: Detector, run: dict[str, Any], device: str | None = None) -> None:
-        self.device = pick_device(device)
-        self._half = _half(run, self.device)
-        self.detector = detector.to(self.device).eval().requires_grad_(False)
-        self._one_at_a_time = threading.Lock()
-        self._network = network_for(self.detector, self.device)
-        self.run = run
-
-    @property
-    def names(self) -> list[str]:
-        return self.detector.names
-
-    @property
-    def threshold(self) -> float:
-        """The score from which detections are shown: by the photos that the model was validated on, else 0.3."""
-        return float(self.run.get("threshold", SURE))
-
-    def detect(
-        self, photo: PathLike | Image.Image | np.ndarray[Any, Any], min_score: float | None = None
-    ) -> Detections:
-        """What is on one photo: a path, a Pillow picture, or an array [H, W, 3] of red, green, blue bytes.
-
-        A picture's EXIF turn is applied, as a file's is.
-
-        Args:
-            min_score: leave out what is less sure; the model's own threshold if not given.
-
-        Raises:
-            FoodboxError: the file is no photo.
-            UsageError: it is neither of these.
-        """
-        min_score = self._least_score(min_score)
-        prepared = self.detector.preprocessing
-        path, picture = None, None
-        if isinstance(photo, str | Path):
-            path = Path(photo)
-            width, height, _ = photo_size(path)
-        else:
-            picture = as_seen(_picture(photo))
-            width, height = picture.size
-        whole = Photo(path or Path(), width, height)
-        opened: dict[Path, Image.Image] = {}
-
-        def item(tile: Photo) -> Item:
-            least = max(prepared.resized(tile.width, tile.height))
-            shown = shown_by(tile, picture) if picture is not None else open_tile(tile, least, opened)
-            pixels, frame = prepare(shown, prepared, path, (tile.width, tile.height))
-            if (search := self.detector.search) is None:
-                return pixels, Target(), frame
-            regions = proposals.find(shown, search) if path is None else proposals.of_photo(tile, search)
-            return pixels, Target(), frame, proposals.in_input(regions, frame)
-
-        every = tiles(whole, prepared.tile_size)
-        found: dict[int, Detections] = {}
-        for some in apart(every, prepared, PHOTOS_AT_ONCE):
-            batch = Collate(prepared)([item(every[i]) for i in some])
-            found |= zip(some, self.detect_prepared(batch, min_score), strict=True)
-        return next(together([whole], prepared.tile_size, (found[i] for i in range(len(every)))))
-
-    def detect_prepared(self, batch: Batch, min_score: float | None = None) -> list[Detections]:
-        """`detect` over photos or tiles that are prepared and put together already (data/loader.py), in their order."""
-        min_score = self._least_score(min_score)
-        with self._one_at_a_time:  # threads of torch are counted for the whole process, and changed while decoding
-            return list(predict(self.detector, [batch], self.device, self._half, min_score, network=self._network))
-
-    def detect_many(
-        self,
-        photos: Sequence[Photo],
-        min_score: float | None = None,
-        progress: Callable[[int], None] = lambda count: None,
-    ) -> Iterable[Detections]:
-        """`detect` over many photos, which are opened in other processes meanwhile; in their order."""
-        min_score = self._least_score(min_score)
-        return predict_photos(
-            self.detector, photos, self.device, self._half, min_score, progress=progress, network=self._network
-        )
-
-    def _least_score(self, given: float | None) -> float:
-        """The score that was asked for, or the threshold.
-
-        Raises:
-            UsageError: it is no share.
-        """
-        score = self.threshold if given is None else given
-        if not 0 <= score <= 1:  # nan neither
-            raise UsageError(f"The smallest score is {score}: expected a number from 0 to 1.")
-        return score
-
-    def evaluate(self, photos: PathLike, **options: Any) -> Scores:
-        """The scores on a folder of labelled photos; options as for `foodbox.evaluate`."""
-        return evaluate(self, photos, **options)
-
-    def save(self, path: PathLike) -> None:
-        """Writes the model to one .safetensors file.
-
-        Raises:
-            UsageError: the path ends otherwise, or the model is an exported one, which has no such file's tensors.
-        """
-        if Path(path).suffix.lower() != ".safetensors":
-            raise UsageError(
-                f"A model is saved as .safetensors, and {path} ends otherwise: call it {path}.safetensors."
-            )
-        if isinstance(self.detector, runtime.Exported):
-            raise UsageError("An exported model is saved by copying its two files, .xml and .bin.")
-        save_model(Path(path), self.detector, self.run)
-
-
-def _picture(photo: object) -> Image.Image:
-    """A picture as it is, or an array [H, W, 3] or [H, W] of bytes as one."""
-    if isinstance(photo, Image.Image):
-        return photo
-    if isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.size:
-        with suppress(TypeError):  # of other shapes
-            return Image.fromarray(photo)
-    about = f"an array {list(photo.shape)} of {photo.dtype}" if isinstance(photo, np.ndarray) else type(photo).__name__
-    raise UsageError(
-        f"A photo is {about}: expected a path, a Pillow picture, or an array [height, width, 3] of uint8, red first."
-    )
-
-
-@torch.inference_mode(False)
-def load(file: PathLike, device: str | None = None, *, tile_size: int | None = None) -> Model:
-    """A model from a file: one of ours, an exported one (.xml), or another program's that an importer knows.
-
-    Args:
-        tile_size: photos larger than this are seen in tiles of this side, px, too; 0: in none. None leaves it to the
-            model, which knows what it was trained with.
-
-    Raises:
-        UsageError: there is no such file, or the detector does not look at such tiles.
-        FoodboxError: it is broken, or another network's.
-    """
-    path = Path(file)
-    if path.suffix.lower() == runtime.ENDING:
-        graph, header = runtime.read(path)
-        about = understand(header, {}, path)
-        model = _exported(build(about, empty=True), graph, about.run, device)
-    else:
-        weights = pretrained.read(path)
-        model = Model(build(weights), weights.run, device)
-    if tile_size is not None:
-        _expect_tiles(type(model.detector), tile_size)
-        model.detector.settings = config.apply(model.detector.settings, {"tile_size": tile_size})
-    return model
-
-
-def _exported(detector: Detector, graph: Any, run: dict[str, Any], device: str | None = None) -> Model:
-    """An exported model; `detector` is of the same settings, with weights or without."""
-    if device not in (None, "cpu"):
-        raise UsageError(f"An exported model runs on the CPU, not on {device!r}: take the .safetensors for that.")
-    return Model(runtime.Exported(detector, graph, _half(run, torch.device("cpu"))), run, "cpu")
-
-
-def _half(run: dict[str, Any], device: torch.device) -> bool:
-    """Whether a model detects in bfloat16: where that is faster, unless it was trained with --precision float32."""
-    return (run.get("train") or {}).get("precision") != "float32" and half_precision_pays(device)
-
-
-def evaluate(
-    model: Model | PathLike,
-    photos: PathLike,
-    *,
-    one_class: str | None = None,
-    format: str | None = None,
-    part: str | None = None,
-    skip_bad: bool = False,
-    starthon_file: PathLike | None = None,
-) -> Scores:
-    """The scores of a model on a folder of labelled photos.
-
-    Args:
-        one_class: fold all classes of the photos into one of this name; done without asking where the model was
-            trained so.
-        part: "train", "valid", "test" or "all" of photos whose labels or folders name parts; "valid" if not said, and
-            "test" where there is none.
-        starthon_file: write the contest's prediction file here: a line for every photo, labelled or not.
-
-    Raises:
-        UsageError: the folder or the model is not there, or the model knows none of the classes.
-        FoodboxError: photos or labels are at fault.
-    """
-    if not isinstance(model, Model):
-        model = load(model)
-    dataset, findings = read_labels(Path(photos), format)
-    whole, dataset = dataset, part_of(dataset, part)
-    left_out = {photo.path for photo in whole} - {photo.path for photo in dataset}
-    findings = [f for f in findings if f.photo not in left_out]
-    folded = one_class or (model.run.get("train") or {}).get("one_class")
-    if folded:
-        dataset = splits.one_class(dataset, folded)
-    findings += look_whole(dataset.photos)
-    labelled, words = healthy(dataset, findings, skip_bad)
-    for line in words:
-        say(line)
-    counted = _for_model(labelled, model.names)
-    bad = {f.photo for f in findings if f.harm == "error"}
-    everything = [photo for photo in dataset if photo.path not in bad] if starthon_file else labelled.photos
-    with progress_bar("detecting", len(everything)) as bar:
-        found = list(model.detect_many(everything, min_score=0.0, progress=bar.advance))
-    if starthon_file is not None:
-        write_whole(Path(starthon_file), prediction_file(found))
-        say(f"Wrote {starthon_file}: {len(found)} lines, one a photo in the order of the file names.")
-    kept = {photo.path for photo in labelled}
-    return score(counted, [d for d in found if d.path in kept], model.threshold)
-
-
-def _for_model(dataset: Dataset, names: list[str]) -> Dataset:
-    """The dataset with labels into the model's names; classes that it does not know come behind them and score 0."""
-    unknown = [name for name in dataset.names if name not in names]
-    if len(unknown) == len(dataset.names):
-        fold = f" Fold them with --one-class {names[0]}." if len(names) == 1 else ""
-        raise UsageError(
-            f"The photos' classes ({', '.join(dataset.names)}) are none that the model knows "
-            f"({', '.join(names)}).{fold}"
-        )
-    if unknown:
-        say(f"The model does not know {', '.join(unknown)}: their boxes count as missed.")
-    return splits.with_names(dataset, [*names, *unknown])
 
 
 # -- Export ---------------------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from filelock import FileLock, Timeout
 
 from foodbox.errors import FoodboxError, UsageError
 
+PathLike = str | Path
+
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Writes a file so that nobody ever sees half of it.

@@ -37,6 +37,7 @@ FLOORS = {
     "inference": 4,
     "evaluation": 5,
     "training": 6,
+    "model": 6,
     "api": 7,
     "comparison": 8,
     "cli": 8,

@@ -21,7 +21,7 @@ from foodbox.console import say
 from foodbox.data.parts import read_parts
 from foodbox.drawing.boxes import draw_truth, jpeg
 from foodbox.errors import UsageError
-from foodbox.files import alone_in, as_json, write_whole
+from foodbox.files import PathLike, alone_in, as_json, write_whole
 from foodbox.inference.predict import pick_device
 from foodbox.records import Dataset
 from foodbox.training.run_folder import RunFolder
@@ -31,8 +31,6 @@ TRIAL = [sys.executable, "-m", "foodbox.comparison.trial"]
 """The program that carries out one trial."""
 SHOWN = 5
 """Validation photos that are shown with every detector's boxes: eight detectors make 45 pictures of them."""
-
-PathLike = str | Path
 
 
 @dataclass

@@ -32,6 +32,7 @@ from foodbox.evaluation import speed
 from foodbox.files import write_whole
 from foodbox.garbage import collect_seldom, end_without_collecting
 from foodbox.inference.output import find_all
+from foodbox.model import load
 from foodbox.records import Photo, Preprocessing
 from foodbox.training.run_folder import RunFolder
 
@@ -70,7 +71,7 @@ def run(order: Order) -> Trial:
     memory = speed.peak_memory()
     if trained.interrupted:
         raise KeyboardInterrupt
-    model = api.load(trained.model, order.settings.get("device"))
+    model = load(trained.model, order.settings.get("device"))
     gpu_memory = torch.cuda.max_memory_allocated() if model.device.type == "cuda" else None
     scores = trained.scores.to_dict() if trained.scores else {}
     log, preprocessing = folder.log(), model.detector.preprocessing

@@ -12,12 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from foodbox.detections import Detections
+from foodbox.errors import UsageError
 from foodbox.ops.anchor_fitting import best_overlap
 from foodbox.ops.boxes import clip
 from foodbox.ops.masks import crop_masks
 from foodbox.ops.nms import nms_by_group
 from foodbox.records import Batch, Frame, KeptMaps, Preprocessing, SelectiveSearch, Target, no_boxes
 
+SMALLEST_TILE = 32
+"""Pixels: smaller tiles show little of anything, and there would be no end of them."""
 SIZES_KEPT = 16
 """Input sizes whose anchors a detector keeps; those of 1333 x 800 px take 3 MB."""
 BACKBONE = "backbone."
@@ -253,6 +256,18 @@ class Detector(nn.Module, ABC):
             return float(best_overlap(some, anchors).mean())
 
         return max(cls.anchor_choices(settings, boxes), key=overlap, default={})
+
+    @classmethod
+    def expect_tiles(cls, side: int) -> None:
+        """Looks whether photos can be seen in tiles of so many pixels a side; 0 is none, which is always possible.
+
+        Raises:
+            UsageError: such tiles are too small to show anything, or the detector cannot look at any.
+        """
+        if 0 < side < SMALLEST_TILE:
+            raise UsageError(f"--tile-size is {side}: expected {SMALLEST_TILE} pixels or more, or 0 for whole photos.")
+        if side and cls.needs_proposals:
+            raise UsageError(f"{cls.__name__} looks for its regions on whole photos: leave --tile-size out.")
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import foodbox
-from foodbox import api
+from foodbox import model as model_module
 from foodbox.cli import main
 from foodbox.data import tiles as module
 from foodbox.data.augment import VISIBLE
@@ -37,6 +37,7 @@ from foodbox.data.tiles import (
 from foodbox.detections import Detections
 from foodbox.errors import UsageError
 from foodbox.records import Photo, Preprocessing, Window
+from foodbox.training import choices
 
 
 def photo(size: tuple[int, int], *boxes: tuple[float, ...], path: str = "a.png") -> Photo:
@@ -280,7 +281,9 @@ def test_tiles_of_a_model_that_was_trained_without(
     file, one = bolts / "a.png", Photo(bolts / "a.png", 640, 480)
     pictures = [shown_by(tile, Image.open(file)) for tile in tiles(one, 300)]
     (expected,) = together([one], 300, (whole.detect(picture, min_score=0.01) for picture in pictures))
-    monkeypatch.setattr(api, "PHOTOS_AT_ONCE", 1)  # for the last bits of a score hang on what else is in the batch
+    monkeypatch.setattr(
+        model_module, "PHOTOS_AT_ONCE", 1
+    )  # for the last bits of a score hang on what else is in the batch
     found = tiled.detect(file, min_score=0.01)
     torch.testing.assert_close(found.boxes, expected.boxes)
     assert len(found) > len(whole.detect(file, min_score=0.01))
@@ -342,7 +345,7 @@ def test_where_tiles_would_be_many_they_are_offered(
     bolts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Six tiles across, as (640 - 139) / 111.2 = 4.5 takes five steps, and five down, and the photo itself."""
-    monkeypatch.setattr(api, "MOST_TILES", 61)
+    monkeypatch.setattr(choices, "MOST_TILES", 61)
     foodbox.check(bolts)
     assert "few are found: --tile-size 139 shows them in tiles, up to 62 of 2 photos." in capsys.readouterr().err
 

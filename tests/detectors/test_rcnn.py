@@ -322,8 +322,8 @@ def test_a_run_fits_last_before_its_last_scores_and_goes_on_where_it_was(
 
 
 def test_a_picture_in_memory_is_searched_too(photos: Path, tmp_path: Path) -> None:
-    from foodbox.api import Model
     from foodbox.data.images import open_photo
+    from foodbox.model import Model
 
     torch.manual_seed(0)
     model = Model(small().eval(), {}, "cpu")

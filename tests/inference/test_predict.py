@@ -19,7 +19,6 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 import foodbox
-from foodbox.api import Model
 from foodbox.data.images import PhotoError, open_photo, prepare
 from foodbox.data.loader import Collate, photo_loader
 from foodbox.detections import Detections
@@ -27,6 +26,7 @@ from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
 from foodbox.errors import UsageError
 from foodbox.inference import predict as predict_file
 from foodbox.inference.predict import default_workers, in_order, predict, predict_photos
+from foodbox.model import Model
 from foodbox.records import Batch, Dataset, Preprocessing, Target, no_boxes, no_labels
 from tests.conftest import NAMES
 

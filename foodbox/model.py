@@ -1,0 +1,263 @@
+"""A trained model: loading it, what it finds on a photo, and how it scores."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from foodbox import config
+from foodbox.console import progress_bar, say
+from foodbox.data import proposals, splits
+from foodbox.data.check import healthy, look_whole
+from foodbox.data.images import as_seen, photo_size, prepare
+from foodbox.data.loader import PHOTOS_AT_ONCE, Collate, Item, apart
+from foodbox.data.parts import part_of, read_labels
+from foodbox.data.tiles import open_tile, shown_by, tiles, together
+from foodbox.detections import Detections
+from foodbox.detectors.base import Detector
+from foodbox.errors import UsageError
+from foodbox.evaluation.scores import Scores, score
+from foodbox.evaluation.starthon import prediction_file
+from foodbox.evaluation.threshold import SURE
+from foodbox.files import PathLike, write_whole
+from foodbox.inference import runtime
+from foodbox.inference.predict import half_precision_pays, pick_device, predict, predict_photos
+from foodbox.inference.replay import network_for
+from foodbox.records import Batch, Dataset, Photo, Target
+from foodbox.weights import pretrained
+from foodbox.weights.model_file import build, save_model, understand
+
+
+class Model:
+    """A trained detector, ready to use.
+
+    Attributes:
+        names: the classes it finds.
+        run: what is known of the run that it came from.
+    """
+
+    def __init__(self, detector: Detector, run: dict[str, Any], device: str | None = None) -> None:
+        self.device = pick_device(device)
+        self._half = _half(run, self.device)
+        self.detector = detector.to(self.device).eval().requires_grad_(False)
+        self._one_at_a_time = threading.Lock()
+        self._network = network_for(self.detector, self.device)
+        self.run = run
+
+    @property
+    def names(self) -> list[str]:
+        return self.detector.names
+
+    @property
+    def threshold(self) -> float:
+        """The score from which detections are shown: by the photos that the model was validated on, else 0.3."""
+        return float(self.run.get("threshold", SURE))
+
+    def detect(
+        self, photo: PathLike | Image.Image | np.ndarray[Any, Any], min_score: float | None = None
+    ) -> Detections:
+        """What is on one photo: a path, a Pillow picture, or an array [H, W, 3] of red, green, blue bytes.
+
+        A picture's EXIF turn is applied, as a file's is.
+
+        Args:
+            min_score: leave out what is less sure; the model's own threshold if not given.
+
+        Raises:
+            FoodboxError: the file is no photo.
+            UsageError: it is neither of these.
+        """
+        min_score = self._least_score(min_score)
+        prepared = self.detector.preprocessing
+        path, picture = None, None
+        if isinstance(photo, str | Path):
+            path = Path(photo)
+            width, height, _ = photo_size(path)
+        else:
+            picture = as_seen(_picture(photo))
+            width, height = picture.size
+        whole = Photo(path or Path(), width, height)
+        opened: dict[Path, Image.Image] = {}
+
+        def item(tile: Photo) -> Item:
+            least = max(prepared.resized(tile.width, tile.height))
+            shown = shown_by(tile, picture) if picture is not None else open_tile(tile, least, opened)
+            pixels, frame = prepare(shown, prepared, path, (tile.width, tile.height))
+            if (search := self.detector.search) is None:
+                return pixels, Target(), frame
+            regions = proposals.find(shown, search) if path is None else proposals.of_photo(tile, search)
+            return pixels, Target(), frame, proposals.in_input(regions, frame)
+
+        every = tiles(whole, prepared.tile_size)
+        found: dict[int, Detections] = {}
+        for some in apart(every, prepared, PHOTOS_AT_ONCE):
+            batch = Collate(prepared)([item(every[i]) for i in some])
+            found |= zip(some, self.detect_prepared(batch, min_score), strict=True)
+        return next(together([whole], prepared.tile_size, (found[i] for i in range(len(every)))))
+
+    def detect_prepared(self, batch: Batch, min_score: float | None = None) -> list[Detections]:
+        """`detect` over photos or tiles that are prepared and put together already (data/loader.py), in their order."""
+        min_score = self._least_score(min_score)
+        with self._one_at_a_time:  # threads of torch are counted for the whole process, and changed while decoding
+            return list(predict(self.detector, [batch], self.device, self._half, min_score, network=self._network))
+
+    def detect_many(
+        self,
+        photos: Sequence[Photo],
+        min_score: float | None = None,
+        progress: Callable[[int], None] = lambda count: None,
+    ) -> Iterable[Detections]:
+        """`detect` over many photos, which are opened in other processes meanwhile; in their order."""
+        min_score = self._least_score(min_score)
+        return predict_photos(
+            self.detector, photos, self.device, self._half, min_score, progress=progress, network=self._network
+        )
+
+    def _least_score(self, given: float | None) -> float:
+        """The score that was asked for, or the threshold.
+
+        Raises:
+            UsageError: it is no share.
+        """
+        score = self.threshold if given is None else given
+        if not 0 <= score <= 1:  # nan neither
+            raise UsageError(f"The smallest score is {score}: expected a number from 0 to 1.")
+        return score
+
+    def evaluate(self, photos: PathLike, **options: Any) -> Scores:
+        """The scores on a folder of labelled photos; options as for `foodbox.evaluate`."""
+        return evaluate(self, photos, **options)
+
+    def save(self, path: PathLike) -> None:
+        """Writes the model to one .safetensors file.
+
+        Raises:
+            UsageError: the path ends otherwise, or the model is an exported one, which has no such file's tensors.
+        """
+        if Path(path).suffix.lower() != ".safetensors":
+            raise UsageError(
+                f"A model is saved as .safetensors, and {path} ends otherwise: call it {path}.safetensors."
+            )
+        if isinstance(self.detector, runtime.Exported):
+            raise UsageError("An exported model is saved by copying its two files, .xml and .bin.")
+        save_model(Path(path), self.detector, self.run)
+
+
+def _picture(photo: object) -> Image.Image:
+    """A picture as it is, or an array [H, W, 3] or [H, W] of bytes as one."""
+    if isinstance(photo, Image.Image):
+        return photo
+    if isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.size:
+        with suppress(TypeError):  # of other shapes
+            return Image.fromarray(photo)
+    about = f"an array {list(photo.shape)} of {photo.dtype}" if isinstance(photo, np.ndarray) else type(photo).__name__
+    raise UsageError(
+        f"A photo is {about}: expected a path, a Pillow picture, or an array [height, width, 3] of uint8, red first."
+    )
+
+
+@torch.inference_mode(False)
+def load(file: PathLike, device: str | None = None, *, tile_size: int | None = None) -> Model:
+    """A model from a file: one of ours, an exported one (.xml), or another program's that an importer knows.
+
+    Args:
+        tile_size: photos larger than this are seen in tiles of this side, px, too; 0: in none. None leaves it to the
+            model, which knows what it was trained with.
+
+    Raises:
+        UsageError: there is no such file, or the detector does not look at such tiles.
+        FoodboxError: it is broken, or another network's.
+    """
+    path = Path(file)
+    if path.suffix.lower() == runtime.ENDING:
+        graph, header = runtime.read(path)
+        about = understand(header, {}, path)
+        model = _exported(build(about, empty=True), graph, about.run, device)
+    else:
+        weights = pretrained.read(path)
+        model = Model(build(weights), weights.run, device)
+    if tile_size is not None:
+        type(model.detector).expect_tiles(tile_size)
+        model.detector.settings = config.apply(model.detector.settings, {"tile_size": tile_size})
+    return model
+
+
+def _exported(detector: Detector, graph: Any, run: dict[str, Any], device: str | None = None) -> Model:
+    """An exported model; `detector` is of the same settings, with weights or without."""
+    if device not in (None, "cpu"):
+        raise UsageError(f"An exported model runs on the CPU, not on {device!r}: take the .safetensors for that.")
+    return Model(runtime.Exported(detector, graph, _half(run, torch.device("cpu"))), run, "cpu")
+
+
+def _half(run: dict[str, Any], device: torch.device) -> bool:
+    """Whether a model detects in bfloat16: where that is faster, unless it was trained with --precision float32."""
+    return (run.get("train") or {}).get("precision") != "float32" and half_precision_pays(device)
+
+
+def evaluate(
+    model: Model | PathLike,
+    photos: PathLike,
+    *,
+    one_class: str | None = None,
+    format: str | None = None,
+    part: str | None = None,
+    skip_bad: bool = False,
+    starthon_file: PathLike | None = None,
+) -> Scores:
+    """The scores of a model on a folder of labelled photos.
+
+    Args:
+        one_class: fold all classes of the photos into one of this name; done without asking where the model was
+            trained so.
+        part: "train", "valid", "test" or "all" of photos whose labels or folders name parts; "valid" if not said, and
+            "test" where there is none.
+        starthon_file: write the contest's prediction file here: a line for every photo, labelled or not.
+
+    Raises:
+        UsageError: the folder or the model is not there, or the model knows none of the classes.
+        FoodboxError: photos or labels are at fault.
+    """
+    if not isinstance(model, Model):
+        model = load(model)
+    dataset, findings = read_labels(Path(photos), format)
+    whole, dataset = dataset, part_of(dataset, part)
+    left_out = {photo.path for photo in whole} - {photo.path for photo in dataset}
+    findings = [f for f in findings if f.photo not in left_out]
+    folded = one_class or (model.run.get("train") or {}).get("one_class")
+    if folded:
+        dataset = splits.one_class(dataset, folded)
+    findings += look_whole(dataset.photos)
+    labelled, words = healthy(dataset, findings, skip_bad)
+    for line in words:
+        say(line)
+    counted = _for_model(labelled, model.names)
+    bad = {f.photo for f in findings if f.harm == "error"}
+    everything = [photo for photo in dataset if photo.path not in bad] if starthon_file else labelled.photos
+    with progress_bar("detecting", len(everything)) as bar:
+        found = list(model.detect_many(everything, min_score=0.0, progress=bar.advance))
+    if starthon_file is not None:
+        write_whole(Path(starthon_file), prediction_file(found))
+        say(f"Wrote {starthon_file}: {len(found)} lines, one a photo in the order of the file names.")
+    kept = {photo.path for photo in labelled}
+    return score(counted, [d for d in found if d.path in kept], model.threshold)
+
+
+def _for_model(dataset: Dataset, names: list[str]) -> Dataset:
+    """The dataset with labels into the model's names; classes that it does not know come behind them and score 0."""
+    unknown = [name for name in dataset.names if name not in names]
+    if len(unknown) == len(dataset.names):
+        fold = f" Fold them with --one-class {names[0]}." if len(names) == 1 else ""
+        raise UsageError(
+            f"The photos' classes ({', '.join(dataset.names)}) are none that the model knows "
+            f"({', '.join(names)}).{fold}"
+        )
+    if unknown:
+        say(f"The model does not know {', '.join(unknown)}: their boxes count as missed.")
+    return splits.with_names(dataset, [*names, *unknown])

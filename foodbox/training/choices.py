@@ -1,0 +1,72 @@
+"""What training chooses by the photos where the person leaves it open: the input, tiles, detections, anchors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from foodbox import config
+from foodbox.console import say
+from foodbox.data.inputs import boxes_in_input, size_for, small_boxes, tile_size_for
+from foodbox.data.report import AnchorReach, anchor_reach
+from foodbox.data.tiles import cut, tile_count
+from foodbox.detectors.base import Detector, DetectorSettings
+from foodbox.records import Dataset, counted
+
+MOST_TILES = 1000
+"""Tiles and photos that training takes without being asked: at most sixteen times the pixels of 250 photos."""
+
+
+def large_enough(
+    kind: type[Detector], preset: DetectorSettings, dataset: Dataset, changes: dict[str, Any]
+) -> DetectorSettings:
+    """The light preset with a larger input where boxes are small in its own, and with tiles where they are tiny.
+
+    The other presets are as their papers say, and what the person chose (`changes`) stays.
+    """
+    if "size" in changes or preset != config.build(kind.Settings, kind.presets["light"]):
+        return preset
+    usual = config.apply(preset, {"tile_size": changes.get("tile_size", 0)}).preprocessing
+    boxes, labels, *_ = boxes_in_input(dataset, usual)
+    under = small_boxes(boxes, labels)
+    size = size_for(under, usual)
+    if size == usual.size:
+        return preset
+    times = (size / usual.size) ** 2
+    say(
+        f"A quarter of the boxes, classes counted alike, are under {under:.0f} px in an input of {usual.size} px: "
+        f"training takes {size} px and up to {times:.1f} times the time (--size {usual.size} keeps it)."
+    )
+    larger: dict[str, Any] = {"size": size}
+    still = under * size / usual.size
+    if "tile_size" not in changes and (side := tile_size_for(still, dataset, usual.model_copy(update=larger))):
+        tiny = f"There a quarter is still under {still:.0f} px, and of so small ones few are found:"
+        most = tile_count(dataset, side)
+        of = f"up to {most:,} of {counted(len(dataset), 'photo')}"
+        if kind.needs_proposals:
+            say(f"{tiny} take a larger --size, or a detector that proposes its regions itself.")
+        elif most > MOST_TILES:
+            say(f"{tiny} --tile-size {side} shows them in tiles, {of}.")
+        else:
+            larger["tile_size"] = side
+            say(f"{tiny} training sees tiles of {side} px too, {of} (--tile-size 0 keeps photos whole).")
+    if (search := getattr(preset, "search", None)) is not None:  # what no region reaches, no input shows
+        larger["search_size"] = round(search.search_size * size / usual.size)
+    return config.apply(preset, larger)
+
+
+def enough_detections(preset: DetectorSettings, dataset: Dataset) -> DetectorSettings:
+    """The preset with as many detections of a photo, or a tile, as one of these has boxes, where that is more."""
+    most = max(int((~shown.ignore).sum()) for shown in cut(dataset.photos, preset.preprocessing.tile_size))
+    kept = getattr(preset, "max_detections", most)
+    if most <= kept:
+        return preset
+    say(f"A photo has {most} boxes, and {kept} detections are kept of one: --max-detections is {most} here.")
+    return config.apply(preset, {"max_detections": most})
+
+
+def reach_of(kind: type[Detector], settings: DetectorSettings, dataset: Dataset, name: str) -> AnchorReach | None:
+    """How well the detector's anchors fit the boxes, and which would fit better; None where either is missing."""
+    boxes, _, height, width = boxes_in_input(dataset, settings.preprocessing)
+    better = kind.fit_anchors(settings, boxes, height, width) if len(boxes) else {}
+    anchors, fitted = (kind.anchors_of(s, height, width) for s in (settings, settings.model_copy(update=better)))
+    return anchor_reach(name, boxes, anchors, fitted, better)
