@@ -18,7 +18,8 @@ from torch import Tensor
 from foodbox.config import build
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector
-from foodbox.drawing.network import draw, network
+from foodbox.drawing.figure import draw
+from foodbox.drawing.network import network
 from foodbox.files import write_whole
 
 FOLDER = Path(__file__).parent / "networks"

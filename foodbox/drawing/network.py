@@ -1,35 +1,24 @@
-"""What a network does with its input: which parts hand which tensors on, found by running it once, and a picture of it.
+"""The graph of a network's parts, and what they hand on to one another, as running it once shows it (trace.py).
 
-Any torch module will do. Nothing here knows a detector: names, kinds, shapes and numbers of parameters are the
-module's own, and the arrows are the tensors that it handed on. Data-dependent steps such as NMS are no obstacle, since
-the module really runs; on the meta device it does so without computing anything.
+Nothing here knows a detector: names, kinds, shapes and numbers of parameters are the module's own, and the arrows are
+the tensors that it handed on.
 """
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import networkx as nx
-import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch import nn
 
-from foodbox.drawing.boxes import COLOURS
-from foodbox.drawing.graph import Box, picture
-
-Shape = tuple[int, ...]
+from foodbox.drawing.trace import Shape, Step, Trace, trace
 
 MOST, FEWEST = 60, 16
 """Boxes of a picture: more cannot be read, and of fewer there is nothing to see."""
-SHAPE_ONLY = re.compile(r"new_\w+|\w+_like")
-"""Steps that take a tensor for its shape alone: nothing of what it holds goes on."""
 VIEWS = {"view", "_unsafe_view", "reshape", "permute", "transpose", "expand", "unsqueeze", "squeeze", "t", "clone",
          "detach", "alias", "_to_copy", "slice", "select", "split", "chunk", "unbind"}  # fmt: skip
 """Steps that only show the same numbers in another order or kind; a label does not name them."""
@@ -39,154 +28,6 @@ WRITES = {"index_put", "copy"}
 FAMOUS = {"nms": "NMS", "roi_align": "RoI align", "roi_pool": "RoI pooling", "topk": "top k", "_softmax": "softmax",
           "sigmoid": "sigmoid"}  # fmt: skip
 """Steps that papers name: of many that are one box, they are the ones to tell."""
-
-
-# -- The trace: what happened ----------------------------------------------------------------------------------------
-
-
-@dataclass
-class Call:
-    """One call of one module: where it stands in the network, which call made it, and the values it returned."""
-
-    path: str
-    module: nn.Module
-    above: int | None
-    gives: list[int] = field(default_factory=list)
-
-
-class Step(NamedTuple):
-    """One operation: who ran it, the values it took and gave, and the parameters that it used."""
-
-    name: str
-    call: int
-    takes: list[int]
-    weights: list[str]
-    gives: list[int]
-
-
-@dataclass
-class Trace:
-    """All that depends on the inputs, in the order in which it happened. A value is a tensor between two changes.
-
-    Attributes:
-        shapes: of each value, by its number.
-        inputs, outputs: the values that went in and came out, by name.
-    """
-
-    calls: list[Call] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
-    shapes: list[Shape] = field(default_factory=list)
-    inputs: dict[str, int] = field(default_factory=dict)
-    outputs: dict[str, int] = field(default_factory=dict)
-
-
-def trace(module: nn.Module, *inputs: Any) -> Trace:
-    """Runs the module once, without gradients and as in evaluation, and writes down what happens.
-
-    Args:
-        inputs: what its forward takes: tensors, or lists and dictionaries of them.
-    """
-    recorder = _Recorder(module)
-    training = {part: part.training for part in module.modules()}
-    handles = []
-    try:
-        module.eval()
-        for path, part in module.named_modules():
-            handles.append(part.register_forward_pre_hook(partial(recorder.enter, path)))
-            handles.append(part.register_forward_hook(recorder.leave))
-        found = recorder.trace
-        for name, given in zip(_input_names(module, len(inputs)), inputs, strict=True):
-            for which, tensor in _tensors(given, name):
-                found.inputs[which] = recorder.new_value(tensor)
-        with torch.no_grad(), recorder:
-            result = module(*inputs)
-        for name, tensor in _tensors(result, "output"):
-            if (value := recorder.value_of(tensor)) is not None:
-                found.outputs[name] = value
-    finally:
-        for handle in handles:
-            handle.remove()
-        for part, mode in training.items():
-            part.training = mode
-    return found
-
-
-def _input_names(module: nn.Module, count: int) -> list[str]:
-    """The names of its forward's arguments, or only "input" where there is one."""
-    names = list(inspect.signature(module.forward).parameters)
-    return ["input"] if count == 1 else names[:count] if len(names) >= count else [f"input {i}" for i in range(count)]
-
-
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation below autograd, and knows which module is running."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.trace = Trace()
-        self.running: list[int] = []
-        self.values: Any = WeakTensorKeyDictionary()  # tensor → its value's number, while it lives
-        self.weights: Any = WeakTensorKeyDictionary()  # parameters, and what is made of them alone → their names
-        self.written: dict[int, tuple[Any, int]] = {}  # memory of a tensor into whose part a value went
-        for name, parameter in module.named_parameters():
-            self.weights[parameter] = [name]
-
-    def enter(self, path: str, module: nn.Module, _: Any) -> None:
-        self.trace.calls.append(Call(path, module, self.running[-1] if self.running else None))
-        self.running.append(len(self.trace.calls) - 1)
-
-    def leave(self, module: nn.Module, _: Any, result: Any) -> None:
-        values = [self.value_of(tensor) for _, tensor in _tensors(result)]
-        self.trace.calls[self.running.pop()].gives = [value for value in values if value is not None]
-
-    def new_value(self, tensor: Tensor) -> int:
-        self.trace.shapes.append(tuple(tensor.shape))
-        self.values[tensor] = len(self.trace.shapes) - 1
-        return len(self.trace.shapes) - 1
-
-    def value_of(self, tensor: Tensor) -> int | None:
-        """The number of what the tensor holds; None where that does not depend on the inputs."""
-        value: int | None = self.values.get(tensor)
-        _, late = self.written.get(tensor.untyped_storage()._cdata, (None, -1))
-        if late <= (-1 if value is None else value):
-            return value
-        whole = self.new_value(tensor)
-        self.trace.steps.append(Step("copy", self.running[-1], [late], [], [whole]))
-        return whole
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = [tensor for _, tensor in _tensors([args, kwargs or {}])]
-        takes = [value for value in map(self.value_of, given) if value is not None]
-        result = func(*args, **(kwargs or {}))
-        name = func.name().split("::")[-1].split(".")[0]
-        if SHAPE_ONLY.fullmatch(name):
-            return result
-        made = [tensor for _, tensor in _tensors(result)]
-        weights = list(dict.fromkeys(name for tensor in given for name in self.weights.get(tensor, ())))
-        if takes:
-            self.trace.steps.append(
-                Step(name.removesuffix("_"), self.running[-1], takes, weights, [self.new_value(t) for t in made])
-            )
-            for tensor in made:
-                memory = tensor.untyped_storage()
-                if any(tensor is one for one in given) and tensor._is_view():
-                    # Written into a view: it is in the whole tensor, too. Held, so that no other takes its place.
-                    self.written[memory._cdata] = memory, self.values[tensor]
-        elif weights:
-            for tensor in made:
-                self.weights[tensor] = weights
-        return result
-
-
-def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors within lists, tuples and dictionaries, each with the key or the place where it stands."""
-    if isinstance(value, Tensor):
-        yield name, value
-    elif isinstance(value, dict | list | tuple):
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _tensors(inner, f"{name} {key}" if isinstance(key, int) else str(key))
-
-
-# -- The graph: parts, and what they hand on -------------------------------------------------------------------------
 
 
 @dataclass
@@ -252,7 +93,7 @@ def parts(found: Trace, most: int = MOST) -> nx.DiGraph[int]:
         for node, data in graph.nodes(data=True):
             part = data["part"]
             if part.role == "module" and _is_built_of_parts(found, part):
-                families.setdefault(_family(part.path), []).append(node)
+                families.setdefault(family_of(part.path), []).append(node)
         choices = [name for name in families if name not in shut]
         if not choices:
             break
@@ -275,7 +116,8 @@ def parts(found: Trace, most: int = MOST) -> nx.DiGraph[int]:
     return graph
 
 
-def _family(path: str) -> str:
+def family_of(path: str) -> str:
+    """A module's path without its numbers, which those of a kind have in common: "layers.0.conv" → "layers.#.conv"."""
     return re.sub(r"\d+", "#", path)
 
 
@@ -364,7 +206,7 @@ def _closed_call(found: Trace, call: int | None, opened: set[str]) -> int | None
     """The outermost closed call that this one belongs to; None in the code of open ones."""
     closed = None
     while call is not None:
-        if _family(found.calls[call].path) not in opened:
+        if family_of(found.calls[call].path) not in opened:
             closed = call
         call = found.calls[call].above
     return closed
@@ -543,94 +385,6 @@ def _name(found: Trace, graph: nx.DiGraph[int]) -> None:
             part.name = famous_words(words) or part.name
 
 
-# -- Words and pictures ----------------------------------------------------------------------------------------------
-
-
-def shape_words(shape: Shape, batch: int | None = 1) -> str:
-    """(1, 256, 40, 40) → "256 × 40 × 40": the batch is left out."""
-    return " × ".join(map(str, shape[1:] if len(shape) > 1 and shape[0] == batch else shape))
-
-
-def count_words(count: int) -> str:
-    """1234567 → "1.2 M"."""
-    for size, letter in ((10**6, " M"), (10**3, " k")):
-        if count >= size:
-            return f"{count / size:.3g}{letter}" if count < 1000 * size else f"{count / size:,.0f}{letter}"
-    return str(count)
-
-
 def famous_words(steps: Iterable[str]) -> str:
     """["mul", "nms", "gather"] → "NMS"."""
     return ", ".join(FAMOUS[step] for step in dict.fromkeys(steps) if step in FAMOUS)
-
-
-def describe(graph: nx.DiGraph[int]) -> str:
-    """The graph in words: a line for each box, and below it where its tensors go, with their shapes as they arrive."""
-    nodes: Any = graph.nodes
-    number = {node: i for i, node in enumerate(nodes, start=1)}
-    lines = []
-    for node in nodes:
-        part = nodes[node]["part"]
-        words = [part.path or part.name, part.kind, "; ".join(shape_words(shape) for shape in part.shapes)]
-        if part.weights:
-            words.append("shared weights" if part.again else f"{part.parameters:,} parameters")
-        lines.append(f"{number[node]}. " + ", ".join(words))
-        for _, after, data in graph.out_edges(node, data=True):
-            lines.append(f"  → {number[after]}: " + "; ".join(map(shape_words, data["shapes"])))
-    return "\n".join(lines)
-
-
-def draw(graph: nx.DiGraph[int], title: str, kind: Literal["svg", "png"] = "svg") -> bytes:
-    """The picture of a network's graph, with its number of parameters; each part of the whole network has its colour.
-
-    The SVG holds `describe(graph)` as its description; its text is text.
-    """
-    nodes: Any = graph.nodes
-    parts_of_it: list[Part] = [data["part"] for _, data in nodes(data=True)]
-    groups = list(dict.fromkeys(part.group for part in parts_of_it if part.group))
-    colours = {"": GREY} | {group: PALETTE[i % len(PALETTE)] for i, group in enumerate(groups)}
-    counts = {group: sum(p.parameters for p in parts_of_it if p.group == group) for group in groups}
-    boxes, labels = {}, {}
-    for node in nodes:
-        part = nodes[node]["part"]
-        boxes[node] = Box(_lines(part), colours[part.group], _family(part.path), part.role in ("joint", "weight"))
-        for _, after, data in graph.out_edges(node, data=True):
-            if words := _label(data, part, nodes[after]["part"]):
-                labels[node, after] = words
-    legend = [(f"{name} {count_words(counts[name])}" if counts[name] else name, colours[name]) for name in groups]
-    total = sum(counts.values())
-    return picture(graph, boxes, labels, f"{title}: {total:,} parameters", legend, describe(graph), kind)
-
-
-GREY = "#777777"
-PALETTE = [COLOURS[i] for i in (4, 0, 2, 5, 6, 1)]
-"""Okabe and Ito's without yellow and grey."""
-
-
-def _lines(part: Part) -> tuple[str, ...]:
-    shapes = [shape_words(shape) for shape in part.shapes]
-    what = "maps" if all(len(shape) == 4 for shape in part.shapes) else "tensors"
-    shape = shapes[0] if len(shapes) == 1 else f"{len(shapes)} {what}: {shapes[0]} … {shapes[-1]}"
-    if part.role == "joint" and "," not in part.kind:
-        return ("", f"{part.name}  {shape}")
-    if part.role == "joint":
-        return (part.path, part.name, shape) if part.path else (part.name, shape)
-    if part.role != "module":
-        return (part.name, famous_words(part.kind.split(", ")), shape)
-    weights = "shared" if part.again else count_words(part.parameters) if part.weights else ""
-    return (part.name, part.kind + (f" · {weights}" if weights else ""), shape)
-
-
-def _label(data: Mapping[str, Any], part: Part, after: Part) -> str:
-    """What an arrow hands on, where it is not just what its box gives, or what stands in the output behind it."""
-    if len(data["shapes"]) > 1:
-        lefts = {h.left for h in data["handed"]}
-        return f"{len(lefts)} of {len(part.shapes)}" if len(lefts) < len(part.shapes) else ""
-    names = WORDS | FAMOUS
-    how = list(dict.fromkeys(names[step] for h in data["handed"] for step in h.steps if step in names))
-    told = data["shapes"] == part.shapes or (after.role == "output" and data["shapes"] == after.shapes)
-    return " ".join((", ".join(how), "" if told else shape_words(data["shapes"][0]))).strip()
-
-
-WORDS = {"max_pool2d_with_indices": "max pool", "avg_pool2d": "mean pool", "upsample_nearest2d": "enlarged",
-         "upsample_bilinear2d": "enlarged"}  # fmt: skip

@@ -17,7 +17,8 @@ import torchvision
 from PIL import Image
 from torch import Tensor, nn
 
-from foodbox.drawing.network import Part, describe, draw, network, shape_words
+from foodbox.drawing.figure import describe, draw, shape_words
+from foodbox.drawing.network import Part, network
 
 DOCS = Path(__file__).parents[2] / "docs"
 spec = importlib.util.spec_from_file_location("draw_networks", DOCS / "draw_networks.py")
