@@ -60,24 +60,10 @@ def read_parts(photos: Path, settings: TrainSettings, outlined: bool = False) ->
         UsageError: a folder is not there, or holds no labels that are known.
         FoodboxError: photos or labels are at fault, or none has outlines where they are needed.
     """
-    split = read_split(settings.split) if settings.split is not None else None
-    dataset, findings = read_labels(photos, settings.format)
-    given = dataset.with_photos([])
-    if settings.valid is not None:
-        given, more = read_labels(settings.valid, settings.format)
-        findings += more
-        given = part_of(given, None) if split is None else given  # as `evaluate` does
-        names = sorted({*dataset.names, *given.names}) if dataset.names != given.names else dataset.names
-        dataset, given = splits.with_names(dataset, names), splits.with_names(given, names)
+    split = None if settings.split is None else read_split(settings.split)
+    dataset, given, findings = _named_parts(photos, settings)
     there = _paths(dataset) | _paths(given)
-    if split is not None:
-        dataset, given = _saved(split, [dataset, given], dataset.names, settings.split or photos)
-    else:
-        whole, dataset = dataset, _to_train_on(dataset)
-        if settings.valid is None and len(dataset) < len(whole) and any(photo.part == "valid" for photo in whole):
-            given = part_of(whole, "valid")
-    if settings.one_class:
-        dataset, given = (splits.one_class(part, settings.one_class) for part in (dataset, given))
+    dataset, given = _chosen_of(dataset, given, settings, split)
     if outlined:
         dataset = _with_outlines(dataset, "train")
         given = _with_outlines(given, "validate") if given.photos else given
@@ -105,21 +91,37 @@ def read_parts(photos: Path, settings: TrainSettings, outlined: bool = False) ->
         if settings.sample is not None and len(left) >= settings.sample + apart:  # else all of few photos
             share = (len(left) - settings.sample) / len(left)
         train, valid = splits.split(left, share, settings.seed)
-    for part, role in ((train, "train"), (valid, "validate")):
-        if not sum(part.class_counts(ignored=False)):
-            besides = f" ({part.box_count} are marked as crowd or difficult)" if part.box_count else ""
-            raise FoodboxError(
-                f"None of the {len(part)} photos to {role} on has a box that counts{besides}: add labelled photos."
-            )
-    lacking = zip(train.names, train.class_counts(), valid.class_counts(), strict=True)
-    if unseen := [name for name, seen, wanted in lacking if wanted and not seen]:
-        shown = ", ".join(unseen[:10]) + (f" and {len(unseen) - 10} more" if len(unseen) > 10 else "")
-        say(
-            f"No photo to train on shows {shown}, which is validated on: see how these classes are spelled."
-            if given.photos
-            else f"All photos of {shown} were set apart for validation, and none is left to learn from: add photos."
-        )
+    _expect_boxes(train, "train")
+    _expect_boxes(valid, "validate")
+    _warn_of_unseen(train, valid, given=bool(given.photos))
     return train, valid
+
+
+def _named_parts(photos: Path, settings: TrainSettings) -> tuple[Dataset, Dataset, list[Finding]]:
+    """All photos to choose from, those of `--valid` apart, with one list of names, and the findings on both."""
+    dataset, findings = read_labels(photos, settings.format)
+    if settings.valid is None:
+        return dataset, dataset.with_photos([]), findings
+    given, more = read_labels(settings.valid, settings.format)
+    if settings.split is None:  # which says itself what is validated on
+        given = part_of(given, None)  # as `evaluate` does
+    names = dataset.names if dataset.names == given.names else sorted({*dataset.names, *given.names})
+    return splits.with_names(dataset, names), splits.with_names(given, names), findings + more
+
+
+def _chosen_of(
+    dataset: Dataset, given: Dataset, settings: TrainSettings, split: dict[str, list[str]] | None
+) -> tuple[Dataset, Dataset]:
+    """Of these, the photos to train on and to validate on that a split, labels or folders name, with folded classes."""
+    if split is not None and settings.split is not None:
+        dataset, given = _saved(split, [dataset, given], dataset.names, settings.split)
+    else:
+        whole, dataset = dataset, _to_train_on(dataset)
+        if settings.valid is None and len(dataset) < len(whole) and any(photo.part == "valid" for photo in whole):
+            given = part_of(whole, "valid")
+    if settings.one_class is None:
+        return dataset, given
+    return splits.one_class(dataset, settings.one_class), splits.one_class(given, settings.one_class)
 
 
 def saved_parts(
@@ -242,3 +244,28 @@ def _warn_of_look_alikes(train: Dataset, valid: Dataset) -> None:
     if count:
         who = "1 photo to train on looks like one" if count == 1 else f"{count:,} photos to train on look like ones"
         say(f"{who} to validate on, which flatters the scores: see foodbox check.")
+
+
+def _expect_boxes(part: Dataset, role: str) -> None:
+    """Raises FoodboxError where no photo to train, or to validate, on has a box that counts."""
+    if not sum(part.class_counts(ignored=False)):
+        besides = f" ({part.box_count} are marked as crowd or difficult)" if part.box_count else ""
+        raise FoodboxError(
+            f"None of the {len(part)} photos to {role} on has a box that counts{besides}: add labelled photos."
+        )
+
+
+def _warn_of_unseen(train: Dataset, valid: Dataset, given: bool) -> None:
+    """Says which classes are validated on and not learnt.
+
+    Args:
+        given: the person said which photos to validate on.
+    """
+    lacking = zip(train.names, train.class_counts(), valid.class_counts(), strict=True)
+    if unseen := [name for name, seen, wanted in lacking if wanted and not seen]:
+        shown = ", ".join(unseen[:10]) + (f" and {len(unseen) - 10} more" if len(unseen) > 10 else "")
+        say(
+            f"No photo to train on shows {shown}, which is validated on: see how these classes are spelled."
+            if given
+            else f"All photos of {shown} were set apart for validation, and none is left to learn from: add photos."
+        )
