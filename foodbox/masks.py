@@ -34,7 +34,12 @@ def rasterise(objects: Sequence[Sequence[Tensor]], height: int, width: int) -> T
     """
     if not objects:
         return torch.zeros((0, height, width), dtype=torch.bool)
-    pixels = coco_mask.decode([rle_from_polygons(outlines, height, width) for outlines in objects])  # [H, W, N]
+    return bitmaps_from_rles([rle_from_polygons(outlines, height, width) for outlines in objects])
+
+
+def bitmaps_from_rles(rles: Sequence[dict[str, Any]]) -> Tensor:
+    """N of COCO's compressed run lengths, one at least, of pictures of one size → bool [N, height, width]."""
+    pixels = coco_mask.decode(list(rles))  # [H, W, N]
     return torch.from_numpy(pixels).permute(2, 0, 1).bool().contiguous()
 
 
@@ -92,6 +97,12 @@ def paste_mask(probabilities: Tensor, box: Tensor, height: int, width: int) -> t
     x, y = max(left, 0), max(top, 0)
     part = whole[y - top : max(height - top, 0), x - left : max(width - left, 0)]
     return part > THRESHOLD, x, y
+
+
+def rles_from_bitmaps(bitmaps: Tensor) -> list[dict[str, Any]]:
+    """N bitmaps, bool [N, height, width] → COCO's compressed run lengths of each."""
+    height, width = bitmaps.shape[1:]
+    return [rle_from_bitmap(bitmap, 0, 0, height, width) for bitmap in bitmaps]
 
 
 def rle_from_bitmap(part: Tensor, left: int, top: int, height: int, width: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ OVERLAP = 0.2
 """The share of a tile's side that its neighbour shows too, so that any smaller object lies whole in one of them. Photos
 that are larger than a tile by no more are not cut: two tiles would show nearly the same."""
 ALIGNED = 8
-"""Corners lie at multiples of so many pixels, which are whole ones still in a JPEG that is decoded at an eighth."""
+"""Corners, but the last tile's, lie at multiples of so many pixels: whole ones still in a JPEG decoded at an eighth."""
 CUT = 0.02
 """A box that ends within this share of a tile's side from an inner border is taken for one that goes on behind it."""
 SAME = 0.5

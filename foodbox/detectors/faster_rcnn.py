@@ -41,7 +41,7 @@ class FasterRCNNTraining(DetectorSettings):
     """What concerns training alone: the same weights work with any of it."""
 
     frozen_stages: int = Field(0, ge=0, le=5, description="Freeze the backbone through stride 2^n; 5 freezes it all.")
-    rpn_match_high: float = Field(0.7, ge=0, le=1, description="IoU from which an anchor takes a box.")
+    rpn_match_high: float = Field(0.7, gt=0, le=1, description="IoU from which an anchor takes a box.")
     rpn_match_low: float = Field(0.3, ge=0, le=1, description="IoU below which an anchor is background.")
     rpn_samples: int = Field(256, ge=1, description="Anchors of a photo that a step looks at.")
     rpn_positives: float = Field(0.5, gt=0, le=1, description="The share of them that may be positive.")
@@ -176,8 +176,8 @@ class FasterRCNN(Detector):
         """Pixels [B, 3, H, W] → the detections: boxes [B, D, 4], scores [B, D] (-1: none), labels [B, D], best first.
 
         And what they came of: rpn_logits [B, A], rpn_deltas [B, A, 4], anchors [A, 4], level by level, row by row;
-        proposals [B, R, 4], logits [B, R, 1 + K], the first background, and deltas [B, R, K, 4]. With
-        scores="objectness" logits are [B, R, 2] and deltas [B, R, 1, 4].
+        levels [L], how many each has; proposals [B, R, 4], logits [B, R, 1 + K], the first background, and deltas
+        [B, R, K, 4]. With scores="objectness" logits are [B, R, 2] and deltas [B, R, 1, 4].
         """
         maps, class_map = self.maps(images)
         rpn = self.rpn(maps, images)

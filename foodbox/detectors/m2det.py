@@ -39,7 +39,7 @@ class M2DetTraining(DetectorSettings):
     """What concerns training alone: the same weights work with any of it."""
 
     frozen_stages: int = Field(0, ge=0, le=5, description="Freeze the backbone through stride 2^n; 5 freezes it all.")
-    match_high: float = Field(0.5, ge=0, le=1, description="IoU from which a default box takes a box.")
+    match_high: float = Field(0.5, gt=0, le=1, description="IoU from which a default box takes a box.")
     match_low: float = Field(0.5, ge=0, le=1, description="IoU below which a default box is background.")
     negatives: float = Field(3.0, gt=0, description="Hard negatives for each positive; with scores=softmax.")
     focal_alpha: float = Field(0.25, ge=0, le=1, description="Weight of the positives in the focal loss.")
@@ -186,7 +186,8 @@ class M2Det(Detector):
         """Pixels [B, 3, H, W] → logits [B, A, values], deltas [B, A, 4], anchors [A, 4].
 
         Anchors run scale by scale from the finest, row by row, and at one place in the order of SSD's code. With
-        scores="objectness" logits are [B, A, 1], and `classes` [B, K, H / 8, W / 8] tells several classes apart.
+        scores="objectness" logits are [B, A, 1], and `classes` [B, K, h, w], at the finest map's places, tells several
+        classes apart.
         """
         maps = self.backbone_maps(images)
         maps = [maps[i] for i in self.maps]
@@ -196,7 +197,7 @@ class M2Det(Detector):
         outputs = {
             "logits": torch.cat(logits, 1).float(),  # [B, A, values]
             "deltas": torch.cat(deltas, 1).float(),  # [B, A, 4]
-            "anchors": self.anchors_at(images),
+            "anchors": self.anchors_at(images, [x.shape[2:] for x in pyramid]),
         }
         if self.classes is not None:
             outputs["classes"] = self.classes(maps)
@@ -211,7 +212,8 @@ class M2Det(Detector):
         s, size, found = settings, settings.preprocessing.size, []
         stride = _stride(s)
         rows, columns = (scale_sides(-(-side // stride), s.scales) for side in (height, width))
-        for scale, (high, wide) in enumerate(zip(rows, columns, strict=True)):
+        places = grids or list(zip(rows, columns, strict=True))  # some backbones round down
+        for scale, (high, wide) in enumerate(places):
             shapes = default_box_shapes(s.anchor_sizes[scale] * size, s.anchor_sizes[scale + 1] * size, s.anchor_ratios)
             most = shapes.new_tensor((width, height, width, height)) / 2
             shapes = shapes.clamp(-most, most)  # as the code: no box is larger than the input

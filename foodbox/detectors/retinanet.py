@@ -37,7 +37,7 @@ class RetinaNetTraining(DetectorSettings):
     frozen_stages: int = Field(0, ge=0, le=5, description="Freeze the backbone through stride 2^n; 5 freezes it all.")
     tower_init: TowerInit = Field("paper", description="How the subnets' weights are drawn.")
     prior: float = Field(0.01, gt=0, lt=1, description="pi of section 4.1: the score that all start with.")
-    match_high: float = Field(0.5, ge=0, le=1, description="IoU from which an anchor takes a box.")
+    match_high: float = Field(0.5, gt=0, le=1, description="IoU from which an anchor takes a box.")
     match_low: float = Field(0.4, ge=0, le=1, description="IoU below which an anchor is background.")
     match_best: bool = Field(True, description="A box keeps its best anchors even below match_high.")
     focal_alpha: float = Field(0.25, ge=0, le=1, description="Weight of the positives in the focal loss.")
@@ -163,7 +163,8 @@ class RetinaNet(Detector):
         """Pixels [B, 3, H, W] → logits [B, A, K], deltas [B, A, 4], anchors [A, 4], levels [L].
 
         Anchors run level by level to P7, row by row, and at one place ratio by ratio; `levels` counts each level's.
-        With scores="objectness" logits are [B, A, 1], and `classes` [B, K, H / 8, W / 8] tells several classes apart.
+        With scores="objectness" logits are [B, A, 1], and `classes` [B, K, h, w], at the finest map's places, tells
+        several classes apart.
         """
         maps = self.backbone_maps(images)
         levels = self.pyramid(maps)  # L x [B, channels, H / 2^l, W / 2^l]

@@ -188,7 +188,8 @@ class SSD(Detector):
         """Pixels [B, 3, H, W] → logits [B, A, 1 + K], the first background; deltas [B, A, 4]; anchors [A, 4].
 
         Default boxes run map by map, row by row, and at one place as `default_box_shapes` has them. With
-        scores="objectness" logits are [B, A, 2], and `classes` [B, K, H / 8, W / 8] tells several classes apart.
+        scores="objectness" logits are [B, A, 2], and `classes` [B, K, h, w], at the finest map's places, tells several
+        classes apart.
         """
         maps = self.backbone_maps(images)[-len(_strides(self.settings)) :]  # [B, widths[i], H/8, W/8] ...
         if self.settings.backbone == VGG:

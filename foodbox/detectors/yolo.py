@@ -170,7 +170,8 @@ class YOLO(Detector):
 
         Values are t_x, t_y, t_w, t_h, and the logits of objectness and classes. They run scale by scale from the
         coarsest, row by row, and in one cell prior by prior; `grids` has each scale's rows and columns. With
-        scores="objectness" values are [B, A, 5], and `classes` [B, K, H / 8, W / 8] tells several classes apart.
+        scores="objectness" values are [B, A, 5], and `classes` [B, K, h, w], at the finest map's places, tells several
+        classes apart.
         """
         features, values, grids = None, [], []
         maps = self.backbone_maps(images)

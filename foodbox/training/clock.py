@@ -8,6 +8,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 
+SCORING = 4
+"""Where the time is given, epochs go unscored until training has taken this many times as long as scoring."""
+
 
 class Clock:
     """Seconds of a run, from its start on, those before it was gone on with among them.
@@ -40,8 +43,15 @@ class Clock:
         assert self._budget is not None
         return self.agreed(self.seconds() / max(1e-9, self._budget - self._at_end * self.scoring))
 
+    def is_soon(self, scored: float) -> bool:
+        """Whether it is too soon after the last scores, at so many seconds, for others."""
+        return self.seconds() - scored < SCORING * self.scoring
+
     def agreed(self, value: float) -> float:
-        """What the first of the processes that train together has for a value: its clock counts for all."""
+        """What the first of the processes that train together has for a value: its clock counts for all.
+
+        It alone scores: no other knows `scoring`, and what is decided by that must come from here.
+        """
         if self._accelerator.num_processes == 1:
             return value
         return float(broadcast(torch.tensor(value, device=self._accelerator.device)))

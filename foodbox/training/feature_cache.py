@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -27,6 +28,7 @@ from foodbox.detectors.base import Detector
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.files import amount, cache_folder, cannot_write, make_folder
 from foodbox.layers.backbones import Backbone
+from foodbox.masks import bitmaps_from_rles, rles_from_bitmaps
 from foodbox.records import Batch, Frame, KeptMaps, Target
 
 Key = tuple[int, int]
@@ -94,6 +96,7 @@ class KeptPhotos(TorchDataset[Item]):
     ) -> None:  # fmt: skip
         self.views = views
         self._about: dict[Key, tuple[tuple[int, int], Target, Frame, Tensor | None]] = {}
+        self._masks: dict[Key, list[dict[str, Any]]] = {}  # the targets', as run lengths: pixels take more than maps
         self._kept: MemoryMaps | DiskMaps = MemoryMaps()
         counted = slice(-1 if any(p.requires_grad for p in detector.backbone.parameters()) else None)
         order = _alike(photos, views)
@@ -113,7 +116,11 @@ class KeptPhotos(TorchDataset[Item]):
                 for i, key in enumerate(keys):
                     self._kept.put(key, [m[i] for m in maps])
                     regions = None if batch.proposals is None else batch.proposals[i]
-                    self._about[key] = batch.images.shape[2:], batch.targets[i], batch.frames[i], regions
+                    target = batch.targets[i]
+                    if target.masks is not None and len(target.masks):
+                        self._masks[key] = rles_from_bitmaps(target.masks)
+                        target = replace(target, masks=None)
+                    self._about[key] = batch.images.shape[2:], target, batch.frames[i], regions
                 bar.advance(len(keys))
 
     def __len__(self) -> int:
@@ -121,7 +128,10 @@ class KeptPhotos(TorchDataset[Item]):
 
     def __getitem__(self, key: Key) -> Item:
         view = key[0] % self.views, key[1]
-        return self._kept.get(view), *self._about[view]
+        size, target, frame, regions = self._about[view]
+        if view in self._masks:
+            target = replace(target, masks=bitmaps_from_rles(self._masks[view]))
+        return self._kept.get(view), size, target, frame, regions
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -34,8 +34,6 @@ from foodbox.training.run_folder import RunFolder
 from foodbox.training.step import PendingLoss, learner, way_of
 from foodbox.training.words import epoch_line, outlook
 
-SCORING = 4
-"""Where the time is given, epochs go unscored until training has taken this many times as long as scoring."""
 PATIENCE = timedelta(days=1)
 """How long processes that train together wait for the first, which alone scores and makes the last fit; NCCL's ten
 minutes are not enough for that on many photos."""
@@ -104,9 +102,10 @@ def fit(
     keeper = Keeper(folder, config, detector, optimiser, clock)
     if resume:
         keeper.go_on()
-    if settings.freeze is not None and settings.views and detector.has_maps:
+    ended = keeper.progress.epochs >= epochs if settings.budget is None else keeper.progress.ended
+    if settings.freeze is not None and settings.views and detector.has_maps and not ended:
         disk = settings.cache == "disk"
-        until = None if settings.budget is None else start + KEEPING_MAPS * settings.budget
+        until = None if settings.budget is None else start - clock.earlier + KEEPING_MAPS * settings.budget
         batches, checks = (
             kept_loader(detector, loader, views, device, half, disk, until)
             for loader, views in ((batches, min(settings.views, epochs)), (checks, 1))
@@ -122,10 +121,8 @@ def fit(
     pending: PendingLoss | None = None  # of the last step
     steps = first = keeper.progress.epochs * len(batches)
     scored = clock.seconds()
-    if settings.budget is None:
-        ended = keeper.progress.epochs > 0 and done(steps) >= 1
-    elif not (ended := keeper.progress.ended):
-        clock.scoring = clock.agreed(_expected(detector, checks, device, half, network))
+    if settings.budget is not None and not ended:
+        clock.scoring = _expected(detector, checks, device, half, network)
     if main:
         keeper.begin()
     try:
@@ -148,8 +145,7 @@ def fit(
             assert pending is not None  # an epoch has a step
             pending.value(folder.last_model)
             ended = done(steps) >= 1
-            soon = settings.budget is not None and clock.agreed(clock.seconds() - scored) < SCORING * clock.scoring
-            if soon and not ended:
+            if settings.budget is not None and not ended and clock.agreed(clock.is_soon(scored)):
                 continue  # short epochs of few photos: the time is for training
 
             began = clock.seconds()

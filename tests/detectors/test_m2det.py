@@ -514,3 +514,12 @@ def test_between_the_bounds_a_default_box_is_no_negative_either() -> None:
     for low, counted in ((0.5, 4), (0.4, 3)):
         found = with_settings(small(scores="softmax"), match_low=low).losses_of(outputs, target)
         assert float(found["classes"]) == pytest.approx(counted * math.log(4) / 2)
+
+
+def test_default_boxes_follow_maps_that_a_backbone_rounds_down() -> None:
+    """VGG's pooling leaves 11 of 92 px places out that a stride of 8 begins."""
+    settings = {"preprocessing": Preprocessing(size=92, fit="stretch", multiple=1), "backbone": "vgg11"}
+    detector = M2Det(["food"], apply(M2DetSettings(**LIGHT), settings)).eval()
+    with torch.no_grad():
+        outputs = detector(torch.zeros(1, 3, 92, 92))
+    assert outputs["logits"].shape[1] == len(outputs["anchors"]) != len(M2Det.anchors_of(detector.settings, 92, 92))

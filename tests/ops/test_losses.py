@@ -74,6 +74,13 @@ def test_giou_by_hand() -> None:
     torch.testing.assert_close(giou_loss(boxes, others), torch.tensor([0.0, 1.0 + 2 / 4]), rtol=0, atol=1e-5)
 
 
+def test_giou_of_corners_that_changed_places_is_that_of_the_box_between_them() -> None:
+    """Algorithm 1, line 1: without it the loss has no bound below, and its gradient leads away from the box."""
+    boxes, targets = some_boxes(100), some_boxes(100)
+    torch.testing.assert_close(giou_loss(boxes[:, [2, 1, 0, 3]], targets), giou_loss(boxes, targets))
+    torch.testing.assert_close(giou_loss(boxes[:, [2, 3, 0, 1]], targets), giou_loss(boxes, targets))
+
+
 def test_giou_of_empty_boxes_has_a_finite_gradient() -> None:
     boxes = torch.tensor([[3.0, 3.0, 3.0, 3.0]], requires_grad=True)
     loss = giou_loss(boxes, torch.tensor([[3.0, 3.0, 3.0, 3.0]])).sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import time
@@ -23,6 +24,7 @@ from foodbox.layers.backbones import Backbone
 from foodbox.records import Batch, Dataset, KeptMaps, Photo, Preprocessing, SelectiveSearch
 from foodbox.training import feature_cache
 from foodbox.training.feature_cache import kept_loader
+from foodbox.training.run_folder import RunFolder
 from foodbox.weights.model_file import read_model
 from foodbox.weights.pretrained import embedded
 from tests.conftest import draw_photo
@@ -273,3 +275,38 @@ def test_frozen_up_to_c4_nothing_before_it_learns() -> None:
     feature_cache.freeze(network, "C4")
     learning = {name.split(".")[2] for name, tensor in network.backbone.named_parameters() if tensor.requires_grad}
     assert learning == {"5", "6"}
+
+
+def test_targets_keep_their_masks_in_little_room(drawn: Dataset) -> None:
+    """As run lengths: a bitmap of each object takes more than the maps do."""
+    plain = training_loader(drawn.photos, SMALL, Augmentation(), 2, workers=0, seed=1, masks=True)
+    kept = kept_loader(detector(), plain, 1, CPU, False, False)
+    masks = [[target.masks for batch in loader for target in batch.targets] for loader in (kept, plain)]
+    assert sum(map(len, masks[1])) > 10
+    for mine, theirs in zip(*masks, strict=True):
+        assert mine.dtype == theirs.dtype
+        assert torch.equal(mine, theirs)
+    assert all(target.masks is None for _, target, *_ in kept.dataset._about.values())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_run_that_has_ended_computes_no_maps(
+    drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    FORMATS["voc"].write(drawn, tmp_path / "photos")
+    settings: dict[str, Any] = {"freeze": "backbone", "size": 96, "workers": 0, "batch_size": 2, "views": 2}
+    run = foodbox.train(tmp_path / "photos", runs=tmp_path, epochs=2, **settings)
+    if not ended:  # as if it had been stopped after its first epoch
+        folder = RunFolder(run.folder)
+        tensors, progress = folder.read_state()
+        folder.write_state(tensors, dataclasses.replace(progress, epochs=1))
+    seen: list[int] = []
+    backbone_maps = RetinaNet.backbone_maps
+
+    def counting(self: RetinaNet, images: Any) -> Any:
+        seen.append(0 if isinstance(images, KeptMaps) else len(images))
+        return backbone_maps(self, images)
+
+    monkeypatch.setattr(RetinaNet, "backbone_maps", counting)
+    foodbox.resume(run.folder)
+    assert bool(sum(seen)) == (not ended)

@@ -19,11 +19,37 @@ from foodbox.weights.model_file import read_model
 NO_GLOO = not (torch.distributed.is_available() and torch.distributed.is_gloo_available())
 
 
+ALONE = pytest.mark.skipif(NO_GLOO or sys.platform == "win32", reason="Processes cannot talk to each other here.")
+STEP = """
+import torch
+from accelerate import Accelerator
+from foodbox.config import TrainSettings
+from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
+from foodbox.records import Batch, Target
+from foodbox.training.optimiser import make_optimiser, set_rate
+from foodbox.training.step import learner
+
+accelerator, settings = Accelerator(cpu=True), TrainSettings()
+torch.manual_seed(0)
+detector = RetinaNet(["food"], RetinaNetSettings(**LIGHT)).train()
+optimiser = make_optimiser(detector, settings)
+learn = learner(detector, optimiser, settings.clip, accelerator, "plain")
+sums = [[float(p.detach().double().sum()) for p in detector.parameters()]]
+torch.manual_seed(accelerator.process_index)  # each process has photos of its own
+for done in (0.1, 0.2):
+    set_rate(optimiser, settings, done)
+    target = Target(torch.tensor([[8.0, 8.0, 40.0, 50.0]]), torch.tensor([0]))
+    learn(Batch(torch.randint(256, (1, 3, 64, 64)).byte(), [target], []))
+    sums.append([float(p.detach().double().sum()) for p in detector.parameters()])
+print(sums)
+"""
+
+
 def torchrun(processes: int, *words: object, seconds: float = 240) -> tuple[int, str, str]:
-    """`torchrun -m foodbox.cli WORDS` on this machine's CPU: exit code, standard output, standard error."""
+    """`torchrun WORDS` on this machine's CPU: exit code, standard output, standard error."""
     # The address is given, for a machine's own name may lead nowhere.
     launcher = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    command = [sys.executable, *launcher, "--nproc-per-node", str(processes), "-m", "foodbox.cli", *map(str, words)]
+    command = [sys.executable, *launcher, "--nproc-per-node", str(processes), *map(str, words)]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
@@ -36,7 +62,30 @@ def torchrun(processes: int, *words: object, seconds: float = 240) -> tuple[int,
     return process.returncode, out, err
 
 
-@pytest.mark.skipif(NO_GLOO or sys.platform == "win32", reason="Processes cannot talk to each other here.")
+@ALONE
+def test_processes_that_train_together_have_the_same_weights(tmp_path: Path) -> None:
+    """Each has photos of its own, and all move by the mean of their gradients."""
+    (tmp_path / "step.py").write_text(STEP)
+    code, out, err = torchrun(2, tmp_path / "step.py")
+    assert code == 0, err
+    ours, theirs = map(json.loads, out.splitlines())
+    assert ours == theirs
+    assert ours[0] != ours[1] != ours[2]
+
+
+@ALONE
+def test_processes_agree_on_when_their_time_is_up(voc_folder: Path, tmp_path: Path) -> None:
+    """The first alone knows what scoring takes; where another decided by its own clock, each waited for the other."""
+    words = ["--runs", tmp_path, "--name", "timed", "--time", "8s", "--size", "64", "--workers", "0"]
+    code, out, err = torchrun(
+        2, "-m", "foodbox.cli", "train", voc_folder, *words, "--batch-size", "1", "--device", "cpu", "--json",
+        seconds=120,
+    )  # fmt: skip
+    assert code == 0, err
+    assert json.loads(out)["epoch"] > 1
+
+
+@ALONE
 def test_two_processes_train_into_one_folder(voc_folder: Path, tmp_path: Path) -> None:
     words = [
         "train",
@@ -52,7 +101,7 @@ def test_two_processes_train_into_one_folder(voc_folder: Path, tmp_path: Path) -
         "--workers",
         "0",
     ]
-    code, out, err = torchrun(2, *words, "--batch-size", "1", "--device", "cpu", "--json")
+    code, out, err = torchrun(2, "-m", "foodbox.cli", *words, "--batch-size", "1", "--device", "cpu", "--json")
     assert code == 0, err
     run = json.loads(out)  # one value, not one of each
     assert run["run"] == str(tmp_path / "both")
