@@ -119,3 +119,11 @@ def test_a_file_stands_where_a_folder_shall_be_made(tmp_path: Path) -> None:
 
 def test_amounts_in_words() -> None:
     assert [amount(size) for size in (64_300_000, 40_000, 9_812_345_678)] == ["64.3 MB", "0.0 MB", "9.8 GB"]
+
+
+def test_a_name_as_long_as_names_can_be_is_written(tmp_path: Path) -> None:
+    """80 Korean letters have 240 bytes, of 255."""
+    path = tmp_path / ("떡" * 80 + ".txt")
+    write_whole(path, "1,2,3,4")
+    assert path.read_text() == "1,2,3,4"
+    assert list(tmp_path.iterdir()) == [path]

@@ -165,6 +165,8 @@ def as_seen(image: Image.Image) -> Image.Image:
     # Not ImageOps.exif_transpose: it writes the EXIF anew, which fails where a tag of it is damaged.
     if (turn := _orientation(image)) in TURNS and image.format != "TIFF":
         image = image.transpose(TURNS[turn])
+    if image.mode == "I;16B":  # the other order of bytes, of which Pillow finds no brightest
+        image = image.convert("I")
     if image.mode[0] in "IF":  # 16 or 32 bit grey, or decimals, which convert() would cut off instead of scaling
         brightest = float(image.getextrema()[1])  # type: ignore[arg-type]
         # Decimals mostly go from 0 to 1.

@@ -71,7 +71,9 @@ class Listing:
         lines = []
         for path, entry in self.files.items():
             about = _stat(entry)
-            lines.append(f"{path}\n{about.st_size} {about.st_mtime_ns}\n" if about else f"{path}\n")
+            # The time of the last change of any kind, too: unpacking and copying give files the times that they had.
+            times = f"{about.st_size} {about.st_mtime_ns} {about.st_ctime_ns}\n" if about else ""
+            lines.append(f"{path}\n{times}")
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).digest()
 
     def own(self, path: Path | str) -> Path:

@@ -181,6 +181,14 @@ def test_grey_of_sixteen_bits_is_scaled_not_cut_off(ending: str, tmp_path: Path)
     assert found == pytest.approx([0, 1, 100, 200, 255], abs=1)
 
 
+def test_grey_of_sixteen_bits_in_the_other_order_of_bytes(tmp_path: Path) -> None:
+    """As ImageJ saves TIFF."""
+    values = np.array([[0, 257, 257 * 100, 257 * 200, 65535]], ">u2")
+    image = Image.frombytes("I;16B", (5, 1), values.tobytes())
+    found = [colour[0] for colour in saved_and_opened(image, tmp_path / "a.tif")]
+    assert found == pytest.approx([0, 1, 100, 200, 255], abs=1)
+
+
 def test_a_palette(tmp_path: Path) -> None:
     image = Image.new("P", (3, 1))
     image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from foodbox.console import progress_bar, say
+from foodbox.data import splits
 from foodbox.data.facts import look
 from foodbox.data.formats import coco, csv_table, kfood, labelme, starthon, uecfood, voc, yolo
 from foodbox.data.formats.agreement import agree
@@ -38,6 +39,7 @@ class Format:
         classes, many, masks, ignore, empty, unlabelled, parts: what it can hold besides one box a photo: the names of
             classes, several boxes a photo, outlines, a mark for boxes that do not count, photos that show nothing,
             photos of which nobody said what they show, and which part (train, valid, test) a photo belongs to.
+        listed: whether it has a list of its classes, which keeps their order, and those that no box has.
         outlined: where it can hold outlines, whether it can hold those of this photo.
         alone: whether all that is read lies in the folder, besides photos that labels name elsewhere.
     """
@@ -54,6 +56,7 @@ class Format:
     empty: bool = True
     unlabelled: bool = False
     parts: bool = False
+    listed: bool = True
     outlined: Callable[[Photo], bool] = lambda photo: True
     alone: bool = True
 
@@ -65,11 +68,12 @@ FORMATS: dict[str, Format] = {
     ),
     "kfood": Format(
         "AI Hub kfood", "a crop_area.properties in each class's folder", kfood.fits, kfood.read, kfood.write,
-        many=False, empty=False, unlabelled=True,
+        many=False, empty=False, unlabelled=True, listed=False,
     ),
     "kfood_corners": Format(
         "AI Hub kfood with corners", "the same with x1,y1,x2,y2, only where --format says so",
         kfood.fits_by_name_only, kfood.read_corners, kfood.write_corners, many=False, empty=False, unlabelled=True,
+        listed=False,
     ),
     "csv": Format(
         "CSV", ".csv tables of path,x1,y1,x2,y2,class", csv_table.fits, csv_table.read, csv_table.write,
@@ -77,6 +81,7 @@ FORMATS: dict[str, Format] = {
     ),
     "voc": Format(
         "Pascal VOC", ".xml files", voc.fits, voc.read, voc.write, ignore=True, unlabelled=True, parts=True,
+        listed=False,
     ),
     "coco": Format(
         "COCO", "a .json of images, annotations and categories", coco.fits, coco.read, coco.write,
@@ -88,7 +93,7 @@ FORMATS: dict[str, Format] = {
     ),
     "labelme": Format(
         "labelme", "NAME.json for NAME.jpg, with shapes in it", labelme.fits, labelme.read, labelme.write,
-        masks=True, ignore=True, unlabelled=True,
+        masks=True, ignore=True, unlabelled=True, listed=False,
     ),
     "uecfood": Format(
         "UECFOOD", "numbered folders with a bb_info.txt", uecfood.fits, uecfood.read, uecfood.write,
@@ -209,6 +214,8 @@ def prune(dataset: Dataset, format: str) -> tuple[Dataset, list[str]]:
                 photo = dataclasses.replace(photo, part="")
             if len(photo.boxes) > 1 and not kind.many:
                 lost["photos with several boxes keep one, the smallest around all of them"] += 1
+                if kind.classes and len(set(photo.labels.tolist())) > 1:
+                    lost["photos with boxes of several classes keep the class of the largest"] += 1
                 photo = _one_box(photo)
             photos.append(photo)
     names = dataset.names
@@ -216,6 +223,14 @@ def prune(dataset: Dataset, format: str) -> tuple[Dataset, list[str]]:
         lost["classes become one: it has no names"] += len(names)
         photos = [dataclasses.replace(photo, labels=torch.zeros_like(photo.labels)) for photo in photos]
         names = names[:1]
+    elif not kind.listed:
+        with_boxes = {names[label] for photo in photos for label in photo.labels.tolist()}
+        if gone := len(names) - len(with_boxes):
+            lost["classes that no box has are left out: it has no list of classes"] += gone
+        if [name for name in names if name in with_boxes] != sorted(with_boxes):
+            lost["classes come into the order of the alphabet: it has no list of classes"] += len(with_boxes)
+        photos = splits.with_names(Dataset(photos, names), sorted(with_boxes)).photos
+        names = sorted(with_boxes)
     return Dataset(photos, names, format), [f"{count:,} {words}" for words, count in lost.items()]
 
 

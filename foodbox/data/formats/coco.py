@@ -27,6 +27,7 @@ from foodbox.data.formats.common import (
     Labels,
     RawBox,
     RawPhoto,
+    as_ascii,
     bad_label,
     box_around,
     copy_photos,
@@ -128,7 +129,7 @@ def _looks_like_coco(path: Path) -> bool:
         with path.open("rb") as file:
             head = file.read(HEAD)
             file.seek(max(HEAD, path.stat().st_size - HEAD))
-            text = head + file.read(HEAD)
+            text = as_ascii(head + file.read(HEAD))
     except OSError:
         return False
     lists = len(set(LISTS.findall(text)))

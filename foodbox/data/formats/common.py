@@ -23,7 +23,7 @@ from foodbox.data.turns import turn_boxes, turn_points
 from foodbox.files import cannot_write, free_name, make_folder, readable
 from foodbox.findings import Finding, Source
 from foodbox.masks import Polygon
-from foodbox.records import Dataset, Photo
+from foodbox.records import Dataset, Photo, counted
 
 OVERHANG = 0.01
 """How far a box may stick out of its photo, as a share of the side, before it is an error: rounding and counting from 1
@@ -157,6 +157,7 @@ def assemble(labels: Labels, facts: Mapping[Path, Facts]) -> tuple[Dataset, list
             findings.append(broken(raw.path, fault))
         else:
             kept.append(raw)
+    _see_shares(kept, findings)
     names = labels.names
     if names is None:
         names = sorted({box.label for raw in labels.photos for box in raw.boxes})
@@ -199,6 +200,32 @@ def assemble(labels: Labels, facts: Mapping[Path, Facts]) -> tuple[Dataset, list
     return Dataset(sorted(photos, key=lambda photo: photo.path), names), findings
 
 
+def at_most_one(values: Sequence[float]) -> bool:
+    """Whether numbers may be shares of a photo's sides: none is over 1 by more than boxes stick out of photos."""
+    return max(values) <= 1 + OVERHANG
+
+
+def _see_shares(photos: Sequence[RawPhoto], findings: list[Finding]) -> None:
+    """Takes boxes for shares of width and height where those of most photos can be nothing else, as none is whole.
+
+    Who labels has one way for all photos. Azure's COCO files have shares, and tables of some programs.
+    """
+    pixels = [photo for photo in photos if photo.boxes and not photo.fractions]
+    shares = [photo for photo in pixels if all(at_most_one(box.corners) for box in photo.boxes)]
+    if 2 * len(shares) <= len(pixels) or not any(v % 1 for photo in shares for box in photo.boxes for v in box.corners):
+        return
+    for photo in shares:
+        photo.fractions = True
+    what = (
+        f"all corners are at most 1 in {counted(len(shares), 'photo')}, of which this is the first, and were read as "
+        "shares of width and height"
+    )
+    first = shares[0]
+    findings.append(
+        Finding(first.boxes[0].source, what, "Look at the boxes", "warning", first.path, "shares for pixels")
+    )
+
+
 def _turned(
     corners: Array, kept: Sequence[RawPhoto], sides: Array, counts: Array, facts: Mapping[Path, Facts],
     findings: list[Finding],
@@ -222,8 +249,7 @@ def _turned(
                 corners[mine[i]] = turn_boxes(before, turn, *_stored(sides[i], turn)).numpy()
             how = "boxes are turned with the pixels" if i in turned else "boxes are taken as a person sees the photo"
             findings.append(_note(raw, f"EXIF orientation {turn}: {how}", "EXIF turn"))
-        if _other_size(raw.stored_size, sides[i]):
-            findings.append(_size_differs(raw, sides[i]))
+    findings += _other_sizes(kept, sides, facts)
     return turned
 
 
@@ -346,7 +372,7 @@ def read_text(path: Path | str, findings: list[Finding], photo: Path | None = No
     try:
         data = _bytes(path)
     except OSError as fault:
-        findings.append(unreadable(path, f"the file cannot be read ({fault.strerror})", photo))
+        findings.append(not_opened(path, fault, photo))
         return None
     for encoding in ("utf-16",) if data.startswith(UTF_16) else ("utf-8", "cp949"):
         try:
@@ -361,6 +387,13 @@ def first_text(path: Path) -> str:
     """The first lines of a file, whatever they are: what is no text is replaced."""
     found = first_bytes(path)
     return found.decode("utf-16" if found.startswith(UTF_16) else "utf-8-sig", "replace")
+
+
+def as_ascii(head: bytes) -> bytes:
+    """The first bytes of a text whose signs are ASCII, without its mark and the noughts of UTF-16."""
+    if head.startswith(UTF_16):
+        return head[2:].replace(b"\0", b"")
+    return head.removeprefix(codecs.BOM_UTF8)
 
 
 def first_bytes(path: Path, most: int = 1 << 16) -> bytes:
@@ -394,8 +427,14 @@ def bad_label(source: Source, what: str, photo: Path | None, todo: str = "Correc
 
 
 def unreadable(path: Path | str, what: str, photo: Path | None) -> Finding:
-    """The finding for a file that holds no text that is known, or cannot be read."""
+    """The finding for a file that holds no text that is known."""
     return bad_label(Source(path), what, photo, "Save it as UTF-8 text")
+
+
+def not_opened(path: Path | str, fault: OSError, photo: Path | None) -> Finding:
+    """The finding for a label file that the disk does not give."""
+    what = f"the file cannot be read ({fault.strerror})"
+    return bad_label(Source(path), what, photo, "See that you may read it, or bring a copy")
 
 
 def ignored(ignore: list[bool], sizes: list[int]) -> Sequence[torch.Tensor]:
@@ -417,7 +456,7 @@ def portions(items: list[Item], sizes: Sequence[int]) -> Iterator[list[Item]]:
 
 def _area(corners: Array) -> Array:
     # As photos have them: a side thinner than float32 can tell is none, and one of 1e39 pixels still a number.
-    kept = corners.clip(-1e9, 1e9).astype(np.float32)
+    kept = corners.clip(-1e38, 1e38).astype(np.float32).astype(np.float64)
     result: Array = (kept[:, 2:] - kept[:, :2]).clip(0).prod(1)
     return result
 
@@ -455,19 +494,34 @@ def _polygons(box: RawBox, scale: Array, sides: Array, turn: int) -> list[Polygo
     return result
 
 
-def _other_size(stored: tuple[int, int] | None, sides: Array) -> bool:
-    return stored is not None and min(stored) > 0 and sorted(stored) != sorted(sides.astype(int).tolist())
+def _other_sizes(photos: Sequence[RawPhoto], sides: Array, facts: Mapping[Path, Facts]) -> list[Finding]:
+    """Warnings of labels whose size is neither their photo's as a person sees it nor that of its stored pixels.
+
+    Some programs write height and width in each other's place, and do so in all labels: where some labels have them
+    right, the photo of another was turned since.
+    """
+    findings, exchanged, some_right = [], [], False
+    for photo, (width, height) in zip(photos, sides.astype(int).tolist(), strict=True):
+        if photo.stored_size is None or min(photo.stored_size) <= 0:
+            continue
+        if photo.stored_size == (width, height):
+            some_right |= width != height
+        elif photo.stored_size != (height, width):
+            findings.append(_size_differs(photo, width, height, "resized"))
+        elif facts[photo.path].turn < 5:
+            exchanged.append(_size_differs(photo, width, height, "turned"))
+    return findings + exchanged * some_right
 
 
 def _note(raw: RawPhoto, what: str, kind: str, source: Source | None = None) -> Finding:
     return Finding(source or Source(raw.path), what, harm="note", photo=raw.path, kind=kind)
 
 
-def _size_differs(raw: RawPhoto, sides: Array) -> Finding:
-    width, height = raw.stored_size or (0, 0)
+def _size_differs(raw: RawPhoto, width: int, height: int, changed: str) -> Finding:
+    wide, high = raw.stored_size or (0, 0)
     what = (
-        f"the label says that the photo has {width} x {height} pixels, and it has {sides[0]:g} x {sides[1]:g}: "
-        "if the photo was resized after it was labelled, its boxes are wrong"
+        f"the label says that the photo has {wide} x {high} pixels, and it has {width} x {height}: "
+        f"if the photo was {changed} after it was labelled, its boxes are wrong"
     )
     source = raw.boxes[0].source if raw.boxes else Source(raw.path)
     return Finding(Source(source.path), what, "Look at the photo's boxes", "warning", raw.path, "other size in label")

@@ -51,12 +51,12 @@ HEADS = {
     "y1": "y1 ymin top",
     "x2": "x2 xmax right",
     "y2": "y2 ymax bottom",
-    "class": "class label classname labelname name category",
+    "class": "label labelname classname class category name",
     "width": "width imagewidth imgwidth",
     "height": "height imageheight imgheight",
     "score": "score scores confidence conf probability",
 }
-"""Columns, and what they are called; capitals, blanks, - and _ do not count."""
+"""Columns, and what they are called, the likeliest first; capitals, blanks, - and _ do not count."""
 COLUMNS = {head: column for column, heads in HEADS.items() for head in heads.split()}
 CLASS_FILE = re.compile(r"class(es|list|map|mapping|names|ids)?|label(s|map|mapping)|mapping")
 """Names of files that may hold the order of the classes."""
@@ -124,6 +124,12 @@ def read(listing: Listing) -> Labels:
             first = next((line.strip() for line in head.splitlines() if line.strip()), "")[:60]
             what = f"found {first!r} where {EXPECTED} were expected"
             labels.findings.append(bad_label(Source(file, 1), what, None, "Correct the header or the first row"))
+    for file, layout in layouts.items():
+        if layout.header and len(several := _class_columns(layout.header)) > 1:
+            told = ", ".join(layout.header[i].strip() for i in sorted(several))
+            what = f"the columns {told} may each be the class: {layout.header[layout.columns['class']].strip()} is read"
+            todo = "If another is meant, take the rest out"
+            labels.findings.append(Finding(Source(file, 1), what, todo, "warning", kind="several class columns"))
     labels.names, class_file = _classes(listing, labels.findings)
     # Tables that name a part come first: a table of all photos beside them repeats their rows.
     files = sorted(layouts, key=lambda file: not part_of_file(file, listing.root))
@@ -185,15 +191,28 @@ def _layout_with(delimiter: str, head: str, has_scores: bool) -> Layout | None:
         return None
     columns: dict[str, int] = {}
     for i, cell in enumerate(rows[0]):
-        column = COLUMNS.get(re.sub(r"[\s_-]", "", cell).lower())
-        if column and column not in columns:
+        if (column := COLUMNS.get(_plain_head(cell))) and column not in columns:
             columns[column] = i
+    if classes := _class_columns(rows[0]):
+        # Of several the likeliest; numbers beside names are their ids.
+        columns["class"] = min(classes, key=lambda i: all(row[i : i + 1] and row[i].isdecimal() for row in rows[1:]))
     if columns.keys() >= set(NEEDED):
         known = has_scores or "score" not in columns
         return Layout(delimiter, columns, len(rows[0]), rows[0]) if known else None
     layout = Layout(delimiter, {column: i for i, column in enumerate(NEEDED)}, len(NEEDED))
     # The first row must have a photo, lest it be a header of another kind of table; any may be its first whole one.
     return layout if _is_photo(rows[0][0]) and any(_is_whole(row, layout) for row in rows) else None
+
+
+def _plain_head(cell: str) -> str:
+    return re.sub(r"[\s_-]", "", cell).lower()
+
+
+def _class_columns(header: Sequence[str]) -> list[int]:
+    """The places of columns that may hold the class, the likeliest first."""
+    likely = HEADS["class"].split()
+    found = [(likely.index(head), i) for i, cell in enumerate(header) if (head := _plain_head(cell)) in likely]
+    return [i for _, i in sorted(found)]
 
 
 def _is_photo(word: str) -> bool:
@@ -329,7 +348,6 @@ class _Reader:
                 what = "the row says that the photo shows nothing, and other rows give it boxes"
                 source = Source(self.file, line)
                 self.findings.append(Finding(source, what, "Remove the row", "warning", path, "boxes on empty photo"))
-        self._see_shares()
         return self.table
 
     def _row(self, source: Source, row: list[str], part: str) -> None:
@@ -390,17 +408,6 @@ class _Reader:
             self.findings.append(without_photo(source, word))
         return None
 
-    def _see_shares(self) -> None:
-        """Takes the corners for shares of width and height, if all in the table are at most 1 and some not whole."""
-        photos = [photo for photo in self.table.photos.values() if photo.boxes]
-        values = [value for photo in photos for box in photo.boxes for value in box.corners]
-        if values and max(values) <= 1 and any(value % 1 for value in values):
-            for photo in photos:
-                photo.fractions = True
-            what = "all corners are at most 1 and were read as shares of the photos' width and height"
-            source = photos[0].boxes[0].source
-            self.findings.append(Finding(source, what, "Look at the boxes", "warning", kind="shares for pixels"))
-
 
 def _numbers(words: Sequence[str], layout: Layout) -> tuple[float, ...] | None:
     """Four numbers; where no comma stands between the fields, it may stand for the point in them."""
@@ -410,17 +417,17 @@ def _numbers(words: Sequence[str], layout: Layout) -> tuple[float, ...] | None:
 def _merge(
     table: Table, file: Path, found: dict[Path, RawPhoto], origin: dict[Path, Path], findings: list[Finding]
 ) -> None:  # fmt: skip
-    """Adds a table's photos to those of the tables before it. Boxes that they have already are the same boxes."""
+    """Adds a table's photos to those of the tables before it. What both have is to have the same boxes."""
     for path, photo in table.photos.items():
         first = found.setdefault(path, photo)
         if first is photo:
             origin[path] = file
             continue
-        known = {(box.corners, box.label) for box in first.boxes}
-        other = next((box for box in photo.boxes if (box.corners, box.label) not in known), None)
-        if other is not None:
+        theirs, mine = ({(box.corners, box.label): box.source for box in one.boxes} for one in (first, photo))
+        if theirs.keys() != mine.keys():
+            source = next((mine[box] for box in mine if box not in theirs), Source(file, table.lines[path]))
             what = f"{origin[path]} labels the photo {path.name} otherwise"
-            findings.append(bad_label(other.source, what, path, "Keep one of the tables, or name the one to be read"))
+            findings.append(bad_label(source, what, path, "Keep one of the tables, or name the one to be read"))
         elif first.part and photo.part and first.part != photo.part:
             source = Source(file, table.lines[path])
             what = (

@@ -26,6 +26,7 @@ from foodbox.data.formats.common import (
     Labels,
     RawBox,
     RawPhoto,
+    as_ascii,
     bad_label,
     box_around,
     copy_photos,
@@ -100,6 +101,10 @@ def read(listing: Listing) -> Labels:
             todo = "Keep one of the two, or correct its imagePath"
             labels.findings.append(bad_label(Source(file), what, path, todo))
         else:
+            if beside is not None and path != beside:
+                what = f"its imagePath names {path}, which gets the boxes, and {beside.name} beside it is called like it"
+                todo = f"If {beside.name} is the photo, correct its imagePath"
+                labels.findings.append(Finding(Source(file), what, todo, "warning", path, "other photo beside"))
             found[path] = file
             labels.photos.append(_read(content, text, file, path, labels.findings))
     labels.photos += [RawPhoto(path, labelled=False) for path in listing.photos if path not in found]
@@ -124,7 +129,7 @@ def write(dataset: Dataset, folder: Path) -> None:
 def _looks_like_labelme(file: Path) -> bool:
     try:
         with file.open("rb") as opened:
-            head = opened.read(HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
+            head = as_ascii(opened.read(HEAD)).lstrip()
     except OSError:
         return False
     return head.startswith(b"{") and KEYS.search(head) is not None

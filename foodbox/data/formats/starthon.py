@@ -15,6 +15,7 @@ from foodbox.data.formats.common import (
     Labels,
     RawBox,
     RawPhoto,
+    at_most_one,
     bad_label,
     copy_photos,
     numbers,
@@ -98,7 +99,7 @@ def _read(label: str, path: Path, findings: list[Finding]) -> RawPhoto:
     if w < 0 or h < 0:
         findings.append(bad_label(source, f"the box {line} (x,y,w,h) has a side below 0, expected both above 0", path))
         return photo
-    photo.fractions = max(values) <= 1
+    photo.fractions = at_most_one(values)
     photo.boxes = [RawBox((x, y, x + w, y + h), NAME, source)]
     return photo
 

@@ -257,6 +257,23 @@ def test_corners_of_at_most_1_are_shares_of_the_photo(tmp_path: Path) -> None:
     assert [(f.harm, f.kind) for f in findings] == [("warning", "shares for pixels")]
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "name"),
+    [
+        ("filename,category,label,xmin,ymin,xmax,ymax", "lunch.jpg,food,rice,10,20,40,60", "rice"),
+        ("name,filename,xmin,ymin,xmax,ymax,class", "John,lunch.jpg,10,20,40,60,rice", "rice"),
+        ("filename,xmin,ymin,xmax,ymax,class,name", "lunch.jpg,10,20,40,60,0,rice", "rice"),
+        ("filename,xmin,ymin,xmax,ymax,Class,Label", "lunch.jpg,10,20,40,60,1,2", "2"),
+    ],
+)
+def test_of_several_class_columns_the_likeliest_is_read_and_said(
+    header: str, row: str, name: str, tmp_path: Path
+) -> None:
+    dataset, findings = formats.read(folder_with(tmp_path, f"{header}\n{row}\n"))
+    assert dataset.names == [name]
+    assert [(f.harm, f.kind, f.source.line) for f in findings] == [("warning", "several class columns", 1)]
+
+
 def test_korean_in_cp949_and_in_pieces(tmp_path: Path) -> None:
     text = "점심.jpg,10,20,40,60,떡볶이\n".encode("cp949")
     dataset, findings = formats.read(folder_with(tmp_path, text, unicodedata.normalize("NFD", "점심.jpg")))
@@ -469,6 +486,15 @@ def test_tables_that_contradict_each_other(tmp_path: Path) -> None:
     assert boxes_of(dataset) == {"lunch.jpg": [("rice", BOX)]}
     assert shown(findings) == [("error", "lunch.jpg", 2)]
     assert formats.read(tmp_path / "older.csv")[0].box_count == 2
+
+
+def test_a_table_with_fewer_boxes_contradicts_the_other_too(tmp_path: Path) -> None:
+    folder_with(tmp_path, "lunch.jpg,10,20,40,60,rice\nlunch.jpg,1,2,3,4,rice\n", name="annotations.csv")
+    for row in ("lunch.jpg,10,20,40,60,rice\n", "lunch.jpg,,,,,\n"):
+        (tmp_path / "annotations_v2.csv").write_text(row)
+        dataset, findings = formats.read(tmp_path)
+        assert dataset.box_count == 2
+        assert shown(findings) == [("error", "lunch.jpg", 1)]
 
 
 def test_a_photo_in_two_parts_is_a_warning(tmp_path: Path) -> None:

@@ -297,3 +297,109 @@ def test_the_nearest_photos_are_those_of_holding_a_label_against_all(folders: li
     expected = [Path(*f, "1.jpg") for f, n in zip(folders, nearness, strict=True) if n == max(nearness)]
     assert near.find("1", Path(*own, "1.xml")) == expected
     assert near.find("2", Path(*own, "2.xml")) == []
+
+
+# -- What all of them have in common --------------------------------------------------------------------------------
+
+
+def written(format: str, scale: tuple[float, float], tmp_path: Path, last: float = 1.0) -> Path:
+    """Two photos of 200 x 100 pixels, each with two boxes, in a folder of this format; numbers times a scale."""
+    folder = tmp_path / format
+    wide, high = scale
+    corners = [(20, 10, 100, 60), (100, 50, 200 * last, 100)]
+    boxes = [(x1 * wide, y1 * high, x2 * wide, y2 * high) for x1, y1, x2, y2 in corners]
+    for i in range(2):
+        draw_photo(folder / f"{i}.png", (200, 100), [])
+        if format == "voc":
+            objects = "".join(
+                "<object><name>rice</name><bndbox>"
+                + "".join(
+                    f"<{key}>{value}</{key}>" for key, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+                )
+                + "</bndbox></object>"
+                for box in boxes
+            )
+            (folder / f"{i}.xml").write_text(f"<annotation>{objects}</annotation>")
+        elif format == "labelme":
+            shapes = [{"label": "rice", "shape_type": "rectangle", "points": [box[:2], box[2:]]} for box in boxes]
+            content = {"shapes": shapes, "imagePath": f"{i}.png", "imageHeight": 100, "imageWidth": 200}
+            (folder / f"{i}.json").write_text(json.dumps(content))
+        elif format == "csv":
+            rows = [f"{i}.png,{','.join(map(str, box))},rice\n" for box in boxes]
+            with (folder / "a.csv").open("a") as file:
+                file.writelines(rows)
+    if format == "coco":
+        content = {
+            "images": [{"id": i, "file_name": f"{i}.png"} for i in range(2)],
+            "annotations": [
+                {"id": 2 * i + j, "image_id": i, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1]}
+                for i in range(2)
+                for j, (x1, y1, x2, y2) in enumerate(boxes)
+            ],
+            "categories": [{"id": 1, "name": "rice"}],
+        }
+        (folder / "a.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize("format", ["coco", "voc", "labelme", "csv"])
+@pytest.mark.parametrize("last", [1.0, 1.004])
+def test_boxes_that_can_only_be_shares_are_read_as_such(format: str, last: float, tmp_path: Path) -> None:
+    """Azure's COCO files have them; one that sticks out a little changes nothing."""
+    dataset, findings = formats.read(written(format, (1 / 200, 1 / 100), tmp_path, last))
+    assert dataset.format == format
+    expected = torch.tensor([[20.0, 10, 100, 60], [100, 50, 200, 100]])
+    for photo in dataset:
+        torch.testing.assert_close(photo.boxes, expected)
+    assert [f.kind for f in findings if f.harm != "note"] == ["shares for pixels"]
+
+
+@pytest.mark.parametrize("format", ["coco", "voc", "labelme", "csv"])
+def test_boxes_in_pixels_stay(format: str, tmp_path: Path) -> None:
+    folder = written(format, (1, 1), tmp_path)
+    assert formats.read(folder)[1] == []
+    assert formats.read(folder)[0].photos[0].boxes.tolist() == [[20, 10, 100, 60], [100, 50, 200, 100]]
+
+
+def test_a_tiny_box_among_boxes_in_pixels_is_no_share(tmp_path: Path) -> None:
+    rows = ["0.png,0.2,0.3,0.7,0.9,rice\n", *(f"{i}.png,20,10,100,60,rice\n" for i in (1, 2))]
+    for i in range(3):
+        draw_photo(tmp_path / f"{i}.png", (200, 100), [])
+    (tmp_path / "a.csv").write_text("".join(rows))
+    dataset, findings = formats.read(tmp_path)
+    assert findings == []
+    assert dataset.photos[0].boxes.tolist() == [pytest.approx([0.2, 0.3, 0.7, 0.9])]
+
+
+def test_photos_that_were_turned_after_they_were_labelled_are_found(tmp_path: Path) -> None:
+    """Where other labels have width and height right; where all have them exchanged, the program did so."""
+    folder = tmp_path / "tables"
+    for name in ("a.png", "b.png"):
+        draw_photo(folder / name, (200, 100), [])
+    header = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
+    turned = "a.png,100,200,rice,10,20,40,60\n"
+    (folder / "a.csv").write_text(header + turned + "b.png,200,100,rice,10,20,40,60\n")
+    (found,) = formats.read(folder)[1]
+    assert (found.harm, found.kind, found.photo) == ("warning", "other size in label", folder / "a.png")
+    assert "if the photo was turned after it was labelled, its boxes are wrong" in found.what
+    (folder / "a.csv").write_text(header + turned + "b.png,100,200,rice,10,20,40,60\n")
+    assert formats.read(folder)[1] == []
+
+
+@pytest.mark.parametrize("far", [1e10, 1e35])
+def test_a_box_far_away_lies_outside_and_its_photo_is_left_out(far: float, tmp_path: Path) -> None:
+    """It has an area: that nothing is on the photo, nobody said."""
+    draw_photo(tmp_path / "a.png", (200, 100), [])
+    (tmp_path / "a.csv").write_text(f"a.png,{far},1,{2 * far},3,rice\n")
+    (found,) = formats.read(tmp_path)[1]
+    assert (found.kind, found.mend) == ("box outside the photo", "the photo is left out")
+
+
+@pytest.mark.parametrize("format", ["coco", "labelme"])
+def test_json_in_utf_16_is_known(format: str, tmp_path: Path) -> None:
+    """As PowerShell's > writes it."""
+    folder = written(format, (1, 1), tmp_path)
+    for file in folder.glob("*.json"):
+        file.write_text(file.read_text(), encoding="utf-16")
+    dataset, findings = formats.read(folder)
+    assert (dataset.format, dataset.box_count, findings) == (format, 4, [])

@@ -598,3 +598,15 @@ def test_photos_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     dataset, findings = read(tmp_path / "out")
     assert findings == []
     assert sorted(float(p.boxes[0, 0]) for p in dataset) == [10, 40, 70]
+
+
+def test_files_that_were_renamed_without_their_image_path_are_found(tmp_path: Path) -> None:
+    """The boxes would lie on another photo, and labelme itself would show them there."""
+    folder_with(tmp_path, a_file(a_shape(), path="b.jpg"), "a.jpg")
+    folder_with(tmp_path, a_file(path="a.jpg"), "b.jpg")
+    dataset, findings = read(tmp_path)
+    assert [(photo.path.name, len(photo.boxes)) for photo in dataset] == [("a.jpg", 0), ("b.jpg", 1)]
+    assert [(f.harm, f.kind, f.source.path, f.photo) for f in findings] == [
+        ("warning", "other photo beside", tmp_path / "a.json", tmp_path / "b.jpg"),
+        ("warning", "other photo beside", tmp_path / "b.json", tmp_path / "a.jpg"),
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,19 @@ def test_what_changed_is_read_anew(readings: list[int], tmp_path: Path) -> None:
     (folder / "2.txt").unlink()
     assert not formats.read(folder)[0].photos[2].labelled
     assert len(readings) == 5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps no time of the last change of any kind.")
+def test_labels_that_were_unpacked_with_their_old_times_are_read_anew(readings: list[int], tmp_path: Path) -> None:
+    folder = starthon(tmp_path / "photos")
+    formats.read(folder)
+    before = (folder / "0.txt").stat()
+    time.sleep(0.05)  # longer than a tick of the disk's clock
+    (folder / "0.txt").write_text("5,2,30,20")
+    os.utime(folder / "0.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (folder / "0.txt").stat().st_size == before.st_size
+    assert formats.read(folder)[0].photos[0].boxes.tolist() == [[5, 2, 35, 22]]
+    assert len(readings) == 2
 
 
 def test_labels_are_not_remembered_as_read_by_another_version_or_in_another_way(

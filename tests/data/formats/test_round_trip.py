@@ -109,7 +109,7 @@ def test_several_boxes_become_the_one_around_them(everything: Dataset) -> None:
     held, lost = prune(everything, "kfood")
     photo = by_size(held)[480, 640]
     assert photo.boxes.tolist() == [[0, 0, 480, 640]]
-    assert photo.labels.tolist() == [1]  # that of the largest
+    assert [held.names[label] for label in photo.labels.tolist()] == [everything.names[1]]  # that of the largest
     assert "1 photos with several boxes keep one, the smallest around all of them" in lost
     assert "1 boxes that do not count (difficult, crowd) are left out: it has no mark for them" in lost
 
@@ -134,3 +134,29 @@ def test_any_format_becomes_any_other(source: str, everything: Dataset, tmp_path
 def _called_food(dataset: Dataset) -> Dataset:
     """What comes of a format without classes: all boxes are food."""
     return dataclasses.replace(dataset, names=["food"])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_classes_keep_their_order_or_it_is_said_that_they_do_not(name: str, tmp_path: Path) -> None:
+    """And those that no box has, where the format lists its classes."""
+    kind = FORMATS[name]
+    drawn = [draw_photo(tmp_path / f"{i}.png", (60 + i, 40), [(label, 5, 5, 30, 30)]) for i, label in enumerate((0, 2))]
+    held, lost = prune(Dataset(drawn, ["tomato", "never", "apple"]), name)
+    if not kind.classes:
+        return
+    words = " ".join(lost)
+    assert ("1 classes that no box has are left out" in words) is not kind.listed
+    assert ("2 classes come into the order of the alphabet" in words) is not kind.listed
+    kind.write(held, tmp_path / "written")
+    found, _ = formats.read(tmp_path / "written", name)
+    assert found.names == held.names
+    for size, photo in by_size(found).items():
+        assert described(photo, found.names) == described(by_size(held)[size], held.names)
+
+
+def test_the_class_of_the_one_box_around_several_is_said(tmp_path: Path) -> None:
+    mixed = draw_photo(tmp_path / "a.png", (60, 40), [(0, 5, 5, 30, 30), (1, 10, 10, 20, 20)])
+    held, lost = prune(Dataset([mixed], ["rice", "soup"]), "kfood")
+    assert held.names == ["rice"]
+    assert "1 photos with boxes of several classes keep the class of the largest" in lost
+    assert "1 classes that no box has are left out: it has no list of classes" in lost
