@@ -102,7 +102,7 @@ def read(listing: Listing) -> Labels:
             labels.findings.append(bad_label(Source(file), what, path, todo))
         else:
             if beside is not None and path != beside:
-                what = f"its imagePath names {path}, which gets the boxes, and {beside.name} beside it is called like it"
+                what = f"its imagePath names {path}, which gets its boxes, and {beside.name} is called like it"
                 todo = f"If {beside.name} is the photo, correct its imagePath"
                 labels.findings.append(Finding(Source(file), what, todo, "warning", path, "other photo beside"))
             found[path] = file
