@@ -23,15 +23,16 @@ from foodbox.data.check import examine, look_whole, sound, without_left_out
 from foodbox.data.images import PhotoError
 from foodbox.data.mend import changes as list_of_changes
 from foodbox.data.mend import mend
-from foodbox.data.parts import part_of, read_labels, read_parts, saved_parts
+from foodbox.data.parts import read_labels, read_parts, saved_parts
 from foodbox.data.report import Report
 from foodbox.data.tiles import every_tile
+from foodbox.defaults import usual_defaults
 from foodbox.detections import Detections
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector, DetectorSettings
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.evaluation.scores import Scores
-from foodbox.files import PathLike, alone_in, expect_new, write_whole
+from foodbox.files import PathLike, alone_in, as_path, expect_new, write_whole
 from foodbox.findings import Finding
 from foodbox.inference import export as exporting
 from foodbox.inference import runtime
@@ -68,6 +69,7 @@ class Run:
         return result | (self.scores.to_dict() if self.scores else {})
 
 
+@usual_defaults()
 @torch.inference_mode(False)
 def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None, **settings: Any) -> Run:
     """Trains a detector on a folder of photos with boxes.
@@ -84,6 +86,7 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     """
     start = time.monotonic()
     # What is wrong with the call is said before anything is read.
+    photos, runs = as_path(photos, "The folder of photos"), as_path(runs, "The folder of runs")
     own, changes = _divide(settings)
     chosen = config.build(TrainSettings, own)
     kind, preset = detector_and_settings(chosen.detector, chosen.preset)
@@ -92,14 +95,14 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     side = config.apply(preset, changes).preprocessing.tile_size
     expect_sense(chosen)
     expect_way(chosen, kind, pick_device(chosen.device))
-    RunFolder.expect_free(Path(runs), name)
+    RunFolder.expect_free(runs, name)
     kind.expect_tiles(side)
     if chosen.freeze and not kind.has_maps and chosen.views != TrainSettings.model_fields["views"].default:
         raise UsageError(f"{chosen.detector} has no maps of whole photos to keep: leave --views out.")
     if kind.needs_proposals:
         proposals.expect_extra()
 
-    train_part, valid_part = read_parts(Path(photos), chosen, kind.needs_masks)
+    train_part, valid_part = read_parts(photos, chosen, kind.needs_masks)
     say(f"Training on {train_part}; validating on {counted(len(valid_part), 'photo')}.")
     weights = find_weights(config.apply(preset, changes), chosen)
     if not (weights and weights.detector):  # a whole detector brings its own
@@ -118,11 +121,11 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     if weights and earlier and chosen.preset not in (None, earlier.get("preset") or next(iter(kind.presets))):
         say(f"{weights.origin} brings its own network: --preset {chosen.preset} does not change it.")
     detector = put_in(kind(train_part.names, settled), weights)
-    folder = RunFolder.new(Path(runs), name, chosen.detector)
+    folder = RunFolder.new(runs, name, chosen.detector)
     # Whole paths: the run may be gone on with from another folder.
     valid = {} if chosen.valid is None else {"valid": str(chosen.valid.absolute())}
     about = {
-        "photos": str(Path(photos).absolute()),
+        "photos": str(photos.absolute()),
         "train": chosen.model_dump(mode="json") | valid,
         "detector": detector.settings.model_dump(mode="json"),
         "names": detector.names,
@@ -137,6 +140,7 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
         raise
 
 
+@usual_defaults()
 @torch.inference_mode(False)
 def resume(run: PathLike) -> Run:
     """Goes on with a run that was stopped, with the photos and settings that it began with.
@@ -149,7 +153,7 @@ def resume(run: PathLike) -> Run:
         FoodboxError: a photo of the run is gone.
     """
     start = time.monotonic()
-    folder = RunFolder(Path(run))
+    folder = RunFolder(as_path(run, "The run"))
     saved = folder.read_config()
     folder.read_state()  # says so at once where there is nothing to go on with
     if lacking := [key for key in ("train", "photos", "names") if key not in saved]:
@@ -223,6 +227,7 @@ def detector_and_settings(detector: str, preset: str | None) -> tuple[type[Detec
 # -- Photos ---------------------------------------------------------------------------------------------------------
 
 
+@usual_defaults()
 def check(
     photos: PathLike,
     *,
@@ -245,11 +250,13 @@ def check(
     Raises:
         UsageError: a folder is missing, or `fix` is there already.
     """
+    photos = as_path(photos, "The folder of photos")
+    valid, out, fix = (None if path is None else as_path(path, "A folder") for path in (valid, out, fix))
     kind, settings = detector_and_settings(detector, preset)
     if fix is not None:
-        expect_new(Path(fix), Path(photos))
-    dataset, findings = read_labels(Path(photos), format, whole=True)
-    others = None if valid is None else without_left_out(*read_labels(Path(valid), format, whole=True))
+        expect_new(fix, photos)
+    dataset, findings = read_labels(photos, format, whole=True)
+    others = None if valid is None else without_left_out(*read_labels(valid, format, whole=True))
     settings = large_enough(kind, settings, dataset, {})
     findings += examine(dataset, findings, others)
     report = Report(
@@ -258,15 +265,16 @@ def check(
     if out is not None:
         from foodbox.data.page import page  # and matplotlib, half a second's import, which most verbs do without
 
-        write_whole(Path(out) / "report.html", page(report, str(photos)))
+        write_whole(out / "report.html", page(report, str(photos)))
     if fix is not None:
         mended, lost = formats.prune(mend(dataset, report.findings), dataset.format)
-        formats.FORMATS[dataset.format].write(mended, Path(fix))
-        write_whole(Path(fix) / "changes.md", list_of_changes(report.findings, lost))
-        say(f"Wrote {fix}: {mended}. What was changed stands in {Path(fix) / 'changes.md'}.")
+        formats.FORMATS[dataset.format].write(mended, fix)
+        write_whole(fix / "changes.md", list_of_changes(report.findings, lost))
+        say(f"Wrote {fix}: {mended}. What was changed stands in {fix / 'changes.md'}.")
     return report
 
 
+@usual_defaults()
 def convert(
     source: PathLike, dest: PathLike, *, to: str, format: str | None = None, skip_bad: bool = False
 ) -> tuple[Dataset, list[str]]:
@@ -285,13 +293,14 @@ def convert(
     """
     if to not in formats.FORMATS:
         raise UsageError(f"Unknown format {to!r}: expected one of {', '.join(formats.FORMATS)}.")
-    expect_new(Path(dest), Path(source))
-    dataset, findings = read_labels(Path(source), format)
+    source, dest = as_path(source, "The folder of photos"), as_path(dest, "The new folder")
+    expect_new(dest, source)
+    dataset, findings = read_labels(source, format)
     dataset, words = sound(dataset, findings, skip_bad)
     dataset, lost = formats.prune(dataset, to)
     for line in [*words, *(f"{formats.FORMATS[to].title}: {words}." for words in lost)]:
         say(line)
-    formats.FORMATS[to].write(dataset, Path(dest))
+    formats.FORMATS[to].write(dataset, dest)
     return dataset, lost
 
 
@@ -318,6 +327,7 @@ class Export:
         return result
 
 
+@usual_defaults()
 def export(
     model: Model | PathLike,
     *,
@@ -348,10 +358,10 @@ def export(
         raise UsageError(f"This is {what}, and only models of {able} can be exported.")
     header = header_of(model.detector, model.run)
     # What is wrong with the photos is said before anything is written.
-    scored = valid or int8
+    scored = int8 if valid is None else valid
     before = evaluate(model, scored, skip_bad=True) if scored is not None else None
     side = model.detector.preprocessing.tile_size
-    photos = _calibration_photos(Path(int8), side) if int8 is not None else []
+    photos = _calibration_photos(as_path(int8, "The folder for int8"), side) if int8 is not None else []
     detector = model.detector.cpu()
     try:
         graph = exporting.graph_of(detector, header)
@@ -372,17 +382,18 @@ def _export_file(model: Model | PathLike, out: PathLike | None, int8: bool) -> P
     if out is None:
         if isinstance(model, Model):
             raise UsageError('Name a file for the exported model: out="NAME.xml".')
-        return Path(model).with_name(Path(model).stem + ("_int8" if int8 else "") + runtime.ENDING)
-    if Path(out).suffix.lower() != runtime.ENDING:
+        file = as_path(model, "The model file")
+        return file.with_name(file.stem + ("_int8" if int8 else "") + runtime.ENDING)
+    file = as_path(out, "The exported model")
+    if file.suffix.lower() != runtime.ENDING:
         raise UsageError(f"{out} does not end in {runtime.ENDING}: name a file such as best{runtime.ENDING}.")
-    return Path(out)
+    return file
 
 
 def _calibration_photos(place: Path, side: int) -> list[Photo]:
-    """Photos that int8's ranges are taken from, or tiles: of the part "train" where labels or folders name parts."""
+    """Photos that int8's ranges are taken from, or tiles: of those that `train` would train on, and not the others."""
     dataset, findings = read_labels(place)
-    dataset = part_of(dataset, "train" if any(photo.part == "train" for photo in dataset) else "all")
-    some = splits.sample(dataset, CALIBRATION_PHOTOS, seed=0)
+    some = splits.sample(splits.to_train_on(dataset), CALIBRATION_PHOTOS, seed=0)
     bad = {f.photo for f in findings + look_whole(some.photos) if f.harm == "error"}
     whole = [photo for photo in some if photo.path not in bad]
     if not whole:
@@ -394,6 +405,7 @@ def _calibration_photos(place: Path, side: int) -> list[Photo]:
 # -- Detection on photos, folders and patterns ----------------------------------------------------------------------
 
 
+@usual_defaults()
 def detect(
     model: Model | PathLike,
     paths: PathLike | Iterable[PathLike],
@@ -414,15 +426,18 @@ def detect(
         The detections of each photo that could be opened, and a finding for each that could not.
 
     Raises:
-        UsageError: there is nothing at a path, or a photo lies where pictures are written to.
+        UsageError: there is nothing at a path, a photo lies where pictures are written to, or an argument is wrong.
     """
+    if crop and out is None:
+        raise UsageError("crop writes regions, and no folder is named for them: name one with out, or leave crop out.")
+    folder = None if out is None else as_path(out, "The folder for pictures")
     if not isinstance(model, Model):
         model = load(model)
     min_score = model._least_score(min_score)
-    photos, findings = find_all([paths] if isinstance(paths, str | Path) else paths)
-    if out is not None:
-        expect_elsewhere(photos, Path(out))
-    writer = DetectionWriter(Path(out), crop) if out is not None else None
+    photos, findings = find_all(paths)
+    if folder is not None:
+        expect_elsewhere(photos, folder)
+    writer = DetectionWriter(folder, crop) if folder is not None else None
     found: list[Detections] = []
     try:
         for one in _detected(model, photos, min_score):
@@ -473,7 +488,7 @@ def demo(folder: PathLike = "demo", photos: int = 200, unseen: int = 40, seed: i
     """
     if min(photos, unseen) < 1:
         raise UsageError(f"--photos is {photos} and --unseen {unseen}: expected 1 or more of each.")
-    folder = Path(folder)
+    folder = as_path(folder, "The folder of the demonstration")
     for part, count, start in (("train", photos, seed), ("unseen", unseen, seed + 1)):
         place = folder / "tables" / part
         say(f"Drawing {count} laid tables in {place} ...")

@@ -21,6 +21,9 @@ from foodbox.errors import FoodboxError, UsageError, first_line
 from foodbox.files import as_json
 from foodbox.garbage import collect_seldom, end_without_collecting, without_collecting
 
+Model = Annotated[Path, Positional, arg(metavar="MODEL")]
+Photos = Annotated[Path, Positional, arg(metavar="PHOTOS")]
+
 DESCRIPTION = """foodbox finds the food in your own photos: photos and boxes in, a trained detector out.
 
   foodbox demo                                          see it learn on drawn tables
@@ -57,11 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.exit(1)
     except OSError as fault:
-        if fault.errno not in (errno.ENOSPC, errno.EIO) or fault.filename is not None:
+        if (sentence := _of_disk(fault)) is None:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
-        say(f"foodbox: Cannot write the result to standard output: {fault.strerror}.")
-        sys.exit(1)
+        if fault.filename is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
+        say(f"foodbox: {sentence}")
+        sys.exit(UsageError.exit_code if fault.errno == errno.ENAMETOOLONG else 1)
     sys.exit(code or 0)
 
 
@@ -70,6 +74,8 @@ def _run(words: list[str]) -> int | None:
     if words == ["--version"]:
         print(f"foodbox {__version__}")
         return 0
+    if "" in words:  # a path of it would be the folder that one stands in
+        raise UsageError("One of the words is empty, such as a variable that is not set: name what is meant.")
     with without_collecting():
         commands = _commands(words)
         collect_seldom()  # now that most of what is imported has been
@@ -93,6 +99,18 @@ def _of_memory(fault: MemoryError | RuntimeError) -> str | None:
     return None
 
 
+def _of_disk(fault: OSError) -> str | None:
+    """What to say where the disk does not take what it is given; None of any other fault."""
+    if fault.filename is None:
+        full = fault.errno in (errno.ENOSPC, errno.EIO)
+        return f"Cannot write the result to standard output: {fault.strerror}." if full else None
+    if fault.errno == errno.ENAMETOOLONG:
+        return f"The name {str(fault.filename)[:40]}... is longer than the disk allows: give a shorter one."
+    if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EIO):
+        return f"Cannot use {fault.filename}: {fault.strerror}. Look whether you may read and write it, and for room."
+    return None
+
+
 def _commands(words: list[str]) -> tyro.extras.SubcommandApp:
     app = tyro.extras.SubcommandApp()
     for command in (demo, check, convert, _train_command(words), _compare_command(words), evaluate, detect, export):
@@ -104,7 +122,7 @@ def _commands(words: list[str]) -> tyro.extras.SubcommandApp:
 
 
 def demo(
-    folder: Positional[Path] = Path("demo"),
+    folder: Annotated[Path, Positional, arg(metavar="[FOLDER]")] = Path("demo"),
     *,
     photos: int = 200,
     unseen: int = 40,
@@ -127,7 +145,7 @@ def demo(
 
 
 def check(
-    photos: Positional[Path],
+    photos: Photos,
     *,
     valid: Path | None = None,
     format: str | None = None,
@@ -161,8 +179,8 @@ def check(
 
 
 def convert(
-    source: Positional[Path],
-    dest: Positional[Path],
+    source: Annotated[Path, Positional, arg(metavar="SOURCE")],
+    dest: Annotated[Path, Positional, arg(metavar="DEST")],
     *,
     to: str,
     format: str | None = None,
@@ -199,7 +217,7 @@ def _train_command(words: list[str]) -> Any:
     Flags = dataclasses.make_dataclass("Flags", [flag for settings in kinds for flag in _flags(settings)])
 
     def train(
-        photos: Positional[Path | None] = None,
+        photos: Annotated[Path | None, Positional, arg(metavar="[PHOTOS]", help_behavior_hint="")] = None,
         *,
         runs: Path = Path("runs"),
         name: str | None = None,
@@ -239,10 +257,11 @@ def _compare_command(words: list[str]) -> Any:
     Flags = dataclasses.make_dataclass("Flags", fields)
 
     def compare(
-        photos: Positional[Path],
+        photos: Photos,
         *,
         detectors: str = "all",
         size: int | None = None,
+        tile_size: int | None = None,
         runs: Path = Path("runs"),
         name: str | None = None,
         json: bool = False,
@@ -251,7 +270,7 @@ def _compare_command(words: list[str]) -> Any:
         import foodbox
 
         given = {k: v for k, v in vars(settings).items() if _is_given(words, k)}
-        given |= {} if size is None else {"size": size}
+        given |= {name: v for name, v in (("size", size), ("tile_size", tile_size)) if v is not None}
         result = foodbox.compare(photos, detectors=detectors, runs=runs, name=name, **given)
         if json:
             _print_json(result.to_dict())
@@ -267,6 +286,7 @@ def _compare_command(words: list[str]) -> Any:
         photos: Folder with photos and labels; the format is found out by looking.
         detectors: all, or names with commas between them. Each takes its first preset, or --preset.
         size: Side of the input in pixels, for all; else each one's own.
+        tile_size: See larger photos in tiles of this side, px, too, 0 for whole alone; else as suits each.
         runs: The comparison's folder is made in here.
         name: Name of the comparison's folder; to go on with one, or to add detectors to it.
         json: Print one JSON object and nothing else on standard output.
@@ -275,8 +295,8 @@ def _compare_command(words: list[str]) -> Any:
 
 
 def evaluate(
-    model: Positional[Path],
-    photos: Positional[Path],
+    model: Model,
+    photos: Photos,
     *,
     one_class: str | None = None,
     format: str | None = None,
@@ -312,8 +332,8 @@ def evaluate(
 
 
 def detect(
-    model: Positional[Path],
-    photos: Positional[list[str]],
+    model: Model,
+    photos: Annotated[list[str], Positional, arg(metavar="PHOTO ...", help_behavior_hint="")],
     *,
     out: Path = Path("detections"),
     min_score: float | None = None,
@@ -352,7 +372,7 @@ def detect(
 
 
 def export(
-    model: Positional[Path],
+    model: Model,
     *,
     out: Path | None = None,
     int8: Path | None = None,
@@ -369,6 +389,7 @@ def export(
         json: Print one JSON object and nothing else on standard output.
     """
     import foodbox
+    from foodbox.evaluation.scores import SCORE_ROWS
 
     result = foodbox.export(model, out=out, int8=int8, valid=valid)
     if json:
@@ -437,30 +458,13 @@ def _print_comparison(result: Any) -> None:
             print(f"{name.split('.')[0]:<7} {result.folder / name}")
 
 
-SCORE_ROWS = {
-    "ap": "COCO AP (IoU 0.50:0.95)",
-    "ap50": "COCO AP50",
-    "ap75": "COCO AP75",
-    "ap_small": "COCO AP, boxes under 32² px",
-    "ap_medium": "COCO AP, boxes to 96² px",
-    "ap_large": "COCO AP, larger boxes",
-    "mask_ap": "COCO mask AP (IoU 0.50:0.95)",
-    "mask_ap50": "COCO mask AP50",
-    "voc_ap50": "Pascal VOC AP50",
-    "recall": "boxes found (IoU 0.50)",
-    "mean_iou": "AI Starthon: mean IoU of the best box",
-    "f1": "F1 of detections over {threshold:.3g}",
-}
-
-
 def _print_scores(scores: dict[str, Any]) -> None:
+    from foodbox.evaluation.scores import score_rows
     from foodbox.records import counted
 
     print(f"{counted(scores['photos'], 'photo')}, {counted(scores['boxes'], 'box', 'boxes')}")
-    for key, title in SCORE_ROWS.items():
-        if key.startswith("mask_") and scores[key] is None:
-            continue  # of a detector that finds boxes only
-        print(f"  {title.format(**scores):<40} {_figure(scores[key])}")
+    for title, value in score_rows(scores):
+        print(f"  {title:<40} {_figure(value)}")
     if len(scores["per_class"]) > 1:
         # Names may have line breaks.
         lines = {" ".join(name.split()): row for name, row in scores["per_class"].items() if row["boxes"]}

@@ -45,7 +45,7 @@ class TrainSettings(BaseModel):
     The defaults are for a few hundred photos and a computer without a GPU; docs/benchmarks.md has the measurements.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # What is trained on.
     valid: Path | None = Field(None, description="Folder of validation photos; else a part of PHOTOS is set apart.")

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from foodbox.errors import UsageError
 from foodbox.masks import Polygon, outlines_in_box, paste_mask
 
 if TYPE_CHECKING:
     import supervision
 
 
-@dataclass
+@dataclass(eq=False)  # tensors have no one answer to ==; two are the same only if they are one
 class Detections:
     """What a detector found on one photo, best first.
 
@@ -43,8 +44,9 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def keep(self, chosen: Tensor) -> Detections:
-        """The detections that a bool [N] mask or an index names."""
+    def keep(self, chosen: Tensor | slice | int) -> Detections:
+        """The detections that a bool [N] mask, their numbers, or one number names."""
+        chosen = torch.arange(len(self), device=self.boxes.device)[chosen].reshape(-1)  # [M]; one number is one of one
         return dataclasses.replace(
             self,
             boxes=self.boxes[chosen],
@@ -58,15 +60,24 @@ class Detections:
         return self.keep(self.scores >= score)
 
     def bitmap(self, i: int) -> Tensor:
-        """Where detection i is, which must have a mask: bool [height, width]; as torchvision pastes masks, over 0.5."""
-        assert self.masks is not None, "these detections have no masks"
+        """Where detection i is: bool [height, width]; as torchvision pastes masks, over 0.5.
+
+        Raises:
+            UsageError: the detections are of a detector that finds boxes only.
+        """
+        if self.masks is None:
+            raise UsageError("These detections have boxes only: bitmaps come of a detector that finds masks.")
         result = torch.zeros((self.height, self.width), dtype=torch.bool)
         part, left, top = paste_mask(self.masks[i], self.boxes[i], self.height, self.width)
         result[top : top + part.shape[0], left : left + part.shape[1]] = part
         return result
 
     def bitmaps(self) -> Tensor:
-        """All bitmaps at once, bool [N, height, width]; [0, height, width] where there is no detection."""
+        """All bitmaps at once, bool [N, height, width]; [0, height, width] where there is no detection.
+
+        Raises:
+            UsageError: as `bitmap`.
+        """
         bitmaps = [self.bitmap(i) for i in range(len(self))]
         return torch.stack(bitmaps) if bitmaps else torch.zeros((0, self.height, self.width), dtype=torch.bool)
 

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all; locks, free names, and JSON in any encoding."""
+"""Files: written whole or not at all; paths, locks, free names, and JSON in any encoding."""
 
 import hashlib
 import json
@@ -16,6 +16,22 @@ from filelock import FileLock, Timeout
 from foodbox.errors import FoodboxError, UsageError
 
 PathLike = str | Path
+
+
+def as_path(given: object, what: str, otherwise: str = "") -> Path:
+    """What a caller gave as the path of something.
+
+    Args:
+        what: what it is the path of, for the sentence.
+        otherwise: what the sentence says besides, such as where other things than paths are taken.
+
+    Raises:
+        UsageError: it is no path, or an empty one, which would be the folder that one is in.
+    """
+    if isinstance(given, str | os.PathLike) and given != "":
+        return Path(given)
+    kind = "an empty word" if isinstance(given, str) else type(given).__name__
+    raise UsageError(f"{what} is {kind}: expected a path{otherwise}.")
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -45,7 +61,7 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
     """A neighbour of the file, which takes its name when the block has ended, and goes where it fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".foodbox.")
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from foodbox.data.images import as_seen, photo_size, prepare
 from foodbox.data.loader import PHOTOS_AT_ONCE, Collate, Item, apart
 from foodbox.data.parts import part_of, read_labels
 from foodbox.data.tiles import open_tile, shown_by, tiles, together
+from foodbox.defaults import usual_defaults
 from foodbox.detections import Detections
 from foodbox.detectors.base import Detector
 from foodbox.errors import UsageError
 from foodbox.evaluation.scores import Scores, score
 from foodbox.evaluation.starthon import prediction_file
 from foodbox.evaluation.threshold import SURE
-from foodbox.files import PathLike, write_whole
+from foodbox.files import PathLike, as_path, write_whole
 from foodbox.inference import runtime
 from foodbox.inference.predict import half_precision_pays, pick_device, predict, predict_photos
 from foodbox.inference.replay import network_for
@@ -47,9 +49,13 @@ class Model:
         self.device = pick_device(device)
         self._half = _half(run, self.device)
         self.detector = detector.to(self.device).eval().requires_grad_(False)
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time = threading.RLock()  # again by the same thread: what is told of progress may detect, too
         self._network = network_for(self.detector, self.device)
         self.run = run
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To copy or pickle it: the lock and what runs the network are of this process alone, and are made anew."""
+        return type(self), (self.detector, self.run, str(self.device))
 
     @property
     def names(self) -> list[str]:
@@ -60,12 +66,15 @@ class Model:
         """The score from which detections are shown: by the photos that the model was validated on, else 0.3."""
         return float(self.run.get("threshold", SURE))
 
+    @usual_defaults()
     def detect(
         self, photo: PathLike | Image.Image | np.ndarray[Any, Any], min_score: float | None = None
     ) -> Detections:
         """What is on one photo: a path, a Pillow picture, or an array [H, W, 3] of red, green, blue bytes.
 
-        A picture's EXIF turn is applied, as a file's is.
+        A picture's EXIF turn is applied, as a file's is. Where the network sees no more of it, a large JPEG's file is
+        opened at a half, a quarter or an eighth of its size: its scores and boxes may differ a little from those of the
+        same photo given as a picture.
 
         Args:
             min_score: leave out what is less sure; the model's own threshold if not given.
@@ -78,7 +87,7 @@ class Model:
         prepared = self.detector.preprocessing
         path, picture = None, None
         if isinstance(photo, str | Path):
-            path = Path(photo)
+            path = as_path(photo, "A photo")
             width, height, _ = photo_size(path)
         else:
             picture = as_seen(_picture(photo))
@@ -105,7 +114,7 @@ class Model:
     def detect_prepared(self, batch: Batch, min_score: float | None = None) -> list[Detections]:
         """`detect` over photos or tiles that are prepared and put together already (data/loader.py), in their order."""
         min_score = self._least_score(min_score)
-        with self._one_at_a_time:  # threads of torch are counted for the whole process, and changed while decoding
+        with self._one_at_a_time, usual_defaults():  # torch's threads are the process's, and change while decoding
             return list(predict(self.detector, [batch], self.device, self._half, min_score, network=self._network))
 
     def detect_many(
@@ -116,9 +125,19 @@ class Model:
     ) -> Iterable[Detections]:
         """`detect` over many photos, which are opened in other processes meanwhile; in their order."""
         min_score = self._least_score(min_score)
-        return predict_photos(
+        found = predict_photos(
             self.detector, photos, self.device, self._half, min_score, progress=progress, network=self._network
         )
+        return self._in_turn(found)
+
+    def _in_turn(self, found: Iterator[Detections]) -> Iterator[Detections]:
+        """Each as it is asked for, as in `detect_prepared`; between two of them torch is as the caller has it."""
+        while True:
+            with self._one_at_a_time, usual_defaults():
+                following = next(found, None)
+            if following is None:
+                return
+            yield following
 
     def _least_score(self, given: float | None) -> float:
         """The score that was asked for, or the threshold.
@@ -127,8 +146,8 @@ class Model:
             UsageError: it is no share.
         """
         score = self.threshold if given is None else given
-        if not 0 <= score <= 1:  # nan neither
-            raise UsageError(f"The smallest score is {score}: expected a number from 0 to 1.")
+        if not (isinstance(score, Real) and 0 <= score <= 1):  # nan neither
+            raise UsageError(f"The smallest score is {score!r}: expected a number from 0 to 1.")
         return score
 
     def evaluate(self, photos: PathLike, **options: Any) -> Scores:
@@ -141,20 +160,21 @@ class Model:
         Raises:
             UsageError: the path ends otherwise, or the model is an exported one, which has no such file's tensors.
         """
-        if Path(path).suffix.lower() != ".safetensors":
+        file = as_path(path, "The file to save to")
+        if file.suffix.lower() != ".safetensors":
             raise UsageError(
                 f"A model is saved as .safetensors, and {path} ends otherwise: call it {path}.safetensors."
             )
         if isinstance(self.detector, runtime.Exported):
             raise UsageError("An exported model is saved by copying its two files, .xml and .bin.")
-        save_model(Path(path), self.detector, self.run)
+        save_model(file, self.detector, self.run)
 
 
 def _picture(photo: object) -> Image.Image:
-    """A picture as it is, or an array [H, W, 3] or [H, W] of bytes as one."""
+    """A picture as it is, or an array [H, W, 3], [H, W, 4] with alpha, or [H, W] in grey, of bytes, as one."""
     if isinstance(photo, Image.Image):
         return photo
-    if isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.size:
+    if isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.size and photo.shape[2:] != (2,):
         with suppress(TypeError):  # of other shapes
             return Image.fromarray(photo)
     about = f"an array {list(photo.shape)} of {photo.dtype}" if isinstance(photo, np.ndarray) else type(photo).__name__
@@ -163,6 +183,7 @@ def _picture(photo: object) -> Image.Image:
     )
 
 
+@usual_defaults()
 @torch.inference_mode(False)
 def load(file: PathLike, device: str | None = None, *, tile_size: int | None = None) -> Model:
     """A model from a file: one of ours, an exported one (.xml), or another program's that an importer knows.
@@ -175,7 +196,9 @@ def load(file: PathLike, device: str | None = None, *, tile_size: int | None = N
         UsageError: there is no such file, or the detector does not look at such tiles.
         FoodboxError: it is broken, or another network's.
     """
-    path = Path(file)
+    path = as_path(file, "The model file")
+    if not isinstance(tile_size, int | None):
+        raise UsageError(f"The tile size is {tile_size!r}: expected a whole number of pixels, or 0 for whole photos.")
     if path.suffix.lower() == runtime.ENDING:
         graph, header = runtime.read(path)
         about = understand(header, {}, path)
@@ -201,6 +224,7 @@ def _half(run: dict[str, Any], device: torch.device) -> bool:
     return (run.get("train") or {}).get("precision") != "float32" and half_precision_pays(device)
 
 
+@usual_defaults()
 def evaluate(
     model: Model | PathLike,
     photos: PathLike,
@@ -221,12 +245,15 @@ def evaluate(
         starthon_file: write the contest's prediction file here: a line for every photo, labelled or not.
 
     Raises:
-        UsageError: the folder or the model is not there, or the model knows none of the classes.
+        UsageError: the folder or the model is not there, an argument is wrong, or the model knows none of the classes.
         FoodboxError: photos or labels are at fault.
     """
+    place = as_path(photos, "The folder of photos")
+    lines = None if starthon_file is None else as_path(starthon_file, "The prediction file")
+    config.build(config.TrainSettings, {"one_class": one_class})  # refuses what training refuses
     if not isinstance(model, Model):
         model = load(model)
-    dataset, findings = read_labels(Path(photos), format)
+    dataset, findings = read_labels(place, format)
     whole, dataset = dataset, part_of(dataset, part)
     left_out = {photo.path for photo in whole} - {photo.path for photo in dataset}
     findings = [f for f in findings if f.photo not in left_out]
@@ -239,12 +266,12 @@ def evaluate(
         say(line)
     counted = _for_model(labelled, model.names)
     bad = {f.photo for f in findings if f.harm == "error"}
-    everything = [photo for photo in dataset if photo.path not in bad] if starthon_file else labelled.photos
+    everything = [photo for photo in dataset if photo.path not in bad] if lines is not None else labelled.photos
     with progress_bar("detecting", len(everything)) as bar:
         found = list(model.detect_many(everything, min_score=0.0, progress=bar.advance))
-    if starthon_file is not None:
-        write_whole(Path(starthon_file), prediction_file(found))
-        say(f"Wrote {starthon_file}: {len(found)} lines, one a photo in the order of the file names.")
+    if lines is not None:
+        write_whole(lines, prediction_file(found))
+        say(f"Wrote {lines}: {len(found)} lines, one a photo in the order of the file names.")
     kept = {photo.path for photo in labelled}
     return score(counted, [d for d in found if d.path in kept], model.threshold)
 

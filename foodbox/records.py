@@ -165,7 +165,7 @@ class Preprocessing(BaseModel):
     The network sees (pixel / 255 - mean) / std in the order red, green, blue.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     size: int = Field(
         320, ge=32, le=4096, description="Input's side in pixels; light presets take up to twice it for small boxes."
@@ -228,7 +228,7 @@ class Preprocessing(BaseModel):
 class SelectiveSearch(BaseModel):
     """How regions where something may be are found on a photo, for detectors that do not propose them themselves."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     proposals: int = Field(2000, ge=1, description="Regions of a photo that a detector gets, the best first.")
     search_size: int = Field(500, ge=32, le=1024, description="Longer side in pixels of the photo that is searched.")

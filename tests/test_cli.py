@@ -1,5 +1,6 @@
 """The program as a person calls it: what it prints, what it leaves, and how it says that a call is wrong."""
 
+import errno
 import importlib.metadata
 import json
 import os
@@ -292,6 +293,25 @@ def test_the_version_is_that_of_the_installed_package(capfd: pytest.CaptureFixtu
     assert capfd.readouterr().out == f"foodbox {importlib.metadata.version('foodbox')}\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("demo", "[FOLDER]"),
+        ("check", "PHOTOS"),
+        ("convert", "SOURCE DEST"),
+        ("train", "[PHOTOS]"),
+        ("compare", "PHOTOS"),
+        ("evaluate", "MODEL PHOTOS"),
+        ("detect", "MODEL PHOTO ..."),
+        ("export", "MODEL"),
+    ],
+)
+def test_help_names_what_a_command_takes(command: str, words: str, capfd: pytest.CaptureFixture[str]) -> None:
+    call(command, "--help")
+    usage = " ".join(capfd.readouterr().out.split("\n\n")[0].split())
+    assert re.sub(r"usage: foodbox \w+| \[-h\]| \[[A-Z]+ OPTIONS\]| --to STR| \[--[^]]+\]", "", usage).strip() == words
+
+
 def test_help_says_what_can_be_chosen_and_what_a_switch_does(capfd: pytest.CaptureFixture[str]) -> None:
     call("train", "--help")
     words = " ".join(capfd.readouterr().out.replace("│", " ").split())
@@ -371,6 +391,18 @@ def test_a_broken_photo_among_good_ones(
 # -- Wrong calls ------------------------------------------------------------------------------------------------------
 
 
+def test_a_place_that_may_not_be_used_is_said(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "demo/tables/a.jpg")
+
+    monkeypatch.setattr(foodbox, "demo", refused)
+    assert call("demo") == 1
+    told = " ".join(capfd.readouterr().err.split())
+    assert told.startswith("foodbox: Cannot use demo/tables/a.jpg: Permission denied. Look whether")
+
+
 @dataclass
 class Place:
     """Where a wrong call is made."""
@@ -432,6 +464,9 @@ def text_as_photo(folder: Path) -> None:
     sorted(folder.rglob("*.jpg"))[0].write_text("I am a text")
 
 
+LONG = "x" * 300
+
+
 def train(*words: object) -> Callable[[Place], list[object]]:
     return lambda place: ["train", place.photos, "--runs", place.folder / "runs", *words]
 
@@ -473,7 +508,21 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
     "number out of range": (train("--epochs", "0"), 2, "The setting epochs is '0'"),
     "size out of range": (train("--size", "5"), 2, "The setting size is '5'"),
     "stretch without an end": (train("--stretch", "inf"), 2, "The setting stretch is 'inf'"),
-    "zoom without an end": (train("--zoom", "1", "inf"), 2, "expected two numbers from 0.1 to 10"),
+    "zoom without an end": (train("--zoom", "1", "inf"), 2, "The setting zoom.1 is 'inf': input should be a finite"),
+    "zoom beyond its end": (train("--zoom", "1", "11"), 2, "expected two numbers from 0.1 to 10"),
+    "rate without an end": (train("--learning-rate", "inf"), 2, "The setting learning_rate is 'inf': input should be"),
+    "decay without an end": (train("--weight-decay", "inf"), 2, "The setting weight_decay is 'inf': input should be"),
+    "clip without an end": (train("--clip", "inf"), 2, "The setting clip is 'inf': input should be a finite number"),
+    "share without an end": (train("--backbone-rate", "inf"), 2, "The setting backbone_rate is 'inf': input should"),
+    "loss without an end": (train("--box-weight", "inf"), 2, "The setting box_weight is 'inf': input should be a"),
+    "colour without an end": (train("--mean", "0", "0", "inf"), 2, "The setting mean.2 is 'inf': input should be a"),
+    "name of a folder elsewhere": (train("--name", "../a"), 2, "--name is '../a': expected a folder's name of at"),
+    "name too long for a run": (train("--name", LONG), 2, "expected a folder's name of at most 255 bytes"),
+    "name too long for photos": (lambda p: ["check", LONG], 2, "is longer than the disk allows"),
+    "name too long to convert to": (lambda p: ["convert", p.photos, LONG, "--to", "csv"], 2, "is longer than the disk"),
+    "name too long to export": (lambda p: ["export", LONG], 2, "is longer than the disk allows"),
+    "name too long to detect on": (lambda p: ["detect", p.model, LONG], 2, "is longer than the disk allows"),
+    "demo in a file": (lambda p: ["demo", p.file("m.safetensors", "x")], 1, "a file is where the folder should be"),
     "seed beyond what torch takes": (train("--seed", str(2**64)), 2, "The setting seed is"),
     "time and epochs": (train("--time", "3s", "--epochs", "1"), 2, "--time and --epochs both say how long to train"),
     "views without freeze": (train("--views", "3"), 2, "--views is for --freeze, which is not given"),
@@ -516,6 +565,11 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
         "is there already"),
     "nothing to resume": (lambda p: ["train", "--resume", p.folder], 2, "no run to go on with"),
     "missing model": (lambda p: ["detect", "best.safetensors", p.photos], 2, "There is no weight file"),
+    "run for a model": (
+        lambda p: ["detect", p.file("runs/a/best.safetensors", "x").parent, p.photos], 2,
+        "runs/a is a run's folder and no weight file: name "),
+    "half of an exported model": (
+        lambda p: ["detect", p.file("a.xml", "x").with_name(p.file("a.bin", "x").name), p.photos], 2, "a.xml."),
     "model cut in half": (
         lambda p: ["evaluate", p.file("half.safetensors", p.model.read_bytes()[:500_000]), p.photos], 1,
         "not a whole model file"),
@@ -545,6 +599,7 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
     "mend into the photos": (lambda p: ["check", p.photos, "--fix", p.photos / "new"], 2, "name a folder beside it"),
     "mend into another folder": (
         lambda p: ["check", p.photos, "--fix", p.file("d/x", "").parent], 2, "not empty: name a new folder"),
+    "an empty word": (lambda p: ["check", ""], 2, "One of the words is empty"),
     "mend into a file": (lambda p: ["check", p.photos, "--fix", p.file("mended", "x")], 2, "is there already"),
     "unwritable report": (
         lambda p: ["check", p.photos, "--out", p.file("taken", "x") / "in"], 1, "Cannot write"),

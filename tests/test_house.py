@@ -21,6 +21,7 @@ ROOT = Path(foodbox.__file__).parent
 FLOORS = {
     "errors": 0,
     "findings": 0,
+    "defaults": 0,
     "garbage": 0,
     "masks": 0,
     "files": 1,

@@ -7,6 +7,7 @@ import json
 import pickle
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from torchvision.transforms.v2 import functional as transforms
 from torchvision.tv_tensors import BoundingBoxes
 
 from foodbox.detections import Detections
+from foodbox.errors import UsageError
 from foodbox.findings import Finding, Source
 from foodbox.ops.boxes import clip
 from foodbox.records import Dataset, Frame, Photo, Preprocessing, Target, no_boxes, no_labels
@@ -241,6 +243,30 @@ def test_detections_over_a_score_include_it(found: Detections) -> None:
     assert found.over(0.5).labels.tolist() == [1]
     assert found.over(1.0).boxes.shape == (0, 4)
     assert found.keep(torch.tensor([1])).rows() == found.rows()[1:]
+
+
+@pytest.mark.parametrize("one", [1, -1, torch.tensor(1), np.int64(1), slice(1, 2), [1], [False, True]])
+def test_one_detection_is_kept_as_one_of_one(found: Detections, one: Any) -> None:
+    found.masks = torch.stack((torch.ones(4, 4), torch.zeros(4, 4)))
+    kept = found.keep(one)
+    assert (kept.boxes.shape, kept.labels.tolist()) == ((1, 4), [0])
+    assert kept.masks is not None
+    assert kept.masks.shape == (1, 4, 4)
+    assert kept.rows() == found.rows()[1:]
+
+
+def test_detections_are_the_same_only_as_themselves(found: Detections) -> None:
+    other = dataclasses.replace(found)
+    assert found != other
+    assert [other, found].index(found) == 1
+    assert len({found, other, found}) == 2
+
+
+def test_bitmaps_of_boxes_are_refused(found: Detections) -> None:
+    for bitmap in (lambda: found.bitmap(0), found.bitmaps):
+        with pytest.raises(UsageError, match="have boxes only"):
+            bitmap()
+    assert found.over(1.0).bitmaps().shape == (0, 60, 50)
 
 
 def test_masks_are_kept_with_their_detections(found: Detections) -> None:

@@ -19,12 +19,13 @@ from foodbox.comparison.results import Comparison, Trial
 from foodbox.config import TrainSettings, epochs_for
 from foodbox.console import say
 from foodbox.data.parts import read_parts
+from foodbox.detectors.base import Detector
 from foodbox.drawing.boxes import draw_truth, jpeg
 from foodbox.errors import UsageError
 from foodbox.files import PathLike, alone_in, as_json, write_whole
 from foodbox.inference.predict import pick_device
 from foodbox.records import Dataset
-from foodbox.training.run_folder import RunFolder
+from foodbox.training.run_folder import RunFolder, expect_name, expect_writable
 
 PLAN = "compare.json"
 TRIAL = [sys.executable, "-m", "foodbox.comparison.trial"]
@@ -80,14 +81,16 @@ def compare(
         runs, name: all is written to runs/name; without a name, to the last comparison there that has these settings
             and has not ended, else to a new folder compare-1, -2, ...
         settings: any of `foodbox.config.TrainSettings` but the detector, such as epochs=10; and those of the detectors'
-            own that all have, such as size=320. Each takes its first preset.
+            own that all have, such as size=320. Each takes its first preset. Those that look for regions on whole
+            photos go without tile_size.
 
     Raises:
         UsageError: a folder, a setting or a name is wrong, or runs/name is another comparison.
-        FoodboxError: photos or labels are at fault.
+        FoodboxError: photos or labels are at fault, or the place cannot be written to.
     """
     asked, chosen = _plan(photos, detectors, settings)
     folder, plan = _folder(Path(runs), name, asked)
+    expect_writable(folder)
     with alone_in(folder):
         result = _compared(photos, folder, plan, chosen)
     if result.interrupted:
@@ -120,8 +123,11 @@ def _compared(photos: PathLike, folder: Path, plan: Plan, chosen: TrainSettings)
             continue
         say(f"{i + 1} of {len(plan.detectors)}: {detector}.")
         (folder / detector / trial.RESULT).unlink(missing_ok=True)
-        own = _on_split(chosen, split) | plan.own
-        order = trial.Order(str(photos), str(folder), detector, own, [str(photo.path) for photo in shown])
+        own = _bearable(api.detector_and_settings(detector, None)[0], plan.own)
+        if own != plan.own:
+            say(f"{detector} looks for its regions on whole photos, and goes without --tile-size.")
+        settings = _on_split(chosen, split) | own
+        order = trial.Order(str(photos), str(folder), detector, settings, [str(photo.path) for photo in shown])
         code, result.interrupted = _carry_out(order)
         ended = Trial.read(folder / detector / trial.RESULT)
         if ended is None and not result.interrupted:
@@ -157,7 +163,11 @@ def _plan(photos: PathLike, detectors: str | Sequence[str], settings: dict[str, 
     faults = []
     for name in names:
         try:
-            config.apply(api.detector_and_settings(name, chosen.preset)[1], own)
+            _, preset = api.detector_and_settings(name, chosen.preset)
+            known = config.setting_names(preset)
+            for setting in own.keys() - set(known):
+                raise config.unknown_setting(setting, [*TrainSettings.model_fields, *known])
+            Detector.expect_tiles(config.apply(preset, own).preprocessing.tile_size)
         except UsageError as fault:
             faults.append(fault)
     if len(faults) == len(names):  # if some have the setting, the others' rows say that they do not
@@ -166,12 +176,18 @@ def _plan(photos: PathLike, detectors: str | Sequence[str], settings: dict[str, 
     return Plan(os.path.abspath(photos), names, train, json.loads(json.dumps(own, default=str))), chosen  # noqa: PTH100 - no link followed
 
 
+def _bearable(kind: type[Detector], own: dict[str, Any]) -> dict[str, Any]:
+    """Settings that the detectors were asked for, without tiles for one that cannot look at any."""
+    return {n: v for n, v in own.items() if not (n == "tile_size" and v and kind.needs_proposals)}
+
+
 def _folder(runs: Path, name: str | None, asked: Plan) -> tuple[Path, Plan]:
     """Where this comparison is or will be, and what is compared there: detectors may have been added.
 
     Raises:
-        UsageError: runs/name is something else.
+        UsageError: runs/name is something else, or no name.
     """
+    expect_name(name)
     if name is None:
         found = (re.fullmatch(r"compare-(\d+)", path.name) for path in runs.glob("compare-*"))
         numbers = sorted((int(match[1]) for match in found if match), reverse=True)

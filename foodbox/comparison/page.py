@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from foodbox.comparison.results import Comparison, Trial, cells
+from foodbox.comparison.results import Comparison, Trial, cells, milliseconds
 from foodbox.comparison.trial import SIDE, shown_name
 from foodbox.drawing import html
 from foodbox.drawing.boxes import captioned, jpeg, sheet
@@ -73,7 +73,7 @@ def _cards(result: Comparison) -> str:
         return ""
     cards = [("Finds best", best, f"AP {best.ap or 0:.3f}")]
     if fastest is not None:
-        cards.append(("Fastest", fastest, f"{fastest.milliseconds:.3g} ms a photo"))
+        cards.append(("Fastest", fastest, f"{milliseconds(fastest.milliseconds or 0.0)} ms a photo"))
     light = min((t for t in result.scored if t.parameters), key=lambda t: t.parameters or 0, default=None)
     if light is not None:
         cards.append(("Smallest", light, f"{(light.parameters or 0) / 1e6:.2f} million parameters"))

@@ -57,11 +57,13 @@ class Trial:
 
     @staticmethod
     def read(file: Path) -> Trial | None:
-        """What `write` wrote; None where it is not there, or another version's."""
+        """What `write` wrote; None where it is not there, or another version's. Its model lies beside it."""
         try:
-            return Trial(**json.loads(file.read_text(encoding="utf-8")))
+            trial = Trial(**json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
+        trial.model = str(file.with_name(Path(trial.model).name)) if trial.model else ""  # it may have been moved
+        return trial
 
     def write(self, file: Path) -> None:
         """Writes it to a file of JSON."""
@@ -90,6 +92,11 @@ def _places(places: int, unit: float = 1) -> Callable[[Any], str]:
     return lambda value: f"{value / unit:,.{places}f}"
 
 
+def milliseconds(value: float) -> str:
+    """Milliseconds without their unit, as the screen and the page show them: "20.4", "1,102"."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
 COLUMNS = (
     Column("ap", "AP", "COCO's AP: the mean over IoU 0.50 to 0.95, of the best epoch.", _places(3), max),
     Column("ap50", "AP50", "The same where an IoU of 0.50 is enough: found, if not to the pixel.", _places(3), max),
@@ -98,7 +105,7 @@ COLUMNS = (
     Column("seconds", "training s", "Seconds from the start of training to its end, with scoring.", _places(0), min),
     Column("epochs", "epochs", "How often it saw each photo in that time.", _places(0)),
     Column("milliseconds", "ms a photo", "For one photo after the other, the median: resizing, network, boxes; "
-           "the file is opened before.", _places(1), min),
+           "the file is opened before.", milliseconds, min),
     Column("photos_per_second", "photos/s", "Many photos in batches, reading the files included.", _places(1), max),
     Column("parameters", "parameters M", "Learnt numbers, in millions.", _places(2, 1e6), min),
     Column("multiply_adds", "GMAC", "Multiply-adds of one photo at the input's size, in thousand millions; "
@@ -192,7 +199,7 @@ class Comparison:
             return [f"{fair}. None has been scored{' yet' if self.waiting else ''}."]
         lines = [f"{best.detector} finds best: AP {_shown(best.ap)}, AP50 {_shown(best.ap50)}."]
         if fastest is not None and best.milliseconds is not None:
-            time = f"{fastest.milliseconds:.3g} ms a photo"
+            time = f"{milliseconds(fastest.milliseconds or 0.0)} ms a photo"
             if fastest is best and len(self.scored) > 1:
                 lines = [f"{lines[0][:-1]}. It is the fastest, too: {time}."]
             elif fastest is not best:

@@ -31,6 +31,7 @@ from PIL import Image
 from torch import Tensor
 
 from foodbox.data.processes import processes
+from foodbox.files import make_folder
 from foodbox.findings import Source
 from foodbox.masks import Polygon, trace_contours
 from foodbox.records import Photo
@@ -105,9 +106,11 @@ def write_tables(folder: Path, count: int, seed: int = 0, workers: int | None = 
     Table i depends on (seed, i) only, however many processes draw. `workers` None takes as many as there are
     cores and the work is worth; 1 draws in this process. With more, a script must keep its call under
     `if __name__ == "__main__":`, as Python asks where processes are spawned.
+
+    Raises:
+        FoodboxError: the place cannot be written to.
     """
-    images = folder / "images"
-    images.mkdir(parents=True, exist_ok=True)
+    images = make_folder(folder / "images")
     if workers is None:
         workers = min(os.cpu_count() or 1, count // TABLES_A_WORKER)
     write = partial(_write_table, images, seed)

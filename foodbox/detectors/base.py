@@ -38,7 +38,7 @@ Outputs = dict[str, Tensor]
 class DetectorSettings(BaseModel):
     """The settings that every detector has; each detector's file adds its own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
     score_threshold: float = Field(0.05, ge=0, le=1, description="Only scores over this are decoded.")
@@ -155,16 +155,16 @@ class Detector(nn.Module, ABC):
         return scores.masked_fill(scores <= threshold, -1.0) if threshold > 0 else scores
 
     def select(
-        self, scores: Tensor, labels: Tensor, boxes: Tensor, frames: list[Frame], nms_iou: float, most: int
+        self, scores: Tensor, labels: Tensor, boxes: Tensor, frames: list[Frame], nms_iou: float, max_detections: int
     ) -> list[Detections]:
-        """Candidates of a batch → detections: cut off at the photo's border, thinned by NMS class by class.
+        """Candidates of a batch → detections: cut off at the input's border, thinned by NMS class by class.
 
         Args:
             scores: [B, C]; below 0 there is no candidate (`over`).
             labels: int64 [B, C].
             boxes: [B, C, 4] in the input's pixels.
             nms_iou: of two boxes of a class that overlap more, the less sure goes.
-            most: how many detections a photo keeps.
+            max_detections: how many detections a photo keeps.
         """
         sides = torch.tensor([[f.input_width, f.input_height] for f in frames], device=boxes.device)
         boxes = clip(boxes, sides[:, None, :1], sides[:, None, 1:])
@@ -174,7 +174,7 @@ class Detector(nn.Module, ABC):
         photo, place = photo[kept], place[kept]
         columns = photo, scores[photo, place], labels[photo, place], *boxes[photo, place].unbind(-1)
         found = torch.stack([column.float() for column in columns], dim=1).cpu()  # a GPU is waited for once
-        rows = (found[found[:, 0] == i, 1:][:most] for i in range(len(frames)))
+        rows = (found[found[:, 0] == i, 1:][:max_detections] for i in range(len(frames)))
         return [
             self._in_photo(frame, mine[:, 2:], mine[:, 0], mine[:, 1].long())
             for frame, mine in zip(frames, rows, strict=True)

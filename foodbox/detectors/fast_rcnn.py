@@ -189,8 +189,8 @@ class FastRCNN(Detector):
     def detect(self, maps: list[Tensor], class_map: Tensor | None, proposals: Tensor, images: Tensor) -> Outputs:
         """A score and a box of each class for every region, then NMS class by class; as `forward`."""
         s, (height, width), head = self.settings, images.shape[2:], partial(self.head, maps)
-        shares = None if self.classes is None or class_map is None else partial(self.classes.shares, class_map)
-        return roi_heads.detect(head, proposals, height, width, s.nms_iou, s.max_detections, shares)
+        classes_of = partial(self.classes.probabilities, class_map) if self.classes and class_map is not None else None
+        return roi_heads.detect(head, proposals, height, width, s.nms_iou, s.max_detections, classes_of)
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:

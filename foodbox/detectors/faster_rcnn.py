@@ -266,12 +266,12 @@ class FasterRCNN(Detector):
     # -- Proposals and detection: section 3.3, FPN section 4.2 ------------------------------------------------------
 
     @torch.no_grad()
-    def propose(self, rpn: Outputs, images: Tensor, candidates: int, most: int) -> Tensor:
+    def propose(self, rpn: Outputs, images: Tensor, candidates: int, top_k: int) -> Tensor:
         """The best boxes of the proposal network [B, R, 4], which are not trained through, padded with zero boxes."""
         s = self.settings
         boxes = box_ops.clip(decode_centre(rpn["rpn_deltas"], rpn["anchors"]), images.shape[3], images.shape[2])
         scores, levels = rpn["rpn_logits"].sigmoid(), rpn["levels"].tolist()
-        return pick_proposals(boxes, scores, levels, candidates, most, s.rpn_nms_iou, s.rpn_threshold)[0]
+        return pick_proposals(boxes, scores, levels, candidates, top_k, s.rpn_nms_iou, s.rpn_threshold)[0]
 
     def pool(self, maps: list[Tensor], boxes: Tensor, photo: Tensor, size: int) -> Tensor:
         """The features of regions [N, 4] of photos [N], each from its level: [N, channels, size, size].
@@ -290,8 +290,8 @@ class FasterRCNN(Detector):
     def detect(self, maps: list[Tensor], class_map: Tensor | None, proposals: Tensor, images: Tensor) -> Outputs:
         """Fast R-CNN on proposals [B, R, 4]: its logits and deltas for each, and the detections that they give."""
         s, (height, width), head = self.settings, images.shape[2:], partial(self.head, maps)
-        shares = None if self.classes is None or class_map is None else partial(self.classes.shares, class_map)
-        return roi_heads.detect(head, proposals, height, width, s.nms_iou, s.max_detections, shares)
+        classes_of = partial(self.classes.probabilities, class_map) if self.classes and class_map is not None else None
+        return roi_heads.detect(head, proposals, height, width, s.nms_iou, s.max_detections, classes_of)
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:

@@ -168,8 +168,8 @@ class M2Det(Detector):
         self.anchors_per_place = 2 + 2 * len(s.anchor_ratios)
         # With an objectness, one score says whether anything is there at all, and the box's contents which class.
         self.before = int(s.scores == "softmax")  # the background
-        self.values = 1 if s.scores == "objectness" else self.before + len(names)
-        self.class_heads, self.box_heads = self._heads(self.values), self._heads(4)
+        self.scores_per_anchor = 1 if s.scores == "objectness" else self.before + len(names)
+        self.class_heads, self.box_heads = self._heads(self.scores_per_anchor), self._heads(4)
         if s.scores != "softmax":
             for head in self.class_heads:
                 nn.init.normal_(head.weight, std=0.01)  # type: ignore[arg-type]
@@ -191,13 +191,13 @@ class M2Det(Detector):
         """
         maps = self.backbone_maps(images)
         maps = [maps[i] for i in self.maps]
-        pyramid = self.mlfpn(*maps)  # scales x [B, out_channels, H / 2^l, W / 2^l]
-        logits = [per_anchor(head(x), self.values) for head, x in zip(self.class_heads, pyramid, strict=True)]
-        deltas = [per_anchor(head(x), 4) for head, x in zip(self.box_heads, pyramid, strict=True)]
+        levels = self.mlfpn(*maps)  # scales x [B, out_channels, H / 2^l, W / 2^l]
+        logits = [per_anchor(head(x), self.scores_per_anchor) for head, x in zip(self.class_heads, levels, strict=True)]
+        deltas = [per_anchor(head(x), 4) for head, x in zip(self.box_heads, levels, strict=True)]
         outputs = {
             "logits": torch.cat(logits, 1).float(),  # [B, A, values]
             "deltas": torch.cat(deltas, 1).float(),  # [B, A, 4]
-            "anchors": self.anchors_at(images, [x.shape[2:] for x in pyramid]),
+            "anchors": self.anchors_at(images, [x.shape[2:] for x in levels]),
         }
         if self.classes is not None:
             outputs["classes"] = self.classes(maps)
@@ -276,7 +276,7 @@ class M2Det(Detector):
         deltas = gather_boxes(outputs["deltas"], anchor)
         boxes = decode_ssd(deltas, outputs["anchors"][anchor])  # [B, C, 4]
         if self.classes is not None:
-            scores, label, boxes = self.classes.pairs(outputs["classes"], boxes, scores, s.candidates)
+            scores, label, boxes = self.classes.score_classes(outputs["classes"], boxes, scores, s.candidates)
         scores = self.over(scores, min_score)
         if s.nms == "hard":
             return self.select(scores, label, boxes, frames, s.nms_iou, s.max_detections)

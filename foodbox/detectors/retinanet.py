@@ -149,10 +149,10 @@ class RetinaNet(Detector):
         self.pyramid = FeaturePyramid(self.backbone.channels, s.pyramid_channels, s.extra_from, s.keras_layout)
         self.anchors_per_place = len(s.anchor_scales) * len(s.anchor_ratios)
         # With an objectness, one score says whether anything is there at all, and the box's contents which class.
-        self.values = len(names) if s.scores == "sigmoid" else 1
+        self.scores_per_anchor = len(names) if s.scores == "sigmoid" else 1
         self.class_tower, self.box_tower = (
             Tower(s.pyramid_channels, s.tower_layers, self.anchors_per_place * values, s.tower_norm, s.tower_init)
-            for values in (self.values, 4)
+            for values in (self.scores_per_anchor, 4)
         )
         start_at_prior(self.class_tower.output, s.prior)
         self.classes = class_map_for(s.scores, self.backbone.channels, len(names), 2 ** _levels(s)[0])
@@ -168,7 +168,7 @@ class RetinaNet(Detector):
         """
         maps = self.backbone_maps(images)
         levels = self.pyramid(maps)  # L x [B, channels, H / 2^l, W / 2^l]
-        logits = [per_anchor(self.class_tower(level), self.values) for level in levels]
+        logits = [per_anchor(self.class_tower(level), self.scores_per_anchor) for level in levels]
         deltas = [per_anchor(self.box_tower(level), 4) for level in levels]
         outputs = {
             "logits": torch.cat(logits, dim=1).float(),  # [B, A, K]
@@ -263,7 +263,7 @@ class RetinaNet(Detector):
         boxes = CODINGS[s.box_coding][1](deltas, outputs["anchors"][anchors])
         scores = scores.sigmoid()  # which keeps the order, so that only what is chosen goes through it
         if self.classes is not None:
-            scores, labels, boxes = self.classes.pairs(outputs["classes"], boxes, scores, s.candidates)
+            scores, labels, boxes = self.classes.score_classes(outputs["classes"], boxes, scores, s.candidates)
         return {"scores": scores, "labels": labels, "boxes": boxes}
 
     @property

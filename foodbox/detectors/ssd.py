@@ -161,7 +161,7 @@ class SSD(Detector):
         self.backbone = ssd_backbone(s.backbone, s.frozen_stages, s.frozen_batch_norm, s.batch_norm_eps, lite)
         widths = self.backbone.channels[-len(_strides(s)) :]
         # With an objectness, one score says whether anything is there at all, and the box's contents which class.
-        self.values = 1 + (len(names) if s.scores == "softmax" else 1)  # the background first
+        self.scores_per_anchor = 1 + (len(names) if s.scores == "softmax" else 1)  # the background first
         self.classes = class_map_for(s.scores, widths, len(names), _strides(s)[0])
         if s.backbone == VGG:
             # Section 3.1: conv4_3 has another scale than the maps behind it. Its norm is set to 20, and learns.
@@ -172,7 +172,7 @@ class SSD(Detector):
             widths.append(width)
         self.class_heads, self.box_heads = nn.ModuleList(), nn.ModuleList()
         for i, width in enumerate(widths):
-            for heads, values in ((self.class_heads, self.values), (self.box_heads, 4)):
+            for heads, values in ((self.class_heads, self.scores_per_anchor), (self.box_heads, 4)):
                 outputs = len(_shapes(s, i)) * values
                 heads.append(lite_head(width, outputs, s.norm) if lite else nn.Conv2d(width, outputs, 3, padding=1))
         for part in (self.extras, self.class_heads, self.box_heads):
@@ -197,7 +197,7 @@ class SSD(Detector):
         outputs = {} if self.classes is None else {"classes": self.classes(maps)}
         for extra in self.extras:
             maps.append(extra(maps[-1]))
-        logits = [per_anchor(head(x), self.values) for head, x in zip(self.class_heads, maps, strict=True)]
+        logits = [per_anchor(head(x), self.scores_per_anchor) for head, x in zip(self.class_heads, maps, strict=True)]
         deltas = [per_anchor(head(x), 4) for head, x in zip(self.box_heads, maps, strict=True)]
         outputs["logits"] = torch.cat(logits, dim=1).float()  # [B, A, 1 + K]
         outputs["deltas"] = torch.cat(deltas, dim=1).float()  # [B, A, 4]
@@ -243,7 +243,7 @@ class SSD(Detector):
         positive = matched >= 0
         matched_index = matched.clamp(min=0)
         class_target = torch.where(positive, labels.gather(1, matched_index) + 1, 0)  # [B, A]; 0 is background
-        class_target = class_target.clamp(max=self.values - 1)  # with an objectness all else is 1
+        class_target = class_target.clamp(max=self.scores_per_anchor - 1)  # with an objectness all else is 1
         class_loss = hard_negative_loss(outputs["logits"], class_target, s.negatives, s.least_negatives)  # [B, A]
         box = gather_boxes(boxes, matched_index)[positive]  # [P, 4], P matched default boxes
         anchor = anchors.expand(len(targets), -1, -1)[positive]  # [P, 4]
@@ -266,7 +266,7 @@ class SSD(Detector):
         delta = gather_boxes(outputs["deltas"], anchor)
         boxes = decode_ssd(delta, outputs["anchors"][anchor])
         if self.classes is not None:
-            score, label, boxes = self.classes.pairs(outputs["classes"], boxes, score, s.candidates)
+            score, label, boxes = self.classes.score_classes(outputs["classes"], boxes, score, s.candidates)
         return self.select(self.over(score, min_score), label, boxes, frames, s.nms_iou, s.max_detections)
 
     @property

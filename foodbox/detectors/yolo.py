@@ -152,14 +152,15 @@ class YOLO(Detector):
         norm, slope = (s.frozen_batch_norm, s.batch_norm_eps), s.leaky_slope
         self.backbone = Backbone(s.backbone, s.frozen_stages, *norm, leaky_slope=slope)
         self.priors_per_scale = len(s.priors) // 2 // len(s.head_widths)
-        self.values = 5 + (len(names) if s.scores == "sigmoid" else 0)  # t_x, t_y, t_w, t_h, objectness, classes
+        # t_x, t_y, t_w, t_h, objectness, classes
+        self.values_per_prior = 5 + (len(names) if s.scores == "sigmoid" else 0)
         self.classes = class_map_for(s.scores, self.backbone.channels, len(names), STRIDES[-1])
         self.heads, coarser = nn.ModuleList(), 0
         for before, width, layers in zip(self.backbone.channels[::-1], s.head_widths, s.head_layers, strict=False):
             unit = (s.head_norm, s.batch_norm_eps, slope)
-            head = DarknetHead(before, coarser, width, layers, self.priors_per_scale * self.values, unit)
+            head = DarknetHead(before, coarser, width, layers, self.priors_per_scale * self.values_per_prior, unit)
             bias = head.output.get_parameter("bias").detach()
-            bias.view(-1, self.values)[:, 4] = math.log(s.start / (1 - s.start))
+            bias.view(-1, self.values_per_prior)[:, 4] = math.log(s.start / (1 - s.start))
             coarser = head.channels
             self.heads.append(head)
 
@@ -177,7 +178,7 @@ class YOLO(Detector):
         maps = self.backbone_maps(images)
         for head, level in zip(self.heads, maps[::-1], strict=False):
             features, output = head(level, features)
-            values.append(per_anchor(output, self.values))
+            values.append(per_anchor(output, self.values_per_prior))
             grids.append(tuple(output.shape[2:]))
         strides = [torch.full((part.shape[1], 1), stride) for part, stride in zip(values, STRIDES, strict=False)]
         outputs = {} if self.classes is None else {"classes": self.classes(maps)}
@@ -277,7 +278,7 @@ class YOLO(Detector):
         score, label, anchor = best_pairs(scores, s.candidates)  # [B, C]
         boxes = gather_boxes(self.boxes(outputs), anchor)  # [B, C, 4]
         if self.classes is not None:
-            score, label, boxes = self.classes.pairs(outputs["classes"], boxes, score, s.candidates)
+            score, label, boxes = self.classes.score_classes(outputs["classes"], boxes, score, s.candidates)
         return self.select(self.over(score, min_score), label, boxes, frames, s.nms_iou, s.max_detections)
 
     @property

@@ -20,11 +20,12 @@ WIDE_FAMILIES = (
 SCORES = {"ap": "AP", "ap50": "AP50", "mask_ap": "mask AP", "mean_iou": "mean IoU of the best box"}
 
 
-def curves(log: Sequence[dict[str, Any]], title: str) -> bytes:
+def curves(log: Sequence[dict[str, Any]], title: str, best: int = 0) -> bytes:
     """A PNG with the losses by part on the left and the validation scores on the right, over the epochs.
 
     Args:
         log: one entry an epoch with "epoch", "losses" (part → mean) and, once known, "scores".
+        best: the epoch whose model is kept; its scores stand in the legend. 0 where there is none yet.
     """
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
@@ -37,9 +38,10 @@ def curves(log: Sequence[dict[str, Any]], title: str) -> bytes:
     left.set(title="Training loss", xlabel="epoch", ylim=(0, None))
     scored = [entry for entry in log if entry.get("scores")]
     for key, label in SCORES.items():
-        values = [(entry["epoch"], entry["scores"][key]) for entry in scored if entry["scores"].get(key) is not None]
+        values = {entry["epoch"]: entry["scores"][key] for entry in scored if entry["scores"].get(key) is not None}
         if values:
-            right.plot(*zip(*values, strict=True), "-o", label=f"{label} {values[-1][1]:.3f}", markersize=4)
+            words = f"{label} {values[best]:.3f}" if best in values else label
+            right.plot(list(values), list(values.values()), "-o", label=words, markersize=4)
     right.set(title="Validation scores", xlabel="epoch", ylim=(0, 1))
     for axes in (left, right):
         axes.grid(alpha=0.3)
@@ -47,7 +49,7 @@ def curves(log: Sequence[dict[str, Any]], title: str) -> bytes:
         if len(epochs) == 1:  # else its neighbours on the axis are parts of an epoch
             axes.set_xlim(0, 2)
         if axes.lines:
-            axes.legend()
+            axes.legend(title=f"epoch {best}, the best" if best and axes is right else None)
     figure.suptitle(title, parse_math=False, **_family(title))
     buffer = io.BytesIO()
     with warnings.catch_warnings():

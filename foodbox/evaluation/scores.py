@@ -17,6 +17,22 @@ from foodbox.evaluation.voc import ranked_hits, voc_ap50
 from foodbox.ops.boxes import area, iou
 from foodbox.records import Dataset, counted
 
+SCORE_ROWS = {
+    "ap": "COCO AP (IoU 0.50:0.95)",
+    "ap50": "COCO AP50",
+    "ap75": "COCO AP75",
+    "ap_small": "COCO AP, boxes under 32² px",
+    "ap_medium": "COCO AP, boxes to 96² px",
+    "ap_large": "COCO AP, larger boxes",
+    "mask_ap": "COCO mask AP (IoU 0.50:0.95)",
+    "mask_ap50": "COCO mask AP50",
+    "voc_ap50": "Pascal VOC AP50",
+    "recall": "boxes found (IoU 0.50)",
+    "mean_iou": "AI Starthon: mean IoU of the best box",
+    "f1": "F1 of detections over {threshold:.3g}",
+}
+"""The scores in words, in the order in which people are shown them."""
+
 
 @dataclass
 class Scores(CocoScores):
@@ -115,3 +131,9 @@ def _within(boxes: Tensor, areas: Tensor) -> Tensor:
     shared = iou(boxes, areas)  # of the union; of the box it is more
     sides = area(boxes)[:, None]
     return (shared / (1 + shared) * (sides + area(areas)) >= sides / 2).any(1)
+
+
+def score_rows(scores: dict[str, Any]) -> list[tuple[str, float | None]]:
+    """Scores as people are shown them, in words; those of masks only where there are any."""
+    keys = [key for key in SCORE_ROWS if scores[key] is not None or not key.startswith("mask_")]
+    return [(SCORE_ROWS[key].format(**scores), scores[key]) for key in keys]

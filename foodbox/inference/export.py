@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import tempfile
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +20,13 @@ from foodbox.data.loader import photo_loader
 from foodbox.detectors.base import Detector
 from foodbox.errors import FoodboxError, first_line
 from foodbox.files import make_folder, write_whole
-from foodbox.inference.runtime import ENDING, VERSION, Exported, library
+from foodbox.inference.runtime import DIGEST, ENDING, VERSION, Exported, digest, library
 from foodbox.records import Batch, Photo
 
 ALIKE = 1e-3
 """How far the graph's outputs may be from the detector's, as a share of the largest: rounding stays far below it."""
+_one_at_a_time = threading.Lock()
+"""Tracing and calibrating change what the whole process has once: parts of torch, warnings, standard output."""
 
 
 class _Network(nn.Module):
@@ -59,7 +62,7 @@ def graph_of(detector: Detector, header: dict[str, str]) -> Any:
     example = torch.randint(256, (2, 3, *lying), dtype=torch.uint8)
     sizes = openvino.PartialShape([-1, 3, -1, -1])
     try:
-        with warnings.catch_warnings():
+        with _one_at_a_time, warnings.catch_warnings():
             # Tracing warns of each Python number in the network; whether one matters is looked at below.
             warnings.simplefilter("ignore")
             graph = openvino.convert_model(network, example_input=example, input=[sizes])
@@ -95,7 +98,8 @@ def quantise(graph: Any, photos: Sequence[Photo], detector: Detector) -> Any:
             bar.advance()
             return batch.images.numpy()  # type: ignore[union-attr]
 
-        with contextlib.redirect_stdout(io.StringIO()):  # where NNCF has its own bars, and we have results
+        # NNCF shows its own bars on standard output, where we have results.
+        with _one_at_a_time, contextlib.redirect_stdout(io.StringIO()):
             # Biases are corrected by the numbers that reach each layer: an estimate of them costs more AP than time.
             return nncf.quantize(
                 graph, nncf.Dataset(loader, pixels), subset_size=len(photos), fast_bias_correction=False
@@ -103,7 +107,7 @@ def quantise(graph: Any, photos: Sequence[Photo], detector: Detector) -> Any:
 
 
 def write(graph: Any, path: Path, half: bool = True) -> None:
-    """Writes NAME.xml and NAME.bin, each whole or not at all.
+    """Writes NAME.xml and NAME.bin, each whole or not at all; the first says which second it belongs to.
 
     Args:
         half: keep what is not in int8 as float16 in the file, which is half as large.
@@ -114,8 +118,11 @@ def write(graph: Any, path: Path, half: bool = True) -> None:
     make_folder(path.parent)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / f"model{ENDING}"  # OpenVINO takes the ending in small letters alone
+        weights = made.with_suffix(".bin")
         library("openvino").save_model(graph, made, compress_to_fp16=half)
-        write_whole(path.with_suffix(".bin"), made.with_suffix(".bin").read_bytes())
+        graph.set_rt_info(digest(weights), ["foodbox", DIGEST])
+        library("openvino").save_model(graph, made, compress_to_fp16=half)  # the same weights, and now their digest
+        write_whole(path.with_suffix(".bin"), weights.read_bytes())
         write_whole(path, made.read_bytes())  # the one that is opened by its name comes last
 
 

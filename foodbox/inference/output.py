@@ -23,7 +23,7 @@ from foodbox.data.listing import find_photos, is_written
 from foodbox.detections import Detections
 from foodbox.drawing.boxes import draw_detections, jpeg
 from foodbox.errors import UsageError
-from foodbox.files import as_json, free_name, make_folder, readable, write_whole
+from foodbox.files import PathLike, as_json, as_path, free_name, make_folder, readable, write_whole
 from foodbox.findings import Finding
 from foodbox.records import Photo, counted
 
@@ -37,11 +37,14 @@ WAITING = 16
 COLUMNS = ("path", "width", "height", "label", "score", "x1", "y1", "x2", "y2")
 
 
-def find_all(paths: Iterable[str | Path]) -> tuple[list[Photo], list[Finding]]:
+def find_all(paths: PathLike | Iterable[PathLike]) -> tuple[list[Photo], list[Finding]]:
     """The photos that paths, folders and patterns name, each once, in the order of the call; what is no photo is found.
 
+    Args:
+        paths: one or many.
+
     Raises:
-        UsageError: there is nothing at a path, or a folder without photos.
+        UsageError: there is nothing at a path, or a folder without photos, or it is no path.
     """
     files: dict[str, Path] = {}  # by the whole way there
 
@@ -49,8 +52,10 @@ def find_all(paths: Iterable[str | Path]) -> tuple[list[Photo], list[Finding]]:
         for path in some:
             files.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - links keep their names
 
+    if isinstance(paths, str | bytes | Path) or not isinstance(paths, Iterable):
+        paths = [paths]
     for given in paths:
-        path = Path(given)
+        path = as_path(given, "A photo", "; pictures and arrays are for Model.detect, one by one")
         if path.is_dir():
             inside = find_photos(path)
             if not inside:

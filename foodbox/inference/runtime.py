@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ ENDING = ".xml"
 """An exported model is two files: NAME.xml says what is computed, NAME.bin has the weights."""
 VERSION = "1"
 """Of what the graph takes and gives. It goes up when an older foodbox could not use a newer one's."""
+DIGEST = "weights_sha256"
+"""Entry of the .xml that says which .bin it was written with; exports of before 2026-12 have none."""
 EXTRA = 'pip install "foodbox[export]"'
 LAYOUTS = 8
 """Input sizes whose anchors are kept: those of a large input take some megabytes, and come anew in milliseconds."""
@@ -44,7 +47,8 @@ def read(path: Path) -> tuple[Any, dict[str, str]]:
 
     Raises:
         UsageError: there is no such file.
-        FoodboxError: it is cut short, lacks its weights, is not one of ours, or was written by a newer foodbox.
+        FoodboxError: it is cut short, lacks its weights or has another model's, is not one of ours, or was written by a
+            newer foodbox.
     """
     if not path.is_file():
         raise UsageError(f"There is no exported model {path}: expected a file that foodbox export wrote.")
@@ -70,7 +74,18 @@ def read(path: Path) -> tuple[Any, dict[str, str]]:
             f"{path} has export version {version}, and this foodbox reads version {VERSION}. "
             "Use the foodbox that wrote it, or export the model anew."
         )
+    if header.get(DIGEST) not in (None, digest(weights)):
+        raise FoodboxError(
+            f"{path} was written with other weights than {weights.name} has, which are of another export or another "
+            "model. Copy both files again, or export the model anew."
+        )
     return graph, header
+
+
+def digest(weights: Path) -> str:
+    """By which an exported model's .xml knows its .bin."""
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Exported(Detector):
@@ -124,3 +139,11 @@ class Exported(Detector):
             UsageError: always.
         """
         raise UsageError("An exported model cannot be trained: take the .safetensors that it was exported from.")
+
+    def __getstate__(self) -> NoReturn:
+        """What OpenVINO compiled is of this process alone.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError("An exported model cannot be copied or pickled: load it from its .xml where it is needed.")

@@ -104,16 +104,18 @@ class ClassMap(nn.Module):
         loss = F.cross_entropy(logits.mT, labels, reduction="none") * there
         return loss.sum() / there.sum().clamp(min=1)
 
-    def shares(self, class_map: Tensor, boxes: Tensor) -> Tensor:
-        """The classes' shares of boxes [B, N, 4]: [B, N, K], together 1."""
+    def probabilities(self, class_map: Tensor, boxes: Tensor) -> Tensor:
+        """The classes' probabilities for boxes [B, N, 4]: [B, N, K], together 1."""
         return box_means(class_map, boxes, self.stride).softmax(-1)
 
-    def pairs(self, class_map: Tensor, boxes: Tensor, scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the `most` surest boxes [B, N, 4] the scores [B, N] times the classes' shares: scores, labels, boxes."""
-        scores, surest = scores.topk(min(most, scores.shape[1]))
+    def score_classes(
+        self, class_map: Tensor, boxes: Tensor, scores: Tensor, top_k: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores [B, N] times the classes' probabilities, of the `top_k` surest of N boxes: scores, labels, boxes."""
+        scores, surest = scores.topk(min(top_k, scores.shape[1]))
         boxes = gather_boxes(boxes, surest)
-        every = scores[..., None] * self.shares(class_map, boxes)  # [B, N, K]
-        score, label, box = best_pairs(every, most)  # [B, C]
+        every = scores[..., None] * self.probabilities(class_map, boxes)  # [B, N, K]
+        score, label, box = best_pairs(every, top_k)  # [B, C]
         return score, label, gather_boxes(boxes, box)
 
 

@@ -26,7 +26,7 @@ from foodbox.records import Target, stack_targets
 
 BoxLoss = Literal["smooth_l1", "giou"]
 RegionScores = Literal["softmax", "objectness"]
-Shares = Callable[[Tensor], Tensor]
+ClassProbabilities = Callable[[Tensor], Tensor]
 
 
 def conv_relu(before: int, width: int, norm: Norm) -> list[nn.Module]:
@@ -205,14 +205,14 @@ def region_losses(
 
 def detect(
     head: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], proposals: Tensor, height: int, width: int,
-    nms_iou: float, most: int, shares: Shares | None = None,
+    nms_iou: float, max_detections: int, class_probabilities: ClassProbabilities | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Every region of a batch through the head, and the detections that come of them.
 
     Args:
         head: regions [N, 4] of photos int64 [N] → logits [N, 1 + K] and deltas [N, K, 4] or [N, 1, 4].
         proposals: [B, R, 4]; an empty box is padding.
-        height, width, nms_iou, most, shares: as `select_detections` has them.
+        height, width, nms_iou, max_detections, class_probabilities: as `select_detections` has them.
 
     Returns:
         logits [B, R, 1 + K], deltas [B, R, ...] and what `select_detections` gives.
@@ -220,24 +220,24 @@ def detect(
     photos, count = proposals.shape[:2]
     photo = torch.arange(photos, device=proposals.device).repeat_interleave(count)
     logits, deltas = (x.reshape(photos, count, *x.shape[1:]) for x in head(proposals.flatten(0, 1), photo))
-    found = select_detections(logits, deltas, proposals, height, width, nms_iou, most, shares)
+    found = select_detections(logits, deltas, proposals, height, width, nms_iou, max_detections, class_probabilities)
     return {"logits": logits, "deltas": deltas} | found
 
 
 def select_detections(
-    logits: Tensor, deltas: Tensor, proposals: Tensor, height: int, width: int, nms_iou: float, most: int,
-    shares: Shares | None = None,
+    logits: Tensor, deltas: Tensor, proposals: Tensor, height: int, width: int, nms_iou: float, max_detections: int,
+    class_probabilities: ClassProbabilities | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Regions of a batch → its detections, thinned by NMS class by class; no threshold, for that changes nothing here.
 
     Args:
-        logits: [B, R, 1 + K], or [B, R, 2] with `shares`; deltas: [B, R, K, 4] or [B, R, 1, 4].
+        logits: [B, R, 1 + K], or [B, R, 2] with `class_probabilities`; deltas: [B, R, K, 4] or [B, R, 1, 4].
         proposals: [B, R, 4]; an empty box is padding.
         height, width: of the input, whose borders cut boxes off.
         nms_iou: of two boxes of a class that overlap more, the less sure goes.
-        most: detections that a photo keeps.
-        shares: which class it is, of logits that tell objects from background and one box a region: [B, R, 4] →
-            [B, R, K].
+        max_detections: detections that a photo keeps.
+        class_probabilities: of boxes [B, R, 4] → [B, R, K], for logits that tell objects from background and one box a
+            region.
 
     Returns:
         boxes [B, D, 4] in the input's pixels, scores [B, D], -1 where there is none, and labels int64 [B, D], best
@@ -245,14 +245,14 @@ def select_detections(
     """
     boxes = box_ops.clip(decode_ssd(deltas, proposals[:, :, None]), width, height)  # [B, R, K, 4]
     scores = logits.softmax(-1)[..., 1:]  # [B, R, K]
-    if shares is not None:
-        scores = scores * shares(boxes[:, :, 0])
+    if class_probabilities is not None:
+        scores = scores * class_probabilities(boxes[:, :, 0])
     classes = scores.shape[2]
     boxes = boxes.expand(-1, -1, classes, -1).flatten(1, 2)  # [B, R x K, 4]
     scores = scores.flatten(1)  # [B, R x K]
     padding = (box_ops.area(proposals) <= 0).repeat_interleave(classes, dim=1)
     scores = scores.masked_fill(padding | too_thin(boxes, 1e-2), -1.0)  # 0.01 px as torchvision
     label = torch.arange(classes, device=logits.device).repeat(logits.shape[1]).expand_as(scores)
-    index, scores = best_by_group(boxes, scores, label, nms_iou, most)  # [B, D]
+    index, scores = best_by_group(boxes, scores, label, nms_iou, max_detections)  # [B, D]
     boxes = gather_boxes(boxes, index)
     return {"boxes": boxes * (scores >= 0)[..., None], "scores": scores, "labels": label.gather(1, index)}

@@ -12,22 +12,22 @@ FEW = 1000
 """Boxes below which a CPU thins out all groups at once, as torchvision does."""
 
 
-def best_pairs(scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+def best_pairs(scores: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
     """The best scores of one box for one class, of all boxes and classes.
 
-    Only the `most` boxes with the highest best score are looked at: no other box has one of the `most` best pairs.
+    Only the `top_k` boxes with the highest best score are looked at: no other box has one of the `top_k` best pairs.
 
     Args:
         scores: [B, A, K], or values in the same order.
-        most: pairs that a photo keeps.
+        top_k: pairs that a photo keeps.
 
     Returns:
-        Of C pairs, C at most `most`, the best first: scores [B, C], classes int64 [B, C], boxes int64 [B, C].
+        Of C pairs, C at most `top_k`, the best first: scores [B, C], classes int64 [B, C], boxes int64 [B, C].
     """
     classes = scores.shape[2]
-    box = scores.amax(-1).topk(min(most, scores.shape[1])).indices  # [B, N]
+    box = scores.amax(-1).topk(min(top_k, scores.shape[1])).indices  # [B, N]
     pairs = scores.gather(1, box[..., None].expand(-1, -1, classes)).flatten(1)  # [B, N x K]
-    score, place = pairs.topk(min(most, pairs.shape[1]))
+    score, place = pairs.topk(min(top_k, pairs.shape[1]))
     return score, place % classes, box.gather(1, place // classes)
 
 
@@ -54,15 +54,15 @@ def nms_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> T
     return kept
 
 
-def best_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, most: int) -> tuple[Tensor, Tensor]:
+def best_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, top_k: int) -> tuple[Tensor, Tensor]:
     """`nms_by_group` of each photo's candidates, whose best go into rows of one length.
 
     Args:
         boxes: [B, C, 4]; scores: [B, C], below 0 there is no candidate; groups: int64 [B, C] within a photo, from 0 on.
-        most: candidates that a photo keeps.
+        top_k: candidates that a photo keeps.
 
     Returns:
-        The kept candidates' places int64 [B, D], best score first, and their scores [B, D]; D is `most` or C. Where
+        The kept candidates' places int64 [B, D], best score first, and their scores [B, D]; D is `top_k` or C. Where
         fewer are left, the rest of a row is place 0 with score -1.
     """
     photo, place = torch.where(scores >= 0)  # [N], N candidates of all photos
@@ -73,8 +73,8 @@ def best_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, mos
     photo, place = photo[kept], place[kept]
     count = torch.bincount(photo, minlength=len(scores))  # [B]
     rank = torch.arange(len(photo), device=photo.device) - (count.cumsum(0) - count)[photo]
-    photo, place, rank = (values[rank < most] for values in (photo, place, rank))
-    columns = min(most, scores.shape[1])
+    photo, place, rank = (values[rank < top_k] for values in (photo, place, rank))
+    columns = min(top_k, scores.shape[1])
     index = torch.zeros((len(scores), columns), dtype=torch.int64, device=scores.device)
     best = scores.new_full((len(scores), columns), -1.0)
     index[photo, rank] = place
@@ -86,7 +86,7 @@ def soft_nms(
     boxes: Tensor,
     scores: Tensor,
     labels: Tensor,
-    most: int,
+    top_k: int,
     kernel: Literal["linear", "gaussian"] = "linear",
     iou_over: float = 0.3,
     sigma: float = 0.5,
@@ -100,17 +100,17 @@ def soft_nms(
 
     Args:
         boxes: [B, C, 4]; scores: [B, C], below 0 there is no box; labels: int64 [B, C].
-        most: boxes that a photo keeps.
+        top_k: boxes that a photo keeps.
         kernel: "linear", section 3: over `iou_over`, times 1 - overlap; "gaussian": times exp(-overlap² / sigma).
         floor: a lowered score below this is dropped (0.001 in the authors' code).
 
     Returns:
-        The lowered scores [B, C]; -1 for what is dropped or comes after the first `most`.
+        The lowered scores [B, C]; -1 for what is dropped or comes after the first `top_k`.
     """
     kept = torch.full_like(scores, -1.0)
     left = scores.clone()
     rows = torch.arange(len(scores), device=scores.device)
-    for _ in range(min(most, scores.shape[1])):
+    for _ in range(min(top_k, scores.shape[1])):
         best, which = left.max(1)  # [B]
         if not (best >= 0).any():
             break

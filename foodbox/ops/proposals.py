@@ -17,7 +17,7 @@ def pick_proposals(
     scores: Tensor,
     levels: Sequence[int],
     candidates: int,
-    most: int,
+    top_k: int,
     nms_iou: float,
     min_score: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
@@ -28,7 +28,7 @@ def pick_proposals(
         scores: [B, A], 0 to 1.
         levels: how many of the A boxes are of each level.
         candidates: best boxes of each level that go into NMS.
-        most: proposals that a photo keeps.
+        top_k: proposals that a photo keeps.
         nms_iou: of two boxes of a level that overlap more, the less sure goes.
         min_score: below this a box is no candidate.
 
@@ -45,7 +45,7 @@ def pick_proposals(
     box = gather_boxes(boxes, place)
     score = scores.gather(1, place)
     score = score.masked_fill((score < min_score) | too_thin(box, 1e-3), -1.0)  # 0.001 px as torchvision
-    index, score = best_by_group(box, score, torch.cat(of_level, dim=1), nms_iou, most)  # [B, R]
+    index, score = best_by_group(box, score, torch.cat(of_level, dim=1), nms_iou, top_k)  # [B, R]
     box = gather_boxes(box, index)
     return box * (score >= 0)[..., None], score
 
@@ -73,9 +73,9 @@ def sample(positive: Tensor, negative: Tensor, number: int, share: float) -> Ten
     return taken | _draw(lot, negative, number - taken.sum(1), number)
 
 
-def _draw(lot: Tensor, among: Tensor, wanted: Tensor, most: int) -> Tensor:
-    """The places [B, A] with the highest lots among some, `wanted` [B] of each photo and never over `most`."""
-    lot, place = lot.masked_fill(~among, -1.0).topk(min(most, lot.shape[1]))  # [B, most]
+def _draw(lot: Tensor, among: Tensor, wanted: Tensor, top_k: int) -> Tensor:
+    """The places [B, A] with the highest lots among some, `wanted` [B] of each photo and never over `top_k`."""
+    lot, place = lot.masked_fill(~among, -1.0).topk(min(top_k, lot.shape[1]))  # [B, top_k]
     rank = torch.arange(place.shape[1], device=lot.device)
     return torch.zeros_like(among).scatter(1, place, (lot >= 0) & (rank < wanted[:, None]))
 

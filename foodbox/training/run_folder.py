@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import itertools
 import json
 import os
@@ -26,13 +27,15 @@ from foodbox.detections import Detections
 from foodbox.drawing import html
 from foodbox.drawing.boxes import draw_detections, draw_truth, jpeg, sheet
 from foodbox.errors import UsageError
-from foodbox.evaluation.scores import Scores
+from foodbox.evaluation.scores import Scores, score_rows
 from foodbox.files import as_json, cannot_write, make_folder, write_whole
 from foodbox.records import Dataset, Photo, counted
 from foodbox.training.words import outlook
 
 SAMPLES = 9
 """How many validation photos samples.jpg shows: three by three, each with its truth beside what was found."""
+LONGEST_NAME = 255
+"""Bytes of a folder's name on nearly every disk: ext4, XFS, APFS, and NTFS, which counts letters."""
 
 
 @dataclass
@@ -84,7 +87,7 @@ class RunFolder:
         """A new run's folder: runs/NAME, or runs/KIND-1, -2, ... where no name is given.
 
         Raises:
-            UsageError: the name is taken.
+            UsageError: the name is taken, or is none.
             FoodboxError: the place cannot be written to.
         """
         if name is None and os.environ.get("WORLD_SIZE", "1") != "1":
@@ -109,14 +112,18 @@ class RunFolder:
         """Looks whether a new run can have this name: of processes that train together the first does, which takes it.
 
         Raises:
-            UsageError: it is taken.
+            UsageError: it is taken, or is none.
+            FoodboxError: the place cannot be written to.
         """
-        if name is None or not is_speaker():
+        expect_name(name)
+        if not is_speaker():
             return
-        if (path := runs / name).exists() and (not path.is_dir() or any(path.iterdir())):
+        path = runs / (name or "")
+        if name is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
             begun = RunFolder(path)._state.exists()
             instead = f"go on with --resume {path}" if begun else "remove it, for no epoch of it was kept"
             raise UsageError(f"The run folder {path} is there already: choose another --name, or {instead}.")
+        expect_writable(path)
 
     def give_up(self) -> None:
         """Takes back the folder of a run that failed before there was anything to keep, so that its name is free."""
@@ -178,7 +185,10 @@ class RunFolder:
         """curves.png, from the log."""
         from foodbox.drawing.curves import curves  # and matplotlib, half a second's import, when there is a curve
 
-        write_whole(self.path / "curves.png", curves(self.log(), self.path.name))
+        log, progress = self.log(), Progress()
+        for entry in log:
+            progress.note_if_better(Scores(**entry["scores"]), entry["epoch"])
+        write_whole(self.path / "curves.png", curves(log, self.path.name, progress.best_epoch))
 
     def write_samples(self, samples: Samples) -> None:
         """samples.jpg: validation photos, the truth in white on the left, what was found on the right."""
@@ -226,6 +236,36 @@ class RunFolder:
         return tensors, progress
 
 
+def expect_name(name: str | None) -> None:
+    """Looks whether a folder of `runs` can be called so; None, for which one will be found, always is right.
+
+    Raises:
+        UsageError: it is no name, or that of a folder elsewhere.
+    """
+    if name is None:
+        return
+    elsewhere = name in ("", "..") or Path(name).name != name or set(name) & set("\\\0")
+    if elsewhere or len(os.fsencode(name)) > LONGEST_NAME:
+        raise UsageError(
+            f"--name is {name!r}: expected a folder's name of at most {LONGEST_NAME} bytes, without / and \\; --runs "
+            "says where it lies."
+        )
+
+
+def expect_writable(folder: Path) -> None:
+    """Looks whether a folder can be made or written to, as far as can be told without doing it.
+
+    Raises:
+        FoodboxError: it cannot.
+    """
+    place = folder.absolute()
+    there = next(path for path in (place, *place.parents) if path.exists())
+    if not there.is_dir():
+        make_folder(folder)  # says what is in its place
+    elif not os.access(there, os.W_OK | os.X_OK):
+        raise cannot_write(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimiser's memory as named tensors: "optimiser.PARAMETER.VALUE"."""
     state = optimiser.state_dict()["state"]
@@ -243,8 +283,8 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor])
     for name, tensor in tensors.items():
         kind, *rest = name.split(".")
         if kind == "optimiser":
-            like = parameters[int(rest[0])]
-            if tensor.ndim and tensor.shape != like.shape:
+            like = parameters[int(rest[0])] if int(rest[0]) < len(parameters) else None
+            if like is None or (tensor.ndim and tensor.shape != like.shape):
                 raise UsageError(
                     "The run cannot be resumed: another version of foodbox began it, whose optimiser kept other "
                     "things. Begin a new one, with --weights and the run's best.safetensors."
@@ -259,8 +299,10 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor])
 def _report(folder: Path, config: dict[str, Any], log: Sequence[dict[str, Any]], scores: Scores | None) -> str:
     parts = [f"<h1>{html.text(folder.name)}</h1><p>{counted(len(log), 'epoch')}.</p>"]
     if scores is not None:
-        named = {k: v for k, v in scores.to_dict().items() if isinstance(v, int | float)}
-        parts.append("<h2>Scores on the validation photos</h2>" + html.table(list(named.items())))
+        seen = f"{counted(scores.photos, 'photo')}, {counted(scores.boxes, 'box', 'boxes')}"
+        parts.append(
+            f"<h2>Scores on the validation photos</h2><p>{seen}.</p>{html.table(score_rows(scores.to_dict()))}"
+        )
         parts += [f"<p>{html.text(remark)}.</p>" for remark in scores.remarks]
         if (sentence := outlook(log)) is not None:
             parts.append(f"<p>{html.text(sentence)}</p>")

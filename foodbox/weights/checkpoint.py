@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -62,10 +63,14 @@ def load(path: Path) -> dict[str, Tensor]:
     """
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as fault:
+        raise FoodboxError(
+            f"{path} is not a whole checkpoint of tensors alone. Download it again; files that hold program objects "
+            "besides are not loaded, for safety: save the state_dict() of what is in it."
+        ) from fault
     except Exception as fault:  # a damaged pickle raises anything: IndexError, AssertionError, struct.error ...
         raise FoodboxError(
-            f"{path} is not a whole checkpoint of tensors ({first_line(fault)}). Download it again; files "
-            "that hold program objects besides tensors are not loaded, for safety."
+            f"{path} is not a whole checkpoint of tensors ({first_line(fault)}). Download it again."
         ) from fault
     for wrapper in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):

@@ -135,15 +135,20 @@ def read(path: Path, backbone: str = "") -> Weights:
         UsageError: there is no such file, or its ending is none of these.
         FoodboxError: the file is broken or another network's.
     """
+    if (model := path / "best.safetensors").is_file():
+        raise UsageError(f"{path} is a run's folder and no weight file: name {model}.")
     if not path.is_file():
         raise UsageError(
-            f"There is no weight file {path}: expected the path of a {', '.join(READERS)} file, or for training one of "
-            f"{', '.join(CHOICES)}."
+            f"There is no weight file {path}: expected the path of a {', '.join(READERS)} file, for detecting also of "
+            f"an exported model's .xml, or for training one of {', '.join(CHOICES)}."
         )
     reader = READERS.get(path.suffix.lower())
     if reader is None:
+        exported = path.with_suffix(".xml")
+        name = exported if exported != path and exported.is_file() else "an exported model's .xml"
         raise UsageError(
-            f"{path} does not end in any of {', '.join(READERS)}: give a model file of one of these kinds."
+            f"{path} does not end in any of {', '.join(READERS)}: give a model file of one of these kinds, or for "
+            f"detecting {name}."
         )
     return read_checkpoint(path, backbone) if reader is read_checkpoint else reader(path)
 

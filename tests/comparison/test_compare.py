@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from foodbox.data import tables
 from foodbox.data.formats import FORMATS
 from foodbox.data.parts import read_split
 from foodbox.detectors import DETECTORS
-from foodbox.errors import UsageError
+from foodbox.errors import FoodboxError, UsageError
 from foodbox.records import Dataset
 from foodbox.training.run_folder import RunFolder
 from foodbox.weights.model_file import read_model
@@ -163,7 +164,11 @@ def test_other_settings_or_photos_are_another_comparison(compared: Comparison, p
     [
         ({"detectors": "ssd,rtinanet"}, "no detector 'rtinanet': expected all, or some of .*ssd"),
         ({"detector": "ssd"}, "name them with --detectors"),
-        ({"epoch": 3}, "no setting 'epoch'"),
+        ({"epoch": 3}, "no setting 'epoch': did you mean 'epochs'"),
+        ({"detectors": ["ssd"], "epoch": 3}, "no setting 'epoch': did you mean 'epochs'"),
+        ({"tile_size": 5}, "--tile-size is 5: expected 32 pixels or more"),
+        ({"name": "../all"}, "--name is '../all': expected a folder's name"),
+        ({"name": ""}, "--name is '': expected a folder's name"),
         ({"epochs": 0}, "The setting epochs is 0"),
         ({"size": "large"}, "The setting size is 'large'"),
         ({"preset": "huge"}, "no preset 'huge'"),
@@ -191,11 +196,12 @@ def test_the_words_of_the_program(
 
     monkeypatch.setattr(foodbox, "compare", stand_in, raising=False)
     words = ["compare", "lunch", "--detectors", "ssd,yolo", "--epochs", "3", "--size", "64", "--one-class", "food"]
+    words += ["--tile-size", "0"]
     with pytest.raises(SystemExit) as ending:
         cli.main([*words, "--json"])
     assert ending.value.code == 0
     assert given == {"photos": Path("lunch"), "detectors": "ssd,yolo", "epochs": "3", "size": 64, "one_class": "food",
-                     "runs": Path("runs"), "name": None}  # fmt: skip
+                     "tile_size": 0, "runs": Path("runs"), "name": None}  # fmt: skip
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(compared.to_dict()))
     with pytest.raises(SystemExit):
         cli.main(words)
@@ -296,3 +302,27 @@ def test_what_has_ended_is_not_repeated_and_detectors_may_be_added(
     assert tried == ["ssd", "ssd", "yolo", "yolo"]
     assert [trial.detector for trial in result.scored] == ["ssd"]
     assert result.detectors == ["ssd", "yolo"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such program.")
+def test_whoever_looks_for_regions_on_whole_photos_goes_without_tiles(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, object] = {}
+    carry_out = module._carry_out
+    monkeypatch.setattr(module, "TRIAL", ["false"])
+    monkeypatch.setattr(
+        module, "_carry_out", lambda o: (asked.update({o.detector: o.settings.get("tile_size")}), carry_out(o))[1]
+    )
+    foodbox.compare(photos, detectors="ssd,rcnn", runs=tmp_path, tile_size=160, **QUICK)
+    assert asked == {"ssd": 160, "rcnn": None}
+    assert capfd.readouterr().err.count("goes without --tile-size") == 1
+
+
+def test_a_place_that_cannot_be_written_to_is_said_before_photos_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # whoever is root may write anywhere
+    with pytest.raises(FoodboxError, match=r"Cannot write .*compare-1: Permission denied"):
+        foodbox.compare(tmp_path / "nowhere", runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

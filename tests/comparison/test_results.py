@@ -34,11 +34,11 @@ def test_the_verdict(tmp_path: Path) -> None:
     words = comparison(tmp_path, [QUICK, GOOD, NONE]).verdict()
     assert words == [
         "good finds best: AP 0.500, AP50 0.900.",
-        "quick is the fastest: 20 ms a photo with AP 0.400; good takes 4.0 times as long.",
+        "quick is the fastest: 20.0 ms a photo with AP 0.400; good takes 4.0 times as long.",
         "Each had 5 epochs on the same 40 photos, and was scored on the same 1 others with 3 boxes.",
     ]
     both = comparison(tmp_path, [trial("all", 0.5, 10.0), GOOD], time=600.0).verdict()
-    assert both[0] == "all finds best: AP 0.500, AP50 0.900. It is the fastest, too: 10 ms a photo."
+    assert both[0] == "all finds best: AP 0.500, AP50 0.900. It is the fastest, too: 10.0 ms a photo."
     assert both[-1].startswith("Each had 10 minutes on")
     tiled = comparison(tmp_path, [QUICK, dataclasses.replace(GOOD, epochs=3), NONE]).verdict()
     assert tiled[-1].startswith("Each had 5 epochs (fewer where it sees photos in tiles) on")
@@ -61,6 +61,15 @@ def test_the_best_of_each_column(tmp_path: Path) -> None:
     best = {column.key: result.best_of(column) for column in result.columns}
     assert best == {"ap": 0.5, "ap50": 0.9, "seconds": 60.0, "epochs": None, "milliseconds": 20.0,
                     "parameters": 2_500_000, "multiply_adds": 1_356_107_520}  # fmt: skip
+
+
+def test_slow_detectors_have_whole_milliseconds(tmp_path: Path) -> None:
+    """On the screen, in the verdict and on the page alike."""
+    result = comparison(tmp_path, [trial("slow", 0.5, 1102.3), trial("slower", 0.6, 98_765.0)])
+    assert "slow is the fastest: 1,102 ms a photo" in result.verdict()[1]
+    assert [line.split()[5] for line in result.lines()[1:]] == ["98,765", "1,102"]
+    page.write(result, [], [])
+    assert "1,102 ms a photo" in Balanced((tmp_path / "report.html").read_text(encoding="utf-8")).words
 
 
 def test_tables(tmp_path: Path) -> None:
@@ -92,6 +101,14 @@ def test_a_trial_there_and_back(tmp_path: Path) -> None:
     assert dataclasses.asdict(back) == json.loads(json.dumps(dataclasses.asdict(GOOD)))
     file.write_text(file.read_text()[:-5])
     assert Trial.read(file) is None
+
+
+def test_the_model_lies_beside_its_trial(tmp_path: Path) -> None:
+    """Wherever the comparison was moved to."""
+    dataclasses.replace(GOOD, model="runs/before/good/best.safetensors").write(tmp_path / "good" / "trial.json")
+    back = Trial.read(tmp_path / "good" / "trial.json")
+    assert back is not None
+    assert back.model == str(tmp_path / "good" / "best.safetensors")
 
 
 def test_the_page_is_one_file_with_everything(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from foodbox.data import tables
 from foodbox.data.tables import NAMES, Table, draw_table, write_tables
+from foodbox.errors import FoodboxError
 
 SMALL = (200, 150)  # pixels; quick to draw
 SEEDS = range(30)
@@ -52,6 +53,12 @@ def test_every_machine_draws_the_same() -> None:
     table = draw_table(0, *SMALL)
     assert zlib.crc32(table.image.tobytes()) == 1620611646
     assert zlib.crc32(table.boxes.numpy().tobytes()) == 1287359590
+
+
+def test_a_file_in_the_folders_place_is_said(tmp_path: Path) -> None:
+    (tmp_path / "tables").touch()
+    with pytest.raises(FoodboxError, match="a file is where the folder should be"):
+        write_tables(tmp_path / "tables", 1)
 
 
 def test_other_seeds_draw_others(small_tables: list[Table]) -> None:

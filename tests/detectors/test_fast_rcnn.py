@@ -140,6 +140,16 @@ def test_the_loss_by_hand(scores: str, loss: str, values: int) -> None:
     assert float(found["boxes"]) == pytest.approx(0.5 / 3)  # offset 0.1 of the width, divided by 0.1, is 1
 
 
+def test_an_objectness_is_of_every_class() -> None:
+    """Boxes of other classes than the first are objects, too, to the head's last number."""
+    detector = small(positives=1.0)
+    torch.nn.init.zeros_(detector.box_head.classes.weight)
+    detector.box_head.classes.bias.data = torch.tensor([0.0, 30.0])
+    boxes = torch.tensor([[0.0, 0, 20, 20], [30.0, 0, 50, 20], [0.0, 30, 20, 50]])
+    found = detector.losses(torch.zeros(1, 3, 64, 64), [Target(boxes, torch.arange(3))], boxes[None])
+    assert float(found["regions"].detach()) == pytest.approx(0, abs=1e-6)
+
+
 def test_regions_that_hardly_overlap_do_not_count() -> None:
     """The paper's [0.1, 0.5): one at 0.05 and one at 0 are left out, one at 0.3 is background."""
     box = torch.tensor([[0.0, 0, 20, 20]])

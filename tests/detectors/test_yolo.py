@@ -63,7 +63,7 @@ def outputs_of(values: Tensor, detector: YOLO) -> Outputs:
 
 
 def zeros(detector: YOLO, batch: int = 1) -> Tensor:
-    return torch.zeros(batch, 3 * (4 + 16 + 64), detector.values)
+    return torch.zeros(batch, 3 * (4 + 16 + 64), detector.values_per_prior)
 
 
 def place(scale: int, row: int, column: int, prior: int) -> int:

@@ -47,6 +47,22 @@ def test_a_name_is_written_as_it_is(title: str, recwarn: pytest.WarningsRecorder
     assert [str(warning.message) for warning in recwarn] == []
 
 
+def test_the_legend_has_the_scores_of_the_model_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    legends: list[list[str]] = []
+    draw = Figure.savefig
+
+    def look(figure: Figure, *args: Any, **more: Any) -> None:
+        legend = figure.axes[1].get_legend()
+        assert legend is not None
+        legends.append([text.get_text() for text in [legend.get_title(), *legend.get_texts()]])
+        draw(figure, *args, **more)
+
+    monkeypatch.setattr(Figure, "savefig", look)
+    curves(LOGS["several"], "a run", 2)
+    curves(LOGS["several"], "a run")
+    assert legends == [["epoch 2, the best", "AP 0.200", "AP50 0.250"], ["", "AP", "AP50"]]
+
+
 def test_one_epoch_stands_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[float]] = []
     draw = Figure.savefig

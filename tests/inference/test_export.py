@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import torch
 from PIL import Image, ImageDraw
 
 import foodbox
-from foodbox import config
+from foodbox import api, config
 from foodbox.cli import main
 from foodbox.data.formats import FORMATS
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector
 from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
 from foodbox.errors import FoodboxError, UsageError
+from foodbox.files import write_whole
 from foodbox.inference import export
 from foodbox.inference.runtime import Exported, read
 from foodbox.records import Dataset, Frame, Photo, Preprocessing
@@ -218,6 +220,55 @@ def test_both_files_are_written_or_none(model: Path, tmp_path: Path, monkeypatch
     with pytest.raises(FoodboxError, match="no room"):
         export.write(graph, tmp_path / "new" / "b.xml")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_write_that_ends_between_the_two_files_is_noticed(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights of the second export lie beside the first one's network."""
+    foodbox.export(model, out=tmp_path / "a.xml")
+    other = foodbox.load(model)
+    other.detector.state_dict()["class_tower.output.bias"].add_(1)
+
+    def killed(path: Path, content: bytes) -> None:
+        if path.suffix == ".xml":
+            raise KeyboardInterrupt
+        write_whole(path, content)
+
+    monkeypatch.setattr(export, "write_whole", killed)
+    with pytest.raises(KeyboardInterrupt):
+        foodbox.export(other, out=tmp_path / "a.xml")
+    with pytest.raises(FoodboxError, match=r"a\.xml was written with other weights than a\.bin has"):
+        foodbox.load(tmp_path / "a.xml")
+
+
+def test_threads_export_one_after_the_other(model: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(lambda i: foodbox.export(model, out=tmp_path / f"{i}.xml"), range(3)))
+    for result in results:
+        assert foodbox.load(result.model).names == foodbox.load(model).names
+
+
+@pytest.mark.parametrize(
+    ("parts", "wanted"),
+    [
+        (("", "test", "valid", ""), (0, 3)),
+        (("train", "test", "", "train"), (0, 3)),
+        (("", "", "", ""), (0, 1, 2, 3)),
+        (("test", "test", "test", "test"), (0, 1, 2, 3)),  # a folder of test photos alone was the person's choice
+    ],
+)
+def test_int8_is_calibrated_on_what_would_be_trained_on(
+    parts: tuple[str, ...], wanted: tuple[int, ...], tmp_path: Path
+) -> None:
+    """And so never on photos that it is scored on, where there are others."""
+    photos = []
+    for i, part in enumerate(parts):
+        photos.append(draw_photo(tmp_path / "drawn" / f"{i}.png", (64, 48), [(0, 1, 2, 30, 40)]))
+        photos[-1].part = part
+    FORMATS["coco"].write(Dataset(photos, NAMES), tmp_path / "coco")
+    chosen = api._calibration_photos(tmp_path / "coco", 0)
+    assert sorted(int(photo.path.stem) for photo in chosen) == list(wanted)
 
 
 # -- What cannot be exported ---------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,6 +102,25 @@ def test_sizes_are_as_a_person_sees_the_photo(tmp_path: Path) -> None:
     Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
     photo = find_all([tmp_path])[0][0]
     assert (photo.width, photo.height) == (20, 40)
+
+
+def test_one_path_is_a_list_of_one(drawn: Dataset) -> None:
+    path = drawn.photos[1].path
+    assert names(find_all(path)[0]) == names(find_all(str(path))[0]) == names(find_all([path])[0]) == [path.name]
+
+
+PICTURE = Image.new("RGB", (8, 8))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [PICTURE, [PICTURE], np.zeros((8, 8, 3), np.uint8), [np.zeros((8, 8, 3))], torch.zeros(3, 8, 8), None, [None], 5,
+     [["a.jpg"]], b"a.jpg", "", [""]],
+    ids=str,
+)  # fmt: skip
+def test_pictures_and_other_things_are_no_paths(given: Any) -> None:
+    with pytest.raises(UsageError, match=r"A photo is .*: expected a path; pictures and arrays are for Model\.detect"):
+        find_all(given)
 
 
 @pytest.mark.parametrize("given", ["nowhere.jpg", "nowhere/*.jpg", "nowhere"])

@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import multiprocessing
+import pickle
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -221,6 +222,59 @@ def test_threads_that_share_a_model_take_turns(
     assert all(len(one) for one in found)
 
 
+def test_threads_that_detect_on_many_photos_take_turns(
+    detector: RetinaNet, drawn: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is told of progress may use the model meanwhile."""
+    inside, most = 0, 0
+    decode = detector.decode
+
+    def slowly(*words: Any) -> list[Detections]:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.05)
+        inside -= 1
+        return decode(*words)
+
+    model = Model(copy.deepcopy(detector), {}, "cpu")
+    monkeypatch.setattr(model.detector, "decode", slowly)
+    pixels = np.zeros((32, 32, 3), np.uint8)
+
+    def all_of(_: int) -> list[Detections]:
+        return list(model.detect_many(drawn.photos[:4], 0.0, lambda _: model.detect(pixels) and None))
+
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(all_of, range(3)))
+        assert (most, torch.get_num_threads()) == (1, 2)
+    finally:
+        torch.set_num_threads(1)
+    assert [len(some) for some in found] == [4, 4, 4]
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_model_is_copied_and_pickled(detector: RetinaNet, drawn: Dataset, again: Any) -> None:
+    model = Model(detector, {"threshold": 0.2, "train": {"precision": "float32"}}, "cpu")
+    wanted = model.detect(drawn.photos[0].path)  # with all that is kept by then
+    other = again(model)
+    assert (other.names, other.run, other.device, other._half) == (model.names, model.run, model.device, model._half)
+    found = other.detect(drawn.photos[0].path)
+    assert len(found) == len(wanted) > 0
+    assert torch.equal(found.boxes, wanted.boxes)
+    assert torch.equal(found.scores, wanted.scores)
+
+
+def test_a_model_goes_to_another_process(detector: RetinaNet, drawn: Dataset) -> None:
+    model = Model(detector, {}, "cpu")
+    paths = [photo.path for photo in drawn.photos[:2]]
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        there = pool.map_async(model.detect, paths).get(120)
+    for path, found in zip(paths, there, strict=True):
+        torch.testing.assert_close(found.scores, model.detect(path).scores, rtol=0, atol=1e-4)
+
+
 def test_a_picture_is_seen_as_its_file_is(detector: RetinaNet, tmp_path: Path) -> None:
     """Turned by EXIF; what is transparent lies on white."""
     exif = Image.Exif()
@@ -272,6 +326,8 @@ def test_detections_are_the_callers_to_change(detector: RetinaNet, drawn: Datase
         (torch.zeros(3, 8, 8), "A photo is Tensor"),
         (np.zeros((8, 8, 3)), r"A photo is an array \[8, 8, 3\] of float64"),
         (np.zeros((3, 8, 8), np.uint8), r"A photo is an array \[3, 8, 8\] of uint8"),
+        (np.zeros((8, 8, 2), np.uint8), r"A photo is an array \[8, 8, 2\] of uint8"),
+        ("", "A photo is an empty word"),
         (np.zeros((0, 0, 3), np.uint8), r"A photo is an array \[0, 0, 3\] of uint8"),
     ],
 )
@@ -280,8 +336,8 @@ def test_what_is_no_photo_is_said(detector: RetinaNet, wrong: Any, words: str) -
         Model(detector, {}, "cpu").detect(wrong)
 
 
-@pytest.mark.parametrize("score", [-0.1, 1.1, float("nan")])
-def test_scores_that_are_none(detector: RetinaNet, score: float) -> None:
+@pytest.mark.parametrize("score", [-0.1, 1.1, float("nan"), "0.5", [0.5], np.array([0.3, 0.4])])
+def test_scores_that_are_none(detector: RetinaNet, score: Any) -> None:
     with pytest.raises(UsageError, match="expected a number from 0 to 1"):
         Model(detector, {}, "cpu").detect(np.zeros((8, 8, 3), np.uint8), score)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import re
 import sys
 from pathlib import Path
 
@@ -61,6 +64,33 @@ def test_cut_short(exported: Path, half: str) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(FoodboxError, match="no whole exported model"):
         foodbox.load(exported)
+
+
+def test_another_models_weights_are_refused(exported: Path, tmp_path: Path) -> None:
+    """Of the same network, so that OpenVINO takes them."""
+    torch.manual_seed(1)
+    settings = RetinaNetSettings(preprocessing=Preprocessing(size=64), backbone="resnet18", pyramid_channels=8)
+    save_model(tmp_path / "b.safetensors", RetinaNet(NAMES, settings), {"epoch": 3})
+    other = foodbox.export(tmp_path / "b.safetensors").model
+    foodbox.load(other)
+    exported.with_suffix(".bin").write_bytes(other.with_suffix(".bin").read_bytes())
+    with pytest.raises(FoodboxError, match=r"a\.xml was written with other weights than a\.bin has.*Copy both"):
+        foodbox.load(exported)
+
+
+def test_exports_of_before_say_nothing_of_their_weights(exported: Path, tmp_path: Path) -> None:
+    entry = re.compile(rf"<{runtime.DIGEST} value=\"[0-9a-f]{{64}}\" ?/>")
+    text, count = entry.subn("", exported.read_text(encoding="utf-8"))
+    assert count == 1
+    exported.write_text(text, encoding="utf-8")
+    assert foodbox.load(exported).names == NAMES
+
+
+def test_an_exported_model_is_loaded_anew_instead_of_copied(exported: Path) -> None:
+    model = foodbox.load(exported)
+    for again in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(UsageError, match=r"cannot be copied or pickled: load it from its \.xml"):
+            again(model)
 
 
 def test_another_programs_graph(tmp_path: Path) -> None:

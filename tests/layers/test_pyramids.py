@@ -95,7 +95,7 @@ def test_pairs_are_of_the_surest_boxes() -> None:
     classes, class_map = ClassMap([8], 2, stride=8), torch.zeros(1, 2, 4, 4)
     class_map[0, 0, :, :2] = 3.0  # class 0 in the left half, nothing said in the right
     boxes = torch.tensor([[[16.0, 0, 32, 32], [0, 0, 16, 32], [0, 0, 16, 16]]])
-    score, label, box = classes.pairs(class_map, boxes, torch.tensor([[0.8, 0.6, 0.5]]), most=2)
+    score, label, box = classes.score_classes(class_map, boxes, torch.tensor([[0.8, 0.6, 0.5]]), top_k=2)
     share = 1 / (1 + math.exp(-3))
     assert score[0].tolist() == pytest.approx([0.6 * share, 0.4])
     assert label[0, 0] == 0

@@ -149,7 +149,7 @@ def test_shares_tell_the_classes_of_objects() -> None:
     asked = []
     found = select_detections(
         torch.zeros(1, 2, 2), torch.zeros(1, 2, 1, 4), proposals, 64, 64, 0.5, 9,
-        shares=lambda boxes: asked.append(boxes) or share,  # type: ignore[func-returns-value]
+        class_probabilities=lambda boxes: asked.append(boxes) or share,  # type: ignore[func-returns-value]
     )  # fmt: skip
     assert torch.equal(asked[0], proposals)
     assert found["scores"][0].tolist() == pytest.approx([0.45, 0.3, 0.2, 0.05])

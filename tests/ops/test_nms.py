@@ -103,19 +103,19 @@ def soft_by_loop(
 
 def test_linear_soft_nms_by_hand() -> None:
     """0.9 is taken; 0.8 becomes 0.8 (1 - 3/5) and 0.6 becomes 0.6 (1 - 1/3) = 0.4, which is next: 0.32 (1 - 3/5)."""
-    kept = soft_nms(ROW, torch.tensor([[0.9, 0.8, 0.6, 0.5]]), ONE_CLASS, most=4)
+    kept = soft_nms(ROW, torch.tensor([[0.9, 0.8, 0.6, 0.5]]), ONE_CLASS, top_k=4)
     assert kept[0].tolist() == pytest.approx([0.9, 0.128, 0.4, 0.5])
 
 
 def test_the_linear_kernel_spares_overlaps_up_to_the_bound() -> None:
     """1/3 is not over 0.4, so that only the pairs with 3/5 count."""
-    kept = soft_nms(ROW, torch.tensor([[0.9, 0.8, 0.6, 0.5]]), ONE_CLASS, most=4, iou_over=0.4)
+    kept = soft_nms(ROW, torch.tensor([[0.9, 0.8, 0.6, 0.5]]), ONE_CLASS, top_k=4, iou_over=0.4)
     assert kept[0].tolist() == pytest.approx([0.9, 0.8 * 0.4 * 0.4, 0.6, 0.5])
 
 
 def test_gaussian_soft_nms_by_hand() -> None:
     """With sigma 1/2: 0.8 exp(-2 (3/5)²) = 0.3894 and 0.6 exp(-2 (1/3)²) = 0.4804, which is next."""
-    kept = soft_nms(ROW, torch.tensor([[0.9, 0.8, 0.6, 0.5]]), ONE_CLASS, most=4, kernel="gaussian", sigma=0.5)
+    kept = soft_nms(ROW, torch.tensor([[0.9, 0.8, 0.6, 0.5]]), ONE_CLASS, top_k=4, kernel="gaussian", sigma=0.5)
     expected = [0.9, 0.8 * math.exp(-0.72) * math.exp(-0.72), 0.6 * math.exp(-2 / 9), 0.5]
     assert kept[0].tolist() == pytest.approx(expected)
 
@@ -123,7 +123,7 @@ def test_gaussian_soft_nms_by_hand() -> None:
 def test_classes_and_photos_do_not_touch() -> None:
     scores = torch.tensor([[0.9, 0.8, 0.6, 0.5], [0.1, 0.8, -1.0, 0.5]])
     labels = torch.tensor([[0, 1, 2, 0], [0, 0, 0, 0]])
-    kept = soft_nms(ROW.repeat(2, 1, 1), scores, labels, most=4)
+    kept = soft_nms(ROW.repeat(2, 1, 1), scores, labels, top_k=4)
     assert kept[0].tolist() == pytest.approx([0.9, 0.8, 0.6, 0.5])
     assert kept[1].tolist() == pytest.approx([0.1 * 0.4, 0.8, -1.0, 0.5])
 
@@ -131,7 +131,7 @@ def test_classes_and_photos_do_not_touch() -> None:
 def test_the_same_box_twice_is_dropped_and_an_unsure_one_alone_stays() -> None:
     """1 - 1 = 0 is below the floor; a score below it that nothing lowered is not touched."""
     boxes = torch.tensor([[[0.0, 0, 8, 10], [0.0, 0, 8, 10], [50.0, 0, 58, 10]]])
-    kept = soft_nms(boxes, torch.tensor([[0.9, 0.8, 0.0005]]), ONE_CLASS[:, :3], most=3)
+    kept = soft_nms(boxes, torch.tensor([[0.9, 0.8, 0.0005]]), ONE_CLASS[:, :3], top_k=3)
     assert kept[0].tolist() == pytest.approx([0.9, -1.0, 0.0005])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from foodbox.errors import UsageError
-from foodbox.evaluation.scores import score
+from foodbox.drawing import curves as drawing
+from foodbox.drawing import html
+from foodbox.errors import FoodboxError, UsageError
+from foodbox.evaluation.scores import score, score_rows
 from foodbox.training.run_folder import Progress, RunFolder, load_optimiser, optimiser_tensors
 from tests.evaluation.random_detections import random_photos
 
@@ -56,6 +59,58 @@ def test_a_run_that_cannot_be_gone_on_with_is_not_recommended(tmp_path: Path) ->
         RunFolder.expect_free(tmp_path, "mine")
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "/a", "a\\b", "a\0b", 86 * "점"])
+def test_a_run_lies_in_its_folder(name: str, tmp_path: Path) -> None:
+    for call in (RunFolder.expect_free, lambda runs, name: RunFolder.new(runs, name, "ssd")):
+        with pytest.raises(
+            UsageError, match=r"^--name is .*: expected a folder's name of at most 255 bytes, without / and \\;"
+        ):
+            call(tmp_path / "runs", name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["mine", "my run", "점심", "v1.2", "a:b", None])
+def test_a_name_may_have_any_other_letter(name: str | None, tmp_path: Path) -> None:
+    RunFolder.expect_free(tmp_path / "runs", name)
+
+
+@pytest.mark.parametrize("name", ["mine", None])
+def test_a_place_that_cannot_be_written_to_is_said_at_once(
+    name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FoodboxError, match=r"Cannot write .*: a file is where the folder should be"):
+        RunFolder.expect_free(tmp_path / "file" / "runs", name)
+    asked: list[Path] = []
+    monkeypatch.setattr(os, "access", lambda path, _: asked.append(path))  # whoever is root may write anywhere
+    with pytest.raises(FoodboxError, match=r"Cannot write .*runs.*: Permission denied"):
+        RunFolder.expect_free(tmp_path / "new" / "runs", name)
+    assert asked == [tmp_path]
+
+
+def test_the_report_has_the_words_of_the_screen(tmp_path: Path) -> None:
+    dataset, found = random_photos(0)
+    scores = score(dataset, found)
+    folder = RunFolder.new(tmp_path, "mine", "ssd")
+    folder.write_report({"photos": "p"}, scores)
+    page = (folder.path / "report.html").read_text(encoding="utf-8")
+    assert f"<p>{scores.photos} photos, {scores.boxes} boxes.</p>" in page
+    assert all(html.text(title) in page for title, _ in score_rows(scores.to_dict()))
+    assert "ap50" not in page
+    assert "mask" not in page
+
+
+def test_the_curves_name_the_epoch_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, found = random_photos(0)
+    scores = [dataclasses.replace(score(dataset, found), ap=ap).to_dict() for ap in (0.1, 0.3, 0.2)]
+    folder = RunFolder.new(tmp_path, "mine", "ssd")
+    folder.write_log([{"epoch": i + 1, "losses": {"a": 1.0}, "scores": one} for i, one in enumerate(scores)])
+    asked: list[int] = []
+    monkeypatch.setattr(drawing, "curves", lambda log, title, best: asked.append(best) or b"")
+    folder.write_curves()
+    assert asked == [2]
+
+
 def test_a_class_may_have_any_letter_in_the_log(tmp_path: Path) -> None:
     """Of which some break lines, if not JSON's."""
     folder = RunFolder.new(tmp_path, "mine", "ssd")
@@ -94,3 +149,17 @@ def test_the_optimisers_memory_lies_in_the_order_of_the_weights() -> None:
         assert torch.equal(second.state[weight][key], value)
         assert second.state[weight][key].stride() == value.stride()
     assert second.state[weight]["exp_avg"].stride() == weight.stride() != (36, 9, 3, 1)
+
+
+@pytest.mark.parametrize("later", [[torch.zeros(3, 4)], [torch.zeros(3, 4), torch.zeros(5)]])
+def test_an_optimisers_memory_of_other_parameters_is_refused(later: list[torch.Tensor]) -> None:
+    """Of another version, with fewer parameters or of other shapes."""
+    first, second = (
+        torch.optim.AdamW([nn.Parameter(value) for value in values])
+        for values in ([torch.zeros(3, 4), torch.zeros(6)], later)
+    )
+    for weight in first.param_groups[0]["params"]:
+        weight.grad = torch.ones_like(weight)
+    first.step()
+    with pytest.raises(UsageError, match="another version of foodbox began it"):
+        load_optimiser(second, optimiser_tensors(first))

@@ -95,6 +95,23 @@ def test_an_unknown_ending_is_refused(tmp_path: Path) -> None:
         pretrained.find(str(tmp_path / "weights.onnx"), wanted("resnet18"))
 
 
+def test_a_runs_folder_names_its_model(tmp_path: Path) -> None:
+    (tmp_path / "best.safetensors").write_bytes(b"x")
+    with pytest.raises(UsageError, match=rf"is a run's folder and no weight file: name {tmp_path}/best\.safetensors"):
+        pretrained.read(tmp_path)
+
+
+def test_half_of_an_exported_model_names_the_other(tmp_path: Path) -> None:
+    (tmp_path / "best.bin").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"best\.bin does not end in .* for detecting an exported model's \.xml\."):
+        pretrained.read(tmp_path / "best.bin")
+    (tmp_path / "best.xml").write_bytes(b"x")
+    with pytest.raises(UsageError, match=rf"best\.bin does not end in .* for detecting {tmp_path}/best\.xml\."):
+        pretrained.read(tmp_path / "best.bin")
+    with pytest.raises(UsageError, match=r"for detecting also of an exported model's \.xml, or for training"):
+        pretrained.read(tmp_path / "gone.bin")
+
+
 @pytest.mark.parametrize("name", ["w.pth", "W.PT", "w.h5", "w.hdf5", "w.safetensors"])
 def test_an_ending_chooses_the_reader_whatever_its_case(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("hello there")

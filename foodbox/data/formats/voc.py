@@ -22,10 +22,10 @@ from foodbox.data.formats.common import (
     copy_photos,
     could_be,
     first_bytes,
+    not_opened,
     numbers,
     plain,
     read_text,
-    unreadable,
     without_photo,
 )
 from foodbox.data.formats.photo_names import NearestPhotos, bare, composed
@@ -40,6 +40,8 @@ PARTS = {"train": "train", "val": "valid", "test": "test"}
 """Files in ImageSets/Main, and the part that each lists."""
 LISTS = ("Main", "ImageSets")
 """Folders that they may lie in; ImageSets/Segmentation, Layout and Action are about other tasks."""
+ANNOTATION = "annotation"
+"""The root of VOC's files; other .xml files, such as exported models, are none of its business."""
 ROOT = re.compile(rb"<annotation[\s>]")
 PICTURES = re.compile("Segmentation(Class|Object)|.*Visualization$")
 """Folders of pictures that show labels, as VOC itself, CVAT and labelme put them beside the photos."""
@@ -55,7 +57,7 @@ def read(listing: Listing) -> Labels:
     """The photos and the .xml files of a folder, wherever below it they lie, brought together by their names.
 
     Boxes marked difficult are neither trained on nor counted, as in VOC's own evaluation. ImageSets/Main/train.txt,
-    val.txt and test.txt, where they are, say which part a photo belongs to.
+    val.txt and test.txt, where they are, say which part a photo belongs to. Other programs' .xml files are passed over.
     """
     labels = Labels()
     near = NearestPhotos()
@@ -67,26 +69,30 @@ def read(listing: Listing) -> Labels:
     found: dict[Path, Path] = {}
 
     def take(label: Path, path: Path) -> None:
-        found[path] = label
-        photo = _read_file(label, path, labels.findings)
-        photo.part = parts.get(path, "")
-        labels.photos.append(photo)
+        if (photo := _read_file(label, path, labels.findings)) is not None:
+            found[path] = label
+            photo.part = parts.get(path, "")
+            labels.photos.append(photo)
 
     strays = []
     for label in listing.ending(".xml"):
         paths = _meant(near.find(composed(label.stem).casefold(), label), label)
         if not paths:
             strays.append(label)
+        elif len(paths) == 1 and paths[0] not in found:
+            take(label, paths[0])
+        elif _filename(label) is None:  # another program's
+            continue
         elif len(paths) > 1:
             todo = "Put the file into a folder of the photo's, or correct its filename"
             labels.findings.append(could_be(Source(label), label.stem, paths, todo))
-        elif paths[0] in found:
+        else:
             what = f"the photo {paths[0].name} is labelled by {found[paths[0]].name} already"
             labels.findings.append(bad_label(Source(label), what, paths[0], "Keep one of the two"))
-        else:
-            take(label, paths[0])
     for label in strays:  # filename, which other programs leave as it was before, is asked last
-        free = [path for path in near.find(_filename(label).casefold(), label) if path not in found]
+        if (filename := _filename(label)) is None:  # an exported model, or what else programs keep
+            continue
+        free = [path for path in near.find(filename.casefold(), label) if path not in found]
         if len(free) == 1:
             take(label, free[0])
         else:
@@ -153,7 +159,7 @@ def _parts(listing: Listing, photos: Sequence[Path]) -> dict[Path, str]:
 
 
 def _xml(photo: Photo, filename: str, names: list[str]) -> str:
-    root = ElementTree.Element("annotation")
+    root = ElementTree.Element(ANNOTATION)
     ElementTree.SubElement(root, "filename").text = filename
     size = ElementTree.SubElement(root, "size")
     for key, value in (("width", photo.width), ("height", photo.height), ("depth", 3)):
@@ -169,22 +175,22 @@ def _xml(photo: Photo, filename: str, names: list[str]) -> str:
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _filename(label: Path) -> str:
-    """The photo's name that stands in a label file, without folders; or nothing."""
+def _filename(label: Path) -> str | None:
+    """The photo's name that stands in a label file, without folders; or nothing. None where it is another program's."""
     try:
         root, _ = _parse(label.read_bytes())
     except (OSError, expat.ExpatError, ValueError, LookupError):
         return ""
-    return bare((root.findtext("filename") or "").strip())
+    return bare((root.findtext("filename") or "").strip()) if root.tag == ANNOTATION else None
 
 
-def _read_file(label: Path, path: Path, findings: list[Finding]) -> RawPhoto:
-    """A photo with the boxes of its label file and the size that it gives."""
+def _read_file(label: Path, path: Path, findings: list[Finding]) -> RawPhoto | None:
+    """A photo with the boxes of its label file and the size that it gives; None where it is another program's."""
     photo = RawPhoto(path)
     try:
         root, lines = _parse(label.read_bytes())
     except OSError as fault:
-        findings.append(unreadable(label, f"the file cannot be read ({fault.strerror})", path))
+        findings.append(not_opened(label, fault, path))
         return photo
     except expat.ExpatError as error:
         what = f"the file is no whole XML ({error})"
@@ -194,6 +200,8 @@ def _read_file(label: Path, path: Path, findings: list[Finding]) -> RawPhoto:
         what = f"the file is no whole XML ({error})"
         findings.append(bad_label(Source(label, 1), what, path, "Save it in UTF-8"))
         return photo
+    if root.tag != ANNOTATION:
+        return None
     for entry in root.iter("object"):
         source = Source(label, lines[entry])
         name = (entry.findtext("name") or "").strip()

@@ -428,6 +428,39 @@ def test_a_missing_photo_is_found_and_the_others_are_read(tmp_path: Path) -> Non
     assert [(f.source.path.name, f.what) for f in findings] == [("gone.xml", "there is no photo named gone")]
 
 
+@pytest.mark.parametrize("name", ["best", "lunch", "old/lunch"])
+@pytest.mark.parametrize(
+    "text", ['<?xml version="1.0"?>\n<net name="a"><layers/></net>', "<project xmlns='m'><a/></project>"]
+)
+def test_other_programs_files_are_passed_over(name: str, text: str, tmp_path: Path) -> None:
+    """An exported model, for one; also where a photo is called so, labelled by another file or not at all."""
+    other = an_annotation(an_object()).replace("elsewhere/x.jpg", "lunch.jpg")
+    folder_with(tmp_path, other)
+    (tmp_path / "lunch.xml").rename(tmp_path / ("a.xml" if name == "lunch" else "lunch.xml"))
+    (tmp_path / "old").mkdir()
+    (tmp_path / f"{name}.xml").write_text(text)
+    dataset, findings = read(tmp_path)
+    assert findings == []
+    assert [(photo.labelled, photo.boxes.tolist()) for photo in dataset] == [(True, [[10, 20, 40, 60]])]
+
+
+def test_a_file_without_a_photo_that_is_cut_short_is_an_error(tmp_path: Path) -> None:
+    """Nobody knows what it would have been."""
+    folder_with(tmp_path, an_annotation(an_object()))
+    (tmp_path / "gone.xml").write_text("<net><layers>")
+    assert [(f.harm, f.source.path.name) for f in read(tmp_path)[1]] == [("error", "gone.xml")]
+
+
+def test_a_label_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be 40,000."""
+    folder_with(tmp_path, an_annotation(an_object()))
+    opened: list[str] = []
+    whole = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: (opened.append(path.name), whole(path))[1])
+    voc.read(scan(tmp_path))
+    assert opened == ["lunch.xml"]
+
+
 def test_a_broken_photo_is_found_and_named_once(tmp_path: Path) -> None:
     folder_with(tmp_path, an_annotation(an_object()))
     (tmp_path / "lunch.jpg").write_bytes(b"hello there")

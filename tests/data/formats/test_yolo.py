@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
+from typing import Any
 from unicodedata import normalize
 
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from foodbox.data import formats
-from foodbox.data.formats import yolo
+from foodbox.data.formats import yolo, yolo_classes
 from foodbox.data.listing import scan
 from foodbox.findings import Finding
 from foodbox.records import Dataset, Photo
@@ -179,6 +181,73 @@ def test_points_of_a_body_behind_the_box_are_left_out(tmp_path: Path) -> None:
     assert photo.masks is None
 
 
+POINTS = "0.45 0.45 {} 0.55 0.45 {} 0.5 0.5 {} 0.5 0.55 {}"
+"""Four points inside of the box 0.5 0.5 0.2 0.2, and whether they are seen."""
+SEEN = "0 0.5 0.5 0.2 0.2 " + POINTS.format(1, 2, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("lines", "shape"),
+    [
+        ([SEEN], "[4, 3]"),
+        ([SEEN, "0 0.5 0.5 0.2 0.2 " + "0 0 0 " * 3 + "0.5 0.5 2"], "[4, 3]"),
+        (["0 0.5 0.5 0.2 0.2 " + POINTS.format(2, 2, 0, 1).replace("0.45", "0.15")] * 3, "[4, 3]"),  # beside the box
+        (["0 0.5 0.5 0.2 0.2 0.5 0.5 2"], "[1, 3]"),  # no outline has seven coordinates
+        (["0 0.5 0.5 0.2 0.2 " + " ".join(POINTS.replace("{}", "").split())], "[4, 2]"),
+        (["0 0.5 0.5 0.2 0.2 0.45 0.45 0 0"] * 3, "[2, 2]"),
+    ],
+)
+def test_points_of_a_body_are_known_by_their_looks(lines: list[str], shape: str, tmp_path: Path) -> None:
+    folder_with(one_photo(tmp_path, lines[0]), {"images/b.jpg": None, "labels/b.txt": "\n".join(lines[1:])})
+    finding = one_finding(tmp_path, "warning")
+    assert "look like points of a body" in finding.what
+    assert finding.todo == f"Say so with kpt_shape: {shape} in a data.yaml"
+    dataset = formats.read(tmp_path)[0]
+    assert [photo.masks for photo in dataset] == [None, None]
+    boxes = torch.cat([photo.boxes for photo in dataset])
+    torch.testing.assert_close(boxes, torch.tensor([[80.0, 40, 120, 60]] * len(lines)), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["0 0.45 0.45 0.55 0.45 0.55 0.55 0.45 0.55"] * 3,  # all in the "box" that their first corners would be
+        ["0 0.5 0.45 0.55 0.5 0.55 0.55 0.5 0.6 0.45 0.55 0.45 0.5"],
+        ["0 0 0 1 0 1 1 0 1 0 0"] * 5,  # the whole photo, closed: every third value from the eighth on is 0
+        ["0 0.5 0.5 0.2 0.2 " + POINTS.format(1, 1, 1, 1), "0 0.1 0.1 0.5 0.1 0.5 0.9"],  # of two lengths
+        ["0 0.3 0.5 0.9 0.2 " + POINTS.format(1, 1, 1, 1)] * 3,  # no box inside the photo
+        ["0 0.1 0.1 0.5 0.1 0.5 1", "0 0.1 0.1 0.5 0.1 0.5 0.9"],
+        ["0 0.9 0.1 0.5 0.1 0.5 1"],
+    ],
+)
+def test_outlines_stay_outlines(lines: list[str], tmp_path: Path) -> None:
+    photo = read(one_photo(tmp_path, "\n".join(lines))).photos[0]
+    assert [len(mask) for mask in photo.masks or []] == [1] * len(lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 0.125 0.4 0.15 0.4 0.9 1",
+        "1 0.125 0.4 0.15 0.4 0.9 1\n1 0.125 0.4 0.15 0.4 0.8 2",
+        "1 0.125 0.4 0.15 0.4 0.9 17\n1 0.125 0.4 0.15 0.4 1 1\n" + LINE,
+    ],
+)
+def test_tracks_are_boxes(text: str, tmp_path: Path) -> None:
+    finding = one_finding(one_photo(tmp_path, text), "warning")
+    assert finding.what.startswith("a score and the number of a track stand behind ")
+    assert finding.source.line == 1
+    photo = formats.read(tmp_path)[0].photos[0]
+    torch.testing.assert_close(photo.boxes, torch.tensor([BOX] * len(text.splitlines())).float(), rtol=0, atol=1e-4)
+    assert photo.masks is None
+
+
+def test_boxes_keep_the_order_of_their_lines(tmp_path: Path) -> None:
+    """Also where the long lines are read last."""
+    one_photo(tmp_path, f"0 0.1 0.1 0.5 0.1 0.5 0.9\n{LINE}2 0.1 0.1 0.5 0.1 0.5 0.9\n")
+    assert read(tmp_path).photos[0].labels.tolist() == [0, 1, 2]
+
+
 # -- Which label is whose -------------------------------------------------------------------------------------------
 
 
@@ -195,11 +264,13 @@ def test_points_of_a_body_behind_the_box_are_left_out(tmp_path: Path) -> None:
         ("obj_train_data/lunch.JPG", "obj_train_data/lunch.TXT"),
         ("images/IMG_1_jpg.rf.6a8c8c.jpg", "labels/IMG_1_jpg.rf.6a8c8c.txt"),
         ("images/점심.jpg", normalize("NFD", "labels/점심.txt")),
+        ("lunch.jpg", "lunch.jpg.txt"),
+        ("images/lunch.jpg", "labels/lunch.jpg.txt"),
     ],
 )
-@pytest.mark.parametrize("names", ["classes.txt", "data.yaml"])
+@pytest.mark.parametrize("names", ["classes.txt", "Classes.TXT", "OBJ.NAMES", "data.yaml"])
 def test_where_labels_lie(photo: str, label: str, names: str, tmp_path: Path) -> None:
-    text = "apple\nbowl\ncake\n" if names == "classes.txt" else "names: [apple, bowl, cake]\nnc: 3\n"
+    text = "names: [apple, bowl, cake]\nnc: 3\n" if names == "data.yaml" else "apple\nbowl\ncake\n"
     dataset = read(folder_with(tmp_path, {photo: None, label: LINE, names: text}))
     assert shown(dataset, tmp_path) == {photo: (1, True, "")}
     assert dataset.names == NAMES
@@ -215,6 +286,16 @@ def test_a_missing_or_empty_label_says_that_the_photo_shows_nothing(tmp_path: Pa
         "images/c.jpg": (0, True, ""),
         "images/new/d.jpg": (0, False, ""),
     }
+
+
+def test_a_label_of_two_photos_is_a_warning(tmp_path: Path) -> None:
+    one_photo(tmp_path, LINE)
+    Image.new("RGB", (300, 300)).save(tmp_path / "images" / "lunch.png")
+    finding = one_finding(tmp_path, "warning")
+    photos = [tmp_path / "images" / f"lunch.{ending}" for ending in ("jpg", "png")]
+    assert finding.what == f"it labels {photos[0]} and {photos[1]}: expected one photo of this name"
+    assert finding.source.path == str(tmp_path / "labels" / "lunch.txt")
+    assert [len(photo.boxes) for photo in formats.read(tmp_path)[0]] == [1, 1]  # of shares both may be right
 
 
 def test_labels_without_photos_are_found(tmp_path: Path) -> None:
@@ -260,6 +341,30 @@ def test_a_class_that_is_missing_among_the_numbers_is_called_by_its_own(tmp_path
     one_photo(tmp_path, LINE)
     (tmp_path / "data.yaml").write_text("nc: 3\nnames: {0: apple, 2: cake}\n")
     assert read(tmp_path).names == ["apple", "1", "cake"]
+
+
+@pytest.mark.parametrize("names", ["['', bowl, ' ']", "\n-\n- bowl\n- ''", "{0: '', 1: bowl, 2: ''}", "', bowl, '"])
+def test_a_class_with_an_empty_name_is_called_by_its_number(names: str, tmp_path: Path) -> None:
+    one_photo(tmp_path, LINE)
+    (tmp_path / "data.yaml").write_text(f"train: images\nnames: {names}\n")
+    dataset, findings = formats.read(tmp_path)
+    what = "the class {} has no name and is called by its number"
+    lost = ["0"] if names == "', bowl, '" else ["0", "2"]
+    assert [(f.harm, f.what, f.source.line) for f in findings] == [("warning", what.format(n), 2) for n in lost]
+    assert dataset.names == ["0", "bowl", "2"][: len(lost) + 1]
+
+
+def test_blank_lines_in_a_list_of_classes_are_classes(tmp_path: Path) -> None:
+    """All that come behind would be other ones else; but the file's end is none."""
+    folder_with(tmp_path, {"1.jpg": None, "1.txt": LINE, "classes.txt": "\napple\n \n cake \n\n\n"})
+    dataset, findings = formats.read(tmp_path)
+    assert dataset.names == ["0", "apple", "2", "cake"]
+    assert [dataset.names[label] for label in dataset.photos[0].labels] == ["apple"]
+    what = "the class {} has no name and is called by its number"
+    assert [(f.harm, f.what, f.source.line) for f in findings] == [
+        ("warning", what.format(0), 1),
+        ("warning", what.format(2), 3),
+    ]
 
 
 def test_classes_of_one_name_are_one_class(tmp_path: Path) -> None:
@@ -323,6 +428,63 @@ def test_labels_have_the_classes_of_the_list_above_them(tmp_path: Path, lists: s
     assert "the classes of its labels are not known" in finding.what
 
 
+def test_a_data_yaml_elsewhere_is_not_for_labels_with_a_list(tmp_path: Path) -> None:
+    """A program's own example beside a person's photos. Its classes are none of theirs, either."""
+    example = "path: ../datasets/coco\nval: images/val\nnames: [person, bicycle, car]\n"
+    folder_with(tmp_path, {"yolo/coco.yaml": example, "mine/a.jpg": None, "mine/a.txt": LINE})
+    folder_with(tmp_path, {"mine/classes.txt": "apple\nbowl\n", "mine/b.jpg": None})
+    dataset, findings = formats.read(tmp_path)
+    assert (dataset.names, [f.kind for f in findings]) == (["apple", "bowl"], ["missing folder"])
+    # But where it is all there is, it counts; and where nothing tells which one of two does, neither.
+    (tmp_path / "mine" / "classes.txt").unlink()
+    assert formats.read(tmp_path)[0].names == ["person", "bicycle", "car"]
+    folder_with(tmp_path, {"theirs/classes.txt": "apple\nbowl\n"})
+    error = next(f for f in formats.read(tmp_path)[1] if f.harm == "error")
+    assert error.photo == tmp_path / "mine" / "a.jpg"
+    lists = f"{tmp_path / 'yolo' / 'coco.yaml'}:3, {tmp_path / 'theirs' / 'classes.txt'}"
+    assert error.what == f"the classes of its labels are not known: {lists} have different ones"
+
+
+@pytest.mark.parametrize("place", [".", "cfg"])
+@pytest.mark.parametrize("listed", ["labels/classes.txt", "images/classes.txt", "obj.names"])
+def test_a_list_that_contradicts_data_yaml_is_an_error(listed: str, place: str, tmp_path: Path) -> None:
+    """Where both are for a label; the yaml's classes count for what lies below it, and for what it names."""
+    yaml = f"path: {'.' if place == '.' else '..'}\ntrain: images/train\nnames: [bowl, apple]\n"
+    files = {"images/train/a.jpg": None, "labels/train/a.txt": LINE, "images/train/b.jpg": None}
+    folder_with(tmp_path, {**files, f"{place}/data.yaml": yaml, "labels/train/b.txt": LINE, listed: "apple\nbowl\n"})
+    finding = one_finding(tmp_path)
+    assert finding.source.path == tmp_path / listed
+    yaml_names = f"{tmp_path / place / 'data.yaml'}:3"
+    differ = "0 is 'apple' here and 'bowl' there"
+    assert finding.what == f"its classes are others than those of {yaml_names}, and are not read: {differ}"
+    assert finding.photo is None
+    assert formats.read(tmp_path)[0].names == ["bowl", "apple"]
+    (tmp_path / listed).write_text("bowl\napple\n")
+    assert read(tmp_path).names == ["bowl", "apple"]
+
+
+def test_a_list_with_more_classes_at_its_end_is_a_warning(tmp_path: Path) -> None:
+    one_photo(tmp_path, "3 0.125 0.4 0.15 0.4")
+    folder_with(tmp_path, {"labels/classes.txt": "apple\nbowl\ncake\ndumpling\n"})
+    finding = one_finding(tmp_path, "warning")
+    assert str(finding.source) == f"{tmp_path / 'data.yaml'}:3"
+    assert finding.what == f"{tmp_path / 'labels' / 'classes.txt'} goes on with 'dumpling': its 4 classes count"
+    assert formats.read(tmp_path)[0].names == [*NAMES, "dumpling"]
+    (tmp_path / "labels" / "classes.txt").write_text("apple\n")
+    (tmp_path / "labels" / "lunch.txt").write_text(LINE)
+    finding = one_finding(tmp_path, "warning")
+    assert finding.what == f"{tmp_path / 'data.yaml'}:3 goes on with 'bowl', 'cake': its 3 classes count"
+    assert formats.read(tmp_path)[0].names == NAMES
+
+
+def test_a_list_above_another_data_yaml_is_for_the_rest(tmp_path: Path) -> None:
+    one_photo(tmp_path / "export", LINE)
+    folder_with(tmp_path, {"mine.jpg": None, "mine.txt": LINE, "classes.txt": "cake\nrice\n"})
+    dataset = read(tmp_path)
+    assert dataset.names == [*NAMES, "rice"]
+    assert [dataset.names[label] for photo in dataset for label in photo.labels] == ["bowl", "rice"]
+
+
 @pytest.mark.parametrize("place", ["annotations/{}.txt", "label/{}.txt", "Labels/{}.jpg.txt"])
 @pytest.mark.parametrize("config", [True, False])
 def test_labels_in_a_folder_of_another_name(tmp_path: Path, place: str, config: bool) -> None:
@@ -373,6 +535,50 @@ def test_a_broken_data_yaml_is_found_with_its_line(text: str, words: str, tmp_pa
     assert dataset.box_count == 0  # to call the classes by their numbers would be another thing
     assert [(f.harm, f.photo) for f in findings] == [("error", None), ("error", tmp_path / "images" / "lunch.jpg")]
     assert all(words in str(finding) for finding in findings)
+
+
+@pytest.mark.parametrize("name", ["data.yaml", "classes.txt", "obj.names"])
+def test_a_list_of_classes_that_is_no_text_is_found(name: str, tmp_path: Path) -> None:
+    text = "names: [crème brûlée, quiche]\nnc: 2\n" if name == "data.yaml" else "crème brûlée\nquiche\n"
+    folder_with(tmp_path, {"a.jpg": None, "a.txt": LINE, "b.jpg": None, name: text.encode("latin-1")})
+    dataset, findings = formats.read(tmp_path)
+    assert dataset.box_count == 0  # to call the classes by their numbers would be another thing
+    assert [(f.harm, f.photo) for f in findings] == [("error", None), ("error", tmp_path / "a.jpg")]
+    for finding in findings:
+        assert str(finding).startswith(f"{tmp_path / name}: the file is no text in UTF-8")
+        assert finding.todo == "Save it as UTF-8 text"
+    # Another program's .yaml is no business of ours.
+    (tmp_path / name).rename(tmp_path / "old.txt")
+    folder_with(tmp_path, {"other.yaml": "chef: André\n".encode("latin-1")})
+    assert one_finding(tmp_path, "note").kind == "no class names"
+
+
+@pytest.mark.parametrize("name", ["data.yaml", "classes.txt", "obj.names"])
+def test_a_list_of_classes_that_cannot_be_read_is_found(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of another user."""
+    folder_with(tmp_path, {"a.jpg": None, "a.txt": LINE, name: "names: [a, b]\nnc: 2\n"})
+    opened = os.open
+
+    def denied(path: Any, *rest: Any) -> int:
+        if Path(path).name == name:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *rest)
+
+    monkeypatch.setattr(os, "open", denied)
+    monkeypatch.setattr(yolo_classes, "first_text", lambda path: "")
+    findings = formats.read(tmp_path)[1]
+    assert [(f.harm, f.photo) for f in findings] == [("error", None), ("error", tmp_path / "a.jpg")]
+    assert all(str(f).startswith(f"{tmp_path / name}: the file cannot be read (Permission denied)") for f in findings)
+
+
+def test_the_nearest_list_is_not_passed_over_where_it_cannot_be_read(tmp_path: Path) -> None:
+    folder_with(tmp_path / "kim", {"1.jpg": None, "1.txt": LINE, "classes.txt": "é\nb".encode("latin-1")})
+    folder_with(tmp_path / "lee", {"2.jpg": None, "2.txt": LINE, "classes.txt": "a\nb\n"})
+    dataset, findings = formats.read(tmp_path)
+    assert [len(photo.boxes) for photo in dataset] == [0, 1]
+    assert [f.photo for f in findings] == [None, tmp_path / "kim" / "1.jpg"]
 
 
 PARTS: dict[str, str | bytes | None] = {
@@ -431,6 +637,22 @@ def test_darknets_files(tmp_path: Path) -> None:
         "obj_train_data/a.jpg": (1, True, "train"),
         "obj_valid_data/a.jpg": (1, True, "valid"),
     }
+
+
+@pytest.mark.parametrize("names", ["data/food list.txt", "food list.txt", "/home/me/data/food list.txt"])
+def test_an_obj_data_says_which_file_has_its_classes(names: str, tmp_path: Path) -> None:
+    """Whatever that is called; and whether the folder is read, or obj.data itself is named."""
+    files = {"obj.data": f"train = data/train.txt\nnames = {names}\n", "food list.txt": "apple\nbowl\ncake\n"}
+    folder_with(tmp_path, {**files, "train.txt": "data/obj/a.jpg\n", "obj/a.jpg": None, "obj/a.txt": LINE})
+    for place in (tmp_path, tmp_path / "obj.data"):
+        assert read(place).names == NAMES
+    folder_with(tmp_path, {"coco.names": "person\nbicycle\ncar\nbus\n"})  # as darknet has many beside it
+    assert read(tmp_path).names == NAMES
+    folder_with(tmp_path, {"coco.data": "train = /home/coco.txt\nnames = data/coco.names\n"})
+    dataset, findings = formats.read(tmp_path)
+    assert (dataset.names, [f.kind for f in findings]) == (NAMES, ["missing folder"])
+    folder_with(tmp_path, {"obj/classes.txt": "bowl\napple\n"})
+    assert [f.source.path for f in formats.read(tmp_path)[1] if f.harm == "error"] == [tmp_path / "obj" / "classes.txt"]
 
 
 def test_photos_that_data_yaml_does_not_name(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""What the verbs refuse before anything is read: what is no path, and arguments that would do nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import foodbox
+from foodbox.errors import UsageError
+from foodbox.files import as_path
+
+MODEL = "best.safetensors"
+CALLS: dict[str, Callable[[Any], Any]] = {
+    "train": lambda path: foodbox.train(path),
+    "train to": lambda path: foodbox.train("photos", runs=path),
+    "resume": lambda path: foodbox.resume(path),
+    "check": lambda path: foodbox.check(path),
+    "check beside": lambda path: foodbox.check("photos", valid=path),
+    "check to": lambda path: foodbox.check("photos", out=path),
+    "mend to": lambda path: foodbox.check("photos", fix=path),
+    "convert": lambda path: foodbox.convert(path, "new", to="coco"),
+    "convert to": lambda path: foodbox.convert("photos", path, to="coco"),
+    "load": lambda path: foodbox.load(path),
+    "evaluate": lambda path: foodbox.evaluate(path, "photos"),
+    "evaluate on": lambda path: foodbox.evaluate(MODEL, path),
+    "evaluate to": lambda path: foodbox.evaluate(MODEL, "photos", starthon_file=path),
+    "detect by": lambda path: foodbox.detect(path, "photos"),
+    "detect to": lambda path: foodbox.detect(MODEL, "photos", out=path),
+    "export": lambda path: foodbox.export(path),
+    "export to": lambda path: foodbox.export(MODEL, out=path),
+    "demo": lambda path: foodbox.demo(path),
+}
+MAY_BE_NONE = {"check beside", "check to", "mend to", "evaluate to", "detect to", "export to"}
+
+
+@pytest.mark.parametrize("verb", CALLS)
+@pytest.mark.parametrize("wrong", [None, "", 5, b"photos", ["photos"]])
+def test_what_is_no_path_is_refused(verb: str, wrong: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty one is the folder that one is in to Python, and a slip to a person."""
+    if wrong is None and verb in MAY_BE_NONE:
+        return
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r" is (NoneType|an empty word|int|bytes|list): expected a path"):
+        CALLS[verb](wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_paths_are_taken_as_they_come(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (entry,) = os.scandir(tmp_path)
+    assert as_path("a/b", "It") == as_path(Path("a/b"), "It") == Path("a/b")
+    assert as_path(entry, "It") == tmp_path / "a"
+    assert as_path(".", "It") == Path()
+
+
+def test_regions_without_a_folder_are_refused() -> None:
+    with pytest.raises(UsageError, match="no folder is named for them"):
+        foodbox.detect(MODEL, "photos", crop=True)
+
+
+@pytest.mark.parametrize("name", ["", 5, True])
+def test_a_class_without_a_name_is_refused_as_in_training(name: Any) -> None:
+    for call in (
+        lambda: foodbox.evaluate(MODEL, "photos", one_class=name),
+        lambda: foodbox.train("photos", one_class=name),
+    ):
+        with pytest.raises(UsageError, match=r"The setting one_class is .*should (have at least 1|be a valid string)"):
+            call()
+
+
+@pytest.mark.parametrize("side", ["400", 400.0, [400]])
+def test_tile_sizes_that_are_none(side: Any) -> None:
+    with pytest.raises(UsageError, match=r"The tile size is .*: expected a whole number of pixels"):
+        foodbox.load(MODEL, tile_size=side)
