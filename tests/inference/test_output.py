@@ -116,7 +116,6 @@ PICTURE = Image.new("RGB", (8, 8))
     "given",
     [PICTURE, [PICTURE], np.zeros((8, 8, 3), np.uint8), [np.zeros((8, 8, 3))], torch.zeros(3, 8, 8), None, [None], 5,
      [["a.jpg"]], b"a.jpg", "", [""]],
-    ids=str,
 )  # fmt: skip
 def test_pictures_and_other_things_are_no_paths(given: Any) -> None:
     with pytest.raises(UsageError, match=r"A photo is .*: expected a path; pictures and arrays are for Model\.detect"):
