@@ -233,7 +233,7 @@ def test_regions_of_an_earlier_time_stay_and_are_said(
     for photos in (drawn.photos[:3], drawn.photos[:3], drawn.photos[:1]):
         writer = DetectionWriter(tmp_path, crop=True)
         for photo in photos:
-            writer.add(found_on(photo))
+            writer.add(found_on(photo, ["rice", "soup", "tea"]))
         assert capsys.readouterr().err == ""  # nor was anything said of the same photos' regions again
         writer.finish([])
     said = f"{tmp_path / 'crops'} holds 3 regions of an earlier time besides: name another --out to have these alone.\n"

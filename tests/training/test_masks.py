@@ -46,7 +46,7 @@ def test_training_scores_masks_and_chooses_by_them(
     assert run.scores is not None
     assert run.scores.decisive == run.scores.mask_ap == entry["scores"]["mask_ap"]
     assert {"samples.jpg", "report.html", "curves.png"} <= {path.name for path in run.folder.iterdir()}
-    assert "mask_ap" in (run.folder / "report.html").read_text()
+    assert "COCO mask AP (IoU 0.50:0.95)" in (run.folder / "report.html").read_text()
     with pytest.raises(SystemExit) as done:
         main(["evaluate", str(run.model), str(photos["coco"])])
     assert done.value.code == 0
