@@ -195,28 +195,32 @@ def test_decoding_leaves_the_threads_as_they_were(
         torch.set_num_threads(1)
 
 
+def threads_in_decode(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many threads are in the model's decoding as each comes in; it takes a while from now on."""
+    decode, inside, seen = model.detector.decode, [0], [0]
+
+    def slowly(*words: Any) -> list[Detections]:
+        inside[0] += 1
+        seen.append(inside[0])
+        time.sleep(0.05)
+        inside[0] -= 1
+        return decode(*words)
+
+    monkeypatch.setattr(model.detector, "decode", slowly)
+    return seen
+
+
 def test_threads_that_share_a_model_take_turns(
     detector: RetinaNet, drawn: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else one would find torch on the single thread of another's decoding, and leave it so."""
-    inside, most = 0, 0
-    decode = detector.decode
-
-    def slowly(*words: Any) -> list[Detections]:
-        nonlocal inside, most
-        inside += 1
-        most = max(most, inside)
-        time.sleep(0.05)
-        inside -= 1
-        return decode(*words)
-
     model = Model(copy.deepcopy(detector), {}, "cpu")
-    monkeypatch.setattr(model.detector, "decode", slowly)
+    seen = threads_in_decode(model, monkeypatch)
     torch.set_num_threads(2)
     try:
         with ThreadPoolExecutor(4) as pool:
             found = list(pool.map(lambda photo: model.detect(photo.path, 0.0), drawn.photos[:4]))
-        assert (most, torch.get_num_threads()) == (1, 2)
+        assert (max(seen), torch.get_num_threads()) == (1, 2)
     finally:
         torch.set_num_threads(1)
     assert all(len(one) for one in found)
@@ -226,19 +230,8 @@ def test_threads_that_detect_on_many_photos_take_turns(
     detector: RetinaNet, drawn: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what is told of progress may use the model meanwhile."""
-    inside, most = 0, 0
-    decode = detector.decode
-
-    def slowly(*words: Any) -> list[Detections]:
-        nonlocal inside, most
-        inside += 1
-        most = max(most, inside)
-        time.sleep(0.05)
-        inside -= 1
-        return decode(*words)
-
     model = Model(copy.deepcopy(detector), {}, "cpu")
-    monkeypatch.setattr(model.detector, "decode", slowly)
+    seen = threads_in_decode(model, monkeypatch)
     pixels = np.zeros((32, 32, 3), np.uint8)
 
     def all_of(_: int) -> list[Detections]:
@@ -248,7 +241,7 @@ def test_threads_that_detect_on_many_photos_take_turns(
     try:
         with ThreadPoolExecutor(3) as pool:
             found = list(pool.map(all_of, range(3)))
-        assert (most, torch.get_num_threads()) == (1, 2)
+        assert (max(seen), torch.get_num_threads()) == (1, 2)
     finally:
         torch.set_num_threads(1)
     assert [len(some) for some in found] == [4, 4, 4]

@@ -144,9 +144,8 @@ def _darknet(file: Path, listing: Listing, findings: list[Finding]) -> Config | 
         return None
     config = Config(file, text, content, ClassList([], Source(file)))
     names = content.get("names")
-    place = (
-        next((path for path in likely_places(names, config, listing.root) if path in listing), None) if names else None
-    )
+    places = likely_places(names, config, listing.root) if names else ()
+    place = next((path for path in places if path in listing), None)
     return dataclasses.replace(config, classes=_list(place, findings)) if place else config
 
 
