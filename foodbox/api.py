@@ -485,7 +485,14 @@ def demo(folder: PathLike = "demo", photos: int = 200, unseen: int = 40, seed: i
     Args:
         folder: drawings and runs go here.
         photos, unseen: how many tables are drawn to train on and to score on.
+        settings: as for `train`, but for what the demonstration has of its own.
+
+    Raises:
+        UsageError: a number or a setting is wrong.
+        FoodboxError: the folder cannot be written to.
     """
+    if theirs := settings.keys() & {"valid", "runs"}:
+        raise UsageError(f"demo has photos and a folder of its own: leave {' and '.join(sorted(theirs))} out.")
     if min(photos, unseen) < 1:
         raise UsageError(f"--photos is {photos} and --unseen {unseen}: expected 1 or more of each.")
     folder = as_path(folder, "The folder of the demonstration")

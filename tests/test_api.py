@@ -76,3 +76,10 @@ def test_a_class_without_a_name_is_refused_as_in_training(name: Any) -> None:
 def test_tile_sizes_that_are_none(side: Any) -> None:
     with pytest.raises(UsageError, match=r"The tile size is .*: expected a whole number of pixels"):
         foodbox.load(MODEL, tile_size=side)
+
+
+@pytest.mark.parametrize("own", ["valid", "runs"])
+def test_the_demonstration_has_photos_and_a_folder_of_its_own(own: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"of its own: leave {own} out"):
+        foodbox.demo(tmp_path / "demo", **{own: tmp_path})
+    assert not list(tmp_path.iterdir())
