@@ -90,8 +90,6 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     own, changes = _divide(settings)
     chosen = config.build(TrainSettings, own)
     kind, preset = detector_and_settings(chosen.detector, chosen.preset)
-    for setting in changes.keys() - set(config.setting_names(preset)):
-        raise config.unknown_setting(setting, [*TrainSettings.model_fields, *config.setting_names(preset)])
     side = config.apply(preset, changes).preprocessing.tile_size
     expect_sense(chosen)
     expect_way(chosen, kind, pick_device(chosen.device))

@@ -159,7 +159,7 @@ def apply(settings: Settings, changes: dict[str, Any]) -> Settings:
         elif name in values:
             values[name] = value
         else:
-            raise unknown_setting(name, setting_names(settings))
+            raise unknown_setting(name, [*TrainSettings.model_fields, *setting_names(settings)])
     return build(type(settings), values)
 
 

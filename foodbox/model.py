@@ -202,7 +202,10 @@ def load(file: PathLike, device: str | None = None, *, tile_size: int | None = N
     if path.suffix.lower() == runtime.ENDING:
         graph, header = runtime.read(path)
         about = understand(header, {}, path)
-        model = _exported(build(about, empty=True), graph, about.run, device)
+        if device not in (None, "cpu"):
+            raise UsageError(f"An exported model runs on the CPU, not on {device!r}: take the .safetensors for that.")
+        half = _half(about.run, torch.device("cpu"))
+        model = Model(runtime.Exported(build(about, empty=True), graph, half), about.run, "cpu")
     else:
         weights = pretrained.read(path)
         model = Model(build(weights), weights.run, device)
@@ -210,13 +213,6 @@ def load(file: PathLike, device: str | None = None, *, tile_size: int | None = N
         type(model.detector).expect_tiles(tile_size)
         model.detector.settings = config.apply(model.detector.settings, {"tile_size": tile_size})
     return model
-
-
-def _exported(detector: Detector, graph: Any, run: dict[str, Any], device: str | None = None) -> Model:
-    """An exported model; `detector` is of the same settings, with weights or without."""
-    if device not in (None, "cpu"):
-        raise UsageError(f"An exported model runs on the CPU, not on {device!r}: take the .safetensors for that.")
-    return Model(runtime.Exported(detector, graph, _half(run, torch.device("cpu"))), run, "cpu")
 
 
 def _half(run: dict[str, Any], device: torch.device) -> bool:

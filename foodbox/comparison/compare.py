@@ -164,9 +164,6 @@ def _plan(photos: PathLike, detectors: str | Sequence[str], settings: dict[str, 
     for name in names:
         try:
             _, preset = api.detector_and_settings(name, chosen.preset)
-            known = config.setting_names(preset)
-            for setting in own.keys() - set(known):
-                raise config.unknown_setting(setting, [*TrainSettings.model_fields, *known])
             Detector.expect_tiles(config.apply(preset, own).preprocessing.tile_size)
         except UsageError as fault:
             faults.append(fault)

@@ -379,7 +379,8 @@ def read_text(path: Path | str, findings: list[Finding], photo: Path | None = No
             return data.decode(encoding).removeprefix("\ufeff")
         except UnicodeDecodeError:
             continue
-    findings.append(unreadable(path, "the file is no text in UTF-8, UTF-16 or CP949", photo))
+    what = "the file is no text in UTF-8, UTF-16 or CP949"
+    findings.append(bad_label(Source(path), what, photo, "Save it as UTF-8 text"))
     return None
 
 
@@ -424,11 +425,6 @@ def bad_label(source: Source, what: str, photo: Path | None, todo: str = "Correc
     """The finding for a line or entry that cannot be read as what the format says it is."""
     mend = LEFT_OUT if photo else "the entry is left out"
     return Finding(source, what, todo, photo=photo, kind="unreadable label", mend=mend)
-
-
-def unreadable(path: Path | str, what: str, photo: Path | None) -> Finding:
-    """The finding for a file that holds no text that is known."""
-    return bad_label(Source(path), what, photo, "Save it as UTF-8 text")
 
 
 def not_opened(path: Path | str, fault: OSError, photo: Path | None) -> Finding:
