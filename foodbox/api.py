@@ -29,7 +29,7 @@ from foodbox.data.tiles import every_tile
 from foodbox.defaults import usual_defaults
 from foodbox.detections import Detections
 from foodbox.detectors import DETECTORS
-from foodbox.detectors.base import Detector, DetectorSettings
+from foodbox.detectors.base import Detector, DetectorSettings, OneStageDetector
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.evaluation.scores import Scores
 from foodbox.files import PathLike, alone_in, as_path, expect_new, write_whole
@@ -350,8 +350,8 @@ def export(
     if not isinstance(model, Model):
         model = load(model, "cpu")
     kind = type(model.detector)
-    if isinstance(model.detector, runtime.Exported) or not kind.one_stage:
-        able = ", ".join(name for name, other in DETECTORS.items() if other.one_stage)
+    if isinstance(model.detector, runtime.Exported) or not issubclass(kind, OneStageDetector):
+        able = ", ".join(name for name, other in DETECTORS.items() if issubclass(other, OneStageDetector))
         what = "an exported model" if kind is runtime.Exported else f"a {kind.__name__}, which selects boxes half-way"
         raise UsageError(f"This is {what}, and only models of {able} can be exported.")
     header = header_of(model.detector, model.run)

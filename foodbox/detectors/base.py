@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from foodbox.detections import Detections
 from foodbox.errors import UsageError
+from foodbox.layers.pyramids import ClassMap
 from foodbox.ops.anchor_fitting import best_overlap
 from foodbox.ops.boxes import clip
 from foodbox.ops.masks import crop_masks
@@ -57,7 +58,6 @@ class Detector(nn.Module, ABC):
         needs_proposals: it gets regions from outside: `forward(images, proposals)` and `losses(images, targets,
             proposals)` with proposals [B, R, 4] in the input's pixels, and `settings.search` says how they are found.
         replays: `forward` and `losses` never wait for the device, so that a GPU can repeat them (inference/replay.py).
-        one_stage: `forward` is the network alone; a two-stage detector selects boxes there too, and is not exported.
         has_maps: it takes a backbone's maps in the images' place (`backbone_maps`).
         names: the classes, in the order of the labels.
         settings: what it was built with.
@@ -68,7 +68,6 @@ class Detector(nn.Module, ABC):
     presets: ClassVar[dict[str, dict[str, Any]]]
     needs_masks: ClassVar[bool] = False
     needs_proposals: ClassVar[bool] = False
-    one_stage: ClassVar[bool] = True
     replays: ClassVar[bool] = False
     has_maps: ClassVar[bool] = True
     backbone: Any  # a module of foodbox.layers with its maps' `channels`
@@ -123,24 +122,29 @@ class Detector(nn.Module, ABC):
     def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
         """What `forward` gave, and B frames → the detections of each photo in its own pixels, best first.
 
-        A two-stage detector's `forward` has selected them already; one-stage detectors say how they do it here.
+        Here for a two-stage detector, whose `forward` has selected them already: boxes [B, D, 4] in the input's pixels,
+        scores [B, D], -1 where there is none, labels int64 [B, D], best first; of a detector of masks also masks
+        [B, D, M, M].
 
         Args:
             min_score: instead of the settings' own score threshold.
         """
-        return self.over_threshold(outputs, frames, self.threshold(min_score))
+        outputs = {name: outputs[name].cpu() for name in ("boxes", "scores", "labels", "masks") if name in outputs}
+        masks, found = outputs.get("masks"), []
+        for i, (frame, scores) in enumerate(zip(frames, self.over(outputs["scores"], min_score), strict=True)):
+            mine = scores >= 0
+            parts = outputs["boxes"][i, mine], scores[mine], outputs["labels"][i, mine]
+            found.append(self._in_photo(frame, *parts, None if masks is None else masks[i, mine]))
+        return found
 
     def threshold(self, min_score: float | None) -> float:
         """What a score has to be over: the settings' threshold where `decode` is not given another; with 0 all are."""
         return self.settings.score_threshold if min_score is None else min_score
 
-    def candidates(self, outputs: Outputs) -> Outputs:
-        """What `decode` chooses from, of what `forward` gave: all, unless a detector says otherwise.
-
-        As many a photo, whatever is on it, so that a GPU can record the way there (inference/replay.py). `decode` takes
-        what either gave.
-        """
-        return outputs
+    def over(self, scores: Tensor, min_score: float | None) -> Tensor:
+        """The scores, -1 where they are not over the threshold."""
+        threshold = self.threshold(min_score)
+        return scores.masked_fill(scores <= threshold, -1.0) if threshold > 0 else scores
 
     def finish(self, batches: Iterable[Batch]) -> None:
         """What is fitted once, after the last step of gradient descent: nothing, unless a detector says otherwise.
@@ -148,53 +152,6 @@ class Detector(nn.Module, ABC):
         Args:
             batches: the training photos without augmentation, on the detector's device; once through.
         """
-
-    def over(self, scores: Tensor, min_score: float | None) -> Tensor:
-        """The scores, -1 where they are not over the threshold."""
-        threshold = self.threshold(min_score)
-        return scores.masked_fill(scores <= threshold, -1.0) if threshold > 0 else scores
-
-    def select(
-        self, scores: Tensor, labels: Tensor, boxes: Tensor, frames: list[Frame], nms_iou: float, max_detections: int
-    ) -> list[Detections]:
-        """Candidates of a batch → detections: cut off at the input's border, thinned by NMS class by class.
-
-        Args:
-            scores: [B, C]; below 0 there is no candidate (`over`).
-            labels: int64 [B, C].
-            boxes: [B, C, 4] in the input's pixels.
-            nms_iou: of two boxes of a class that overlap more, the less sure goes.
-            max_detections: how many detections a photo keeps.
-        """
-        sides = torch.tensor([[f.input_width, f.input_height] for f in frames], device=boxes.device)
-        boxes = clip(boxes, sides[:, None, :1], sides[:, None, 1:])
-        photo, place = torch.where(scores >= 0)  # [N], N candidates of all photos
-        groups = photo * len(self.names) + labels[photo, place]
-        kept = nms_by_group(boxes[photo, place], scores[photo, place], groups, nms_iou)
-        photo, place = photo[kept], place[kept]
-        columns = photo, scores[photo, place], labels[photo, place], *boxes[photo, place].unbind(-1)
-        found = torch.stack([column.float() for column in columns], dim=1).cpu()  # a GPU is waited for once
-        rows = (found[found[:, 0] == i, 1:][:max_detections] for i in range(len(frames)))
-        return [
-            self._in_photo(frame, mine[:, 2:], mine[:, 0], mine[:, 1].long())
-            for frame, mine in zip(frames, rows, strict=True)
-        ]
-
-    def over_threshold(self, outputs: Outputs, frames: list[Frame], threshold: float) -> list[Detections]:
-        """Detections that `forward` selected itself → those over a threshold; two-stage detectors decode by it.
-
-        Args:
-            outputs: boxes [B, D, 4] in the input's pixels, scores [B, D], -1 where there is none, labels int64 [B, D],
-                best first; of a detector of masks also masks [B, D, M, M].
-            threshold: a score has to be over it; with 0 all are there.
-        """
-        outputs = {name: outputs[name].cpu() for name in ("boxes", "scores", "labels", "masks") if name in outputs}
-        scores, masks, found = outputs["scores"], outputs.get("masks"), []
-        for i, frame in enumerate(frames):
-            mine = scores[i] > threshold if threshold > 0 else scores[i] >= 0
-            parts = (outputs["boxes"][i, mine], scores[i, mine], outputs["labels"][i, mine])
-            found.append(self._in_photo(frame, *parts, None if masks is None else masks[i, mine]))
-        return found
 
     def _in_photo(
         self, frame: Frame, boxes: Tensor, scores: Tensor, labels: Tensor, masks: Tensor | None = None
@@ -277,3 +234,70 @@ class Detector(nn.Module, ABC):
         with other classes, name by name. Here a class map's; detectors with classes in their heads say so themselves.
         """
         return {f"classes.output.{part}": (1, 0) for part in ("weight", "bias")}
+
+
+class OneStageDetector(Detector):
+    """A detector whose network scores every place at once; what is there is chosen from all of them afterwards.
+
+    Its settings have `candidates`, `nms_iou` and `max_detections`.
+
+    Attributes:
+        classes: where the score is an objectness, what tells several classes apart.
+    """
+
+    settings: Any
+    classes: ClassMap | None
+
+    def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        """`losses_of` what the network gives for pixels [B, 3, H, W]."""
+        return self.losses_of(self(images), targets)
+
+    @abstractmethod
+    def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
+        """What `forward` gave, and B targets in the input's pixels → scalars whose sum is trained on."""
+
+    @abstractmethod
+    def candidates(self, outputs: Outputs) -> Outputs:
+        """What `forward` gave → scores [B, C], labels int64 [B, C], boxes [B, C, 4] in the input's pixels.
+
+        As many a photo, whatever is on it: a GPU can record the way there (inference/replay.py), and other programs
+        can go it (inference/onnx.py).
+        """
+
+    def told_apart(self, outputs: Outputs, scores: Tensor, labels: Tensor, boxes: Tensor) -> Outputs:
+        """The candidates [B, C], with each class that the class map sees in their boxes, where there is such a map."""
+        if self.classes is not None:
+            most = self.settings.candidates
+            scores, labels, boxes = self.classes.score_classes(outputs["classes"], boxes, scores, most)
+        return {"scores": scores, "labels": labels, "boxes": boxes}
+
+    def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
+        """The candidates over the threshold, thinned by NMS class by class; outputs may be candidates already."""
+        found = outputs if "scores" in outputs else self.candidates(outputs)
+        scores = self.over(found["scores"], min_score)
+        return self.select(scores, found["labels"], found["boxes"], frames, self.settings.nms_iou)
+
+    def select(
+        self, scores: Tensor, labels: Tensor, boxes: Tensor, frames: list[Frame], nms_iou: float
+    ) -> list[Detections]:
+        """Candidates of a batch → detections: cut off at the input's border, thinned by NMS class by class.
+
+        Args:
+            scores: [B, C]; below 0 there is no candidate (`over`).
+            labels: int64 [B, C].
+            boxes: [B, C, 4] in the input's pixels.
+            nms_iou: of two boxes of a class that overlap more, the less sure goes.
+        """
+        sides = torch.tensor([[f.input_width, f.input_height] for f in frames], device=boxes.device)
+        boxes = clip(boxes, sides[:, None, :1], sides[:, None, 1:])
+        photo, place = torch.where(scores >= 0)  # [N], N candidates of all photos
+        groups = photo * len(self.names) + labels[photo, place]
+        kept = nms_by_group(boxes[photo, place], scores[photo, place], groups, nms_iou)
+        photo, place = photo[kept], place[kept]
+        columns = photo, scores[photo, place], labels[photo, place], *boxes[photo, place].unbind(-1)
+        found = torch.stack([column.float() for column in columns], dim=1).cpu()  # a GPU is waited for once
+        rows = (found[found[:, 0] == i, 1:][: self.settings.max_detections] for i in range(len(frames)))
+        return [
+            self._in_photo(frame, mine[:, 2:], mine[:, 0], mine[:, 1].long())
+            for frame, mine in zip(frames, rows, strict=True)
+        ]

@@ -99,7 +99,6 @@ class FastRCNN(Detector):
 
     Settings = FastRCNNSettings
     Training = FastRCNNTraining
-    one_stage: ClassVar[bool] = False
     needs_proposals: ClassVar[bool] = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "light": LIGHT,

@@ -144,7 +144,6 @@ class FasterRCNN(Detector):
 
     Settings = FasterRCNNSettings
     Training = FasterRCNNTraining
-    one_stage: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "light": LIGHT,
         "resnet50": RESNET50,

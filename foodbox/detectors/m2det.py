@@ -14,7 +14,7 @@ from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from foodbox.detections import Detections
-from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
+from foodbox.detectors.base import DetectorSettings, Device, Grids, OneStageDetector, Outputs
 from foodbox.layers.backbones import Backbone
 from foodbox.layers.heads import per_anchor, start_at_prior
 from foodbox.layers.mlfpn import MLFPN, UnitNorm, Variant, scale_sides
@@ -118,7 +118,7 @@ AT_800 = {"preprocessing": released(800), "anchor_sizes": (0.04, 0.15, 0.33, 0.5
 STEPS = {320: (8, 16, 32, 64, 107, 320), 704: (8, 16, 32, 64, 117, 176), 800: (8, 16, 32, 62, 115, 160)}
 
 
-class M2Det(Detector):
+class M2Det(OneStageDetector):
     """M2Det with VGG-16, a ResNet or any other backbone, at 320, 512, 800 px or any other size.
 
     With the paper's weights it would have to reproduce table 2, single scale: COCO test-dev AP 33.5 at 320 px, 37.6 at
@@ -230,15 +230,11 @@ class M2Det(Detector):
 
     # -- Training: SSD section 2.2 ----------------------------------------------------------------------------------
 
-    def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+    def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
         """SSD equation 1, divided by the default boxes that took a box: "classes" over all, "boxes" over these.
 
         With scores="objectness" that is over all, and "classes", of several, the cross entropy, a box's mean.
         """
-        return self.losses_of(self(images), targets)
-
-    def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
-        """The losses, from outputs that are there already."""
         s = self.settings
         logits, deltas, anchors = outputs["logits"], outputs["deltas"], outputs["anchors"]
         boxes, labels = stack_targets(targets)  # [B, M, 4], [B, M]
@@ -267,22 +263,26 @@ class M2Det(Detector):
 
     # -- Inference: section 3.2 -------------------------------------------------------------------------------------
 
-    def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
-        """At most `candidates` best scores over the threshold; then soft-NMS class by class."""
+    def candidates(self, outputs: Outputs) -> Outputs:
+        """At most `candidates` best scores of a photo."""
         s = self.settings
         logits = outputs["logits"]
         every = logits.softmax(-1)[..., 1:] if s.scores == "softmax" else logits.sigmoid()
         scores, label, anchor = best_pairs(every, s.candidates)  # [B, C]
         deltas = gather_boxes(outputs["deltas"], anchor)
         boxes = decode_ssd(deltas, outputs["anchors"][anchor])  # [B, C, 4]
-        if self.classes is not None:
-            scores, label, boxes = self.classes.score_classes(outputs["classes"], boxes, scores, s.candidates)
-        scores = self.over(scores, min_score)
+        return self.told_apart(outputs, scores, label, boxes)
+
+    def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
+        """The candidates over the threshold, whose scores soft-NMS lowers class by class."""
+        s = self.settings
         if s.nms == "hard":
-            return self.select(scores, label, boxes, frames, s.nms_iou, s.max_detections)
+            return super().decode(outputs, frames, min_score)
+        found = outputs if "scores" in outputs else self.candidates(outputs)
+        boxes, labels, scores = found["boxes"], found["labels"], self.over(found["scores"], min_score)
         least = max(self.threshold(min_score), 1e-3)
-        scores = soft_nms(boxes, scores, label, s.max_detections, s.nms, s.nms_iou, s.nms_sigma, least)
-        return self.select(scores, label, boxes, frames, 1.0, s.max_detections)
+        scores = soft_nms(boxes, scores, labels, s.max_detections, s.nms, s.nms_iou, s.nms_sigma, least)
+        return self.select(scores, labels, boxes, frames, nms_iou=1.0)
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:

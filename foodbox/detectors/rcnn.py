@@ -93,7 +93,6 @@ class RCNN(Detector):
 
     Settings = RCNNSettings
     Training = RCNNTraining
-    one_stage: ClassVar[bool] = False
     needs_proposals: ClassVar[bool] = True
     has_maps: ClassVar[bool] = False  # each region goes through the backbone by itself
     presets: ClassVar[dict[str, dict[str, Any]]] = {

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor
 
-from foodbox.detections import Detections
-from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
+from foodbox.detectors.base import DetectorSettings, Device, Grids, OneStageDetector, Outputs
 from foodbox.layers.backbones import Backbone
 from foodbox.layers.heads import Tower, TowerInit, TowerNorm, per_anchor, start_at_prior
 from foodbox.layers.pyramids import FeaturePyramid, class_map_for
@@ -25,7 +24,7 @@ from foodbox.ops.coding import CODINGS
 from foodbox.ops.losses import box_loss, sigmoid_focal_loss
 from foodbox.ops.matching import BACKGROUND, match, only, overlaps
 from foodbox.ops.nms import best_pairs
-from foodbox.records import Frame, Preprocessing, Target, stack_targets
+from foodbox.records import Preprocessing, Target, stack_targets
 
 Sizes = Annotated[tuple[PositiveFloat, ...], Field(min_length=4, max_length=6)]
 Sides = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
@@ -112,7 +111,7 @@ CAFFE = PAPER_SIZE.model_copy(update={"mean": (123.68 / 255, 116.779 / 255, 103.
 KERAS = {"preprocessing": CAFFE, "keras_layout": True, "box_coding": "corner", "match_best": False}
 
 
-class RetinaNet(Detector):
+class RetinaNet(OneStageDetector):
     """RetinaNet with any backbone.
 
     With torchvision's `RetinaNet_ResNet50_FPN_Weights.COCO_V1` (preset "torchvision") it must reproduce their
@@ -194,16 +193,12 @@ class RetinaNet(Detector):
 
     # -- Training: sections 3 and 4.1 -------------------------------------------------------------------------------
 
-    def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+    def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
         """The focal loss over all anchors ("classes"), the box loss over the matched ones ("boxes").
 
         Both are divided by the number of anchors that took a box (section 4.1, "Focal Loss"). With scores="objectness"
         the focal loss is on "objectness", and "classes" is the cross entropy over several classes, a box's mean.
         """
-        return self.losses_of(self(images), targets)
-
-    def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
-        """The losses, from outputs that are there already."""
         s = self.settings
         logits, deltas, anchors = outputs["logits"], outputs["deltas"], outputs["anchors"]
         boxes, labels = stack_targets(targets)  # [B, M, 4], [B, M]
@@ -243,15 +238,8 @@ class RetinaNet(Detector):
 
     # -- Inference: section 4.1 -------------------------------------------------------------------------------------
 
-    def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
-        """At most `candidates` best scores a level, over the threshold; then NMS class by class."""
-        s = self.settings
-        found = outputs if "boxes" in outputs else self.candidates(outputs)
-        scores = self.over(found["scores"], min_score)
-        return self.select(scores, found["labels"], found["boxes"], frames, s.nms_iou, s.max_detections)
-
     def candidates(self, outputs: Outputs) -> Outputs:
-        """The best of each level, over all levels: scores [B, C], labels int64 [B, C], boxes [B, C, 4] in the input."""
+        """At most `candidates` best scores of each level; then come the threshold and NMS class by class (`decode`)."""
         s, logits = self.settings, outputs["logits"]
         start, chosen = 0, []
         for count in outputs["levels"].tolist():
@@ -261,10 +249,8 @@ class RetinaNet(Detector):
         scores, labels, anchors = (torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True))  # [B, C]
         deltas = gather_boxes(outputs["deltas"], anchors)
         boxes = CODINGS[s.box_coding][1](deltas, outputs["anchors"][anchors])
-        scores = scores.sigmoid()  # which keeps the order, so that only what is chosen goes through it
-        if self.classes is not None:
-            scores, labels, boxes = self.classes.score_classes(outputs["classes"], boxes, scores, s.candidates)
-        return {"scores": scores, "labels": labels, "boxes": boxes}
+        # The sigmoid keeps the order, so that only what is chosen goes through it.
+        return self.told_apart(outputs, scores.sigmoid(), labels, boxes)
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:

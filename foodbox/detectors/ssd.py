@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from foodbox.detections import Detections
-from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
+from foodbox.detectors.base import DetectorSettings, Device, Grids, OneStageDetector, Outputs
 from foodbox.errors import UsageError
 from foodbox.layers.heads import Norm, per_anchor
 from foodbox.layers.pyramids import class_map_for
@@ -29,7 +28,7 @@ from foodbox.ops.coding import decode_ssd
 from foodbox.ops.default_boxes import default_box_shapes, hard_negative_loss, match_default_boxes
 from foodbox.ops.losses import box_loss
 from foodbox.ops.matching import overlaps
-from foodbox.records import Frame, Preprocessing, Target, stack_targets
+from foodbox.records import Preprocessing, Target, stack_targets
 
 Ratio = Annotated[float, Field(gt=1)]
 
@@ -125,7 +124,7 @@ SSDLITE320 = SSDLITE | {
 }
 
 
-class SSD(Detector):
+class SSD(OneStageDetector):
     """SSD with VGG-16, and SSDLite with any backbone.
 
     With torchvision's `SSD300_VGG16_Weights.COCO_V1` (preset "ssd300") it must reproduce their COCO val2017 AP of 25.1,
@@ -226,16 +225,12 @@ class SSD(Detector):
 
     # -- Training: section 2.2, "Matching strategy", "Training objective", "Hard negative mining" --------------------
 
-    def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+    def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
         """Equation 1: the confidence loss ("classes", equation 3) and the localisation loss ("boxes", equation 2).
 
         Both are divided by N, the number of the batch's default boxes that took a box. With scores="objectness" the
         first is on "objectness", and "classes" is the cross entropy over several classes, a box's mean.
         """
-        return self.losses_of(self(images), targets)
-
-    def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
-        """The losses, from outputs that are there already."""
         s, anchors = self.settings, outputs["anchors"]
         boxes, labels = stack_targets(targets)  # [B, M, 4], [B, M]
         overlap = overlaps(boxes, anchors)  # [B, M, A]
@@ -256,8 +251,8 @@ class SSD(Detector):
 
     # -- Detection: section 3.7, "Inference time" -------------------------------------------------------------------
 
-    def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
-        """Of each class, or objectness, at most `candidates` scores over the threshold; then NMS class by class."""
+    def candidates(self, outputs: Outputs) -> Outputs:
+        """Of each class, or objectness, at most `candidates` best scores; then NMS class by class (`decode`)."""
         s = self.settings
         scores = outputs["logits"].softmax(-1)[..., 1:].transpose(1, 2)  # [B, K, A]
         score, anchor = scores.topk(min(s.candidates, scores.shape[2]))  # [B, K, C]
@@ -265,9 +260,7 @@ class SSD(Detector):
         score, label, anchor = (x.flatten(1) for x in (score, label, anchor))  # [B, K x C]
         delta = gather_boxes(outputs["deltas"], anchor)
         boxes = decode_ssd(delta, outputs["anchors"][anchor])
-        if self.classes is not None:
-            score, label, boxes = self.classes.score_classes(outputs["classes"], boxes, score, s.candidates)
-        return self.select(self.over(score, min_score), label, boxes, frames, s.nms_iou, s.max_detections)
+        return self.told_apart(outputs, score, label, boxes)
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from foodbox.detections import Detections
-from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
+from foodbox.detectors.base import DetectorSettings, Device, Grids, OneStageDetector, Outputs
 from foodbox.layers.backbones import Backbone
 from foodbox.layers.darknet import SLOPE, TINY, DarknetHead, DarknetNorm
 from foodbox.layers.heads import per_anchor
@@ -27,7 +26,7 @@ from foodbox.ops.coding import MAX_LOG_RATIO
 from foodbox.ops.losses import giou_loss
 from foodbox.ops.nms import best_pairs
 from foodbox.ops.priors import cells_and_priors, match_priors
-from foodbox.records import Frame, Preprocessing, Target, stack_targets
+from foodbox.records import Preprocessing, Target, stack_targets
 
 STRIDES = (32, 16, 8)
 """Pixels from cell to cell, scale by scale from the coarsest, which section 2.3 predicts first."""
@@ -104,7 +103,7 @@ LIGHT: dict[str, Any] = {
 }
 
 
-class YOLO(Detector):
+class YOLO(OneStageDetector):
     """YOLOv3 and YOLOv3-tiny, with any backbone.
 
     With darknet's yolov3.weights at 416 px (preset "yolov3") it must reproduce their COCO test-dev AP50 of 55.3, figure
@@ -218,15 +217,11 @@ class YOLO(Detector):
 
     # -- Training: sections 2.1, 2.2 and 2.5 ------------------------------------------------------------------------
 
-    def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+    def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
         """The losses on "boxes" and "classes" over the priors with a box, and on "objectness" over all not ignored.
 
         With scores="objectness" that on "classes" is the cross entropy over several classes, a box's mean.
         """
-        return self.losses_of(self(images), targets)
-
-    def losses_of(self, outputs: Outputs, targets: list[Target]) -> dict[str, Tensor]:
-        """The losses, from outputs that are there already."""
         s, values = self.settings, outputs["values"]
         boxes, labels = stack_targets(targets)  # [B, M, 4], [B, M]
         places = outputs["anchors"], outputs["strides"], outputs["grids"]
@@ -269,17 +264,15 @@ class YOLO(Detector):
 
     # -- Detection: sections 2.1 and 2.2 ----------------------------------------------------------------------------
 
-    def decode(self, outputs: Outputs, frames: list[Frame], min_score: float | None = None) -> list[Detections]:
-        """Objectness times class over the threshold, the `candidates` best of a photo; then NMS class by class."""
+    def candidates(self, outputs: Outputs) -> Outputs:
+        """The `candidates` best of objectness times class on a photo; then NMS class by class (`decode`)."""
         s = self.settings
         scores = outputs["values"][..., 4:].sigmoid()  # [B, A, 1 + K]: objectness, classes
         if s.scores == "sigmoid":
             scores = scores[..., :1] * scores[..., 1:]
         score, label, anchor = best_pairs(scores, s.candidates)  # [B, C]
         boxes = gather_boxes(self.boxes(outputs), anchor)  # [B, C, 4]
-        if self.classes is not None:
-            score, label, boxes = self.classes.score_classes(outputs["classes"], boxes, score, s.candidates)
-        return self.select(self.over(score, min_score), label, boxes, frames, s.nms_iou, s.max_detections)
+        return self.told_apart(outputs, score, label, boxes)
 
     @property
     def class_rows(self) -> dict[str, tuple[int, int]]:

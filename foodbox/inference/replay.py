@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foodbox.detectors.base import Detector, Outputs
+from foodbox.detectors.base import Detector, OneStageDetector, Outputs
 from foodbox.inference.kernels import Kernels, by_shape
 
 PLAIN = 2
@@ -29,7 +29,8 @@ def network_for(detector: Detector, device: torch.device, recorded: bool | None 
     """
     if device.type != "cuda":
         return detector
-    if detector.replays if recorded is None else recorded:
+    wanted = detector.replays if recorded is None else recorded
+    if wanted and isinstance(detector, OneStageDetector):
         at_rest = [part for part in (*detector.parameters(), *detector.buffers()) if not part.requires_grad]
         return Replayed(lambda images: detector.candidates(detector(images)), device, Kernels(detector), at_rest)
     return by_shape(detector, Kernels(detector))

@@ -273,6 +273,6 @@ def test_boxes_that_are_none_are_not_detected(bad: list[float]) -> None:
     detector = light("retinanet", NAMES)
     boxes, scores = torch.tensor([[bad, [10.0, 10, 40, 40]]]), torch.tensor([[0.9, 0.8]])
     labels = torch.tensor([[0, 1]])
-    found = detector.select(scores, labels, boxes, [Frame(100, 100, 100, 100)], 0.5, 300)[0]
+    found = detector.select(scores, labels, boxes, [Frame(100, 100, 100, 100)], 0.5)[0]
     assert found.boxes.tolist() == [[10, 10, 40, 40]]
     assert found.labels.tolist() == [1]
