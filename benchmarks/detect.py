@@ -114,10 +114,11 @@ def main(
         folder = Path(place) / "photos"
         save_copies(photos, folder, copies)
         exported = foodbox.export(model, out=Path(place) / "float.xml").model
+        onnx = foodbox.export(model, out=Path(place) / "float.onnx").model
         int8 = foodbox.export(model, out=Path(place) / "int8.xml", int8=photos)
         cases = [(f"torch, {names[half]}", model, half) for half in halves]
         cases += [(f"OpenVINO, {names[half]}", exported, half) for half in halves]
-        cases += [("OpenVINO, int8", int8.model, halves[-1])]
+        cases += [("OpenVINO, int8", int8.model, halves[-1]), ("ONNX Runtime, float32", onnx, False)]
         print("| | photos/s | with pictures written |\n|---|---|---|", flush=True)
         for name, file, half in cases:
             rates = [alone(ours, file, folder, half, pictures, runs) for pictures in (False, True)]

@@ -34,11 +34,11 @@ from foodbox.errors import FoodboxError, UsageError
 from foodbox.evaluation.scores import Scores
 from foodbox.files import PathLike, alone_in, as_path, expect_new, write_whole
 from foodbox.findings import Finding
-from foodbox.inference import export as exporting
-from foodbox.inference import runtime
+from foodbox.inference import openvino
+from foodbox.inference.exported import Exported, library
 from foodbox.inference.output import DetectionWriter, expect_elsewhere, find_all
 from foodbox.inference.predict import pick_device
-from foodbox.model import Model, evaluate, load
+from foodbox.model import EXPORTS, Model, evaluate, load
 from foodbox.records import Dataset, Photo, counted
 from foodbox.training.choices import enough_detections, large_enough, reach_of
 from foodbox.training.fit import fit
@@ -310,16 +310,18 @@ CALIBRATION_PHOTOS = 300
 
 @dataclass
 class Export:
-    """An exported model: its file, beside which the .bin lies, and the scores of the model before and after."""
+    """An exported model: its file, the .bin where OpenVINO's weights are apart, and the scores before and after."""
 
     model: Path
+    weights: Path | None
     seconds: float
     before: Scores | None = None
     after: Scores | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What `foodbox export --json` prints."""
-        result: dict[str, Any] = {"model": str(self.model), "seconds": round(self.seconds, 1)}
+        weights = None if self.weights is None else str(self.weights)
+        result: dict[str, Any] = {"model": str(self.model), "weights": weights, "seconds": round(self.seconds, 1)}
         for name, scores in (("before", self.before), ("after", self.after)):
             result[name] = scores.to_dict() if scores else None
         return result
@@ -333,26 +335,30 @@ def export(
     int8: PathLike | None = None,
     valid: PathLike | None = None,
 ) -> Export:
-    """Writes a model for OpenVINO, which detects faster on a CPU; `load` and the other verbs take it.
+    """Writes a model for OpenVINO, which detects faster on a CPU, or as ONNX; `load` and the other verbs take both.
 
     Args:
-        out: the file NAME.xml; NAME.bin is written beside it. Without it they lie beside the model's file.
-        int8: a folder of labelled photos; the network then calculates in int8, with ranges taken from some of these.
+        out: the file NAME.xml for OpenVINO, which NAME.bin is written beside, or NAME.onnx. Without it OpenVINO's two
+            lie beside the model's file.
+        int8: for OpenVINO, a folder of labelled photos; the network then calculates in int8, with ranges taken from
+            some of these.
         valid: a folder of labelled photos to score the model on, before and after; without it, those of `int8`.
 
     Raises:
         UsageError: the detector is a two-stage one, a name is wrong, or something is not there.
-        FoodboxError: OpenVINO is not installed, or cannot do what the network does.
+        FoodboxError: what writes such files is not installed, or cannot do what the network does.
     """
     start = time.monotonic()
     file = _export_file(model, out, int8 is not None)
-    runtime.library("openvino")
+    runtime = EXPORTS[file.suffix.lower()]
+    for name in runtime.LIBRARIES:
+        library(name)
     if not isinstance(model, Model):
         model = load(model, "cpu")
     kind = type(model.detector)
-    if isinstance(model.detector, runtime.Exported) or not issubclass(kind, OneStageDetector):
+    if isinstance(model.detector, Exported) or not issubclass(kind, OneStageDetector):
         able = ", ".join(name for name, other in DETECTORS.items() if issubclass(other, OneStageDetector))
-        what = "an exported model" if kind is runtime.Exported else f"a {kind.__name__}, which selects boxes half-way"
+        what = "an exported model" if kind is Exported else f"a {kind.__name__}, which selects boxes half-way"
         raise UsageError(f"This is {what}, and only models of {able} can be exported.")
     header = header_of(model.detector, model.run)
     # What is wrong with the photos is said before anything is written.
@@ -362,12 +368,13 @@ def export(
     photos = _calibration_photos(as_path(int8, "The folder for int8"), side) if int8 is not None else []
     detector = model.detector.cpu()
     try:
-        graph = exporting.graph_of(detector, header)
+        graph = runtime.graph_of(detector, header)
         if photos:
             say(f"Taking the ranges for int8 from {counted(len(photos), 'tile' if side else 'photo')}.")
-            graph = exporting.quantise(graph, photos, detector)
-        exporting.write(graph, file)
-        result = Export(file, time.monotonic() - start)
+            graph = openvino.quantise(graph, photos, detector)
+        runtime.write(graph, file)
+        weights = file.with_suffix(".bin") if runtime is openvino else None
+        result = Export(file, weights, time.monotonic() - start)
         if scored is not None:
             result.before, result.after = before, evaluate(file, scored, skip_bad=True)
     finally:
@@ -379,12 +386,14 @@ def _export_file(model: Model | PathLike, out: PathLike | None, int8: bool) -> P
     """Where an exported model is written to."""
     if out is None:
         if isinstance(model, Model):
-            raise UsageError('Name a file for the exported model: out="NAME.xml".')
+            raise UsageError('Name a file for the exported model: out="NAME.xml" or "NAME.onnx".')
         file = as_path(model, "The model file")
-        return file.with_name(file.stem + ("_int8" if int8 else "") + runtime.ENDING)
+        return file.with_name(file.stem + ("_int8" if int8 else "") + openvino.ENDING)
     file = as_path(out, "The exported model")
-    if file.suffix.lower() != runtime.ENDING:
-        raise UsageError(f"{out} does not end in {runtime.ENDING}: name a file such as best{runtime.ENDING}.")
+    if (ending := file.suffix.lower()) not in EXPORTS:
+        raise UsageError(f"{out} does not end in {' or '.join(EXPORTS)}: name a file such as best{openvino.ENDING}.")
+    if int8 and ending != openvino.ENDING:
+        raise UsageError(f"int8 is for OpenVINO: call the file {file.stem}{openvino.ENDING}, or leave int8 out.")
     return file
 
 

@@ -379,12 +379,13 @@ def export(
     valid: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Write a model for OpenVINO, which detects faster on a CPU; detect and evaluate take it.
+    """Write a model for OpenVINO, which detects faster on a CPU, or as ONNX; detect and evaluate take both.
 
     Args:
         model: A model file of a one-stage detector.
-        out: The file NAME.xml, and NAME.bin beside it; beside the model if not given.
-        int8: Folder of labelled photos to calculate in int8 for, which is faster still; prints what it costs in AP.
+        out: NAME.xml for OpenVINO, with NAME.bin beside it, or NAME.onnx; OpenVINO's, beside the model, if not given.
+        int8: For OpenVINO, a folder of labelled photos to calculate in int8 for, which is faster still; prints what it
+            costs in AP.
         valid: Folder of labelled photos to score on before and after; those of --int8 if not given.
         json: Print one JSON object and nothing else on standard output.
     """
@@ -401,7 +402,8 @@ def export(
             before, after = (_figure(scores.to_dict()[key]) for scores in (result.before, result.after))
             print(f"{SCORE_ROWS[key]:<28}  {before:>6}  {after:>5}")
     print(f"model   {result.model}")
-    print(f"weights {result.model.with_suffix('.bin')}")
+    if result.weights is not None:
+        print(f"weights {result.weights}")
 
 
 # -- Words and numbers out ------------------------------------------------------------------------------------------

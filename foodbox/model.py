@@ -29,12 +29,16 @@ from foodbox.evaluation.scores import Scores, score
 from foodbox.evaluation.starthon import prediction_file
 from foodbox.evaluation.threshold import SURE
 from foodbox.files import PathLike, as_path, write_whole
-from foodbox.inference import runtime
+from foodbox.inference import onnx, openvino
+from foodbox.inference.exported import Exported
 from foodbox.inference.predict import half_precision_pays, pick_device, predict, predict_photos
 from foodbox.inference.replay import network_for
 from foodbox.records import Batch, Dataset, Photo, Target
 from foodbox.weights import pretrained
 from foodbox.weights.model_file import build, save_model, understand
+
+EXPORTS: dict[str, Any] = {openvino.ENDING: openvino, onnx.ENDING: onnx}
+"""By the ending of an exported model's file, the module that makes, writes, reads and runs its network."""
 
 
 class Model:
@@ -165,8 +169,8 @@ class Model:
             raise UsageError(
                 f"A model is saved as .safetensors, and {path} ends otherwise: call it {path}.safetensors."
             )
-        if isinstance(self.detector, runtime.Exported):
-            raise UsageError("An exported model is saved by copying its two files, .xml and .bin.")
+        if isinstance(self.detector, Exported):
+            raise UsageError("An exported model is saved by copying its file, and of OpenVINO's also the .bin.")
         save_model(file, self.detector, self.run)
 
 
@@ -186,7 +190,7 @@ def _picture(photo: object) -> Image.Image:
 @usual_defaults()
 @torch.inference_mode(False)
 def load(file: PathLike, device: str | None = None, *, tile_size: int | None = None) -> Model:
-    """A model from a file: one of ours, an exported one (.xml), or another program's that an importer knows.
+    """A model from a file: one of ours, an exported one (.xml or .onnx), or another program's that an importer knows.
 
     Args:
         tile_size: photos larger than this are seen in tiles of this side, px, too; 0: in none. None leaves it to the
@@ -199,13 +203,14 @@ def load(file: PathLike, device: str | None = None, *, tile_size: int | None = N
     path = as_path(file, "The model file")
     if not isinstance(tile_size, int | None):
         raise UsageError(f"The tile size is {tile_size!r}: expected a whole number of pixels, or 0 for whole photos.")
-    if path.suffix.lower() == runtime.ENDING:
+    if (runtime := EXPORTS.get(path.suffix.lower())) is not None:
         graph, header = runtime.read(path)
         about = understand(header, {}, path)
         if device not in (None, "cpu"):
             raise UsageError(f"An exported model runs on the CPU, not on {device!r}: take the .safetensors for that.")
-        half = _half(about.run, torch.device("cpu"))
-        model = Model(runtime.Exported(build(about, empty=True), graph, half), about.run, "cpu")
+        detector = build(about, empty=True)
+        network = runtime.Network(detector, graph, _half(about.run, torch.device("cpu")))
+        model = Model(Exported(detector, network), about.run, "cpu")
     else:
         weights = pretrained.read(path)
         model = Model(build(weights), weights.run, device)

@@ -65,7 +65,7 @@ def read_model(path: Path) -> Weights:
 
 
 def understand(header: dict[str, str], tensors: dict[str, Tensor], path: Path) -> Weights:
-    """What a file's header says, with its tensors; an exported model has none (inference/runtime.py).
+    """What a file's header says, with its tensors; an exported model has none (inference/exported.py).
 
     Raises:
         FoodboxError: the header is none of ours, or is damaged.

@@ -140,12 +140,12 @@ def read(path: Path, backbone: str = "") -> Weights:
     if not path.is_file():
         raise UsageError(
             f"There is no weight file {path}: expected the path of a {', '.join(READERS)} file, for detecting also of "
-            f"an exported model's .xml, or for training one of {', '.join(CHOICES)}."
+            f"an exported model's .xml or .onnx, or for training one of {', '.join(CHOICES)}."
         )
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         exported = path.with_suffix(".xml")
-        name = exported if exported != path and exported.is_file() else "an exported model's .xml"
+        name = exported if exported != path and exported.is_file() else "an exported model's .xml or .onnx"
         raise UsageError(
             f"{path} does not end in any of {', '.join(READERS)}: give a model file of one of these kinds, or for "
             f"detecting {name}."

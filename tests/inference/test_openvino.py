@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image, ImageDraw
 
 import foodbox
 from foodbox import api, config
@@ -20,35 +19,15 @@ from foodbox.detectors.base import Detector
 from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.files import write_whole
-from foodbox.inference import export
-from foodbox.inference.runtime import Exported, read
-from foodbox.records import Dataset, Frame, Photo, Preprocessing
+from foodbox.inference import openvino
+from foodbox.inference.exported import Exported
+from foodbox.records import Dataset, Frame
 from foodbox.weights.model_file import header_of, save_model
 from tests.conftest import NAMES, draw_photo
+from tests.inference.conftest import SMALL, small
 
-# Small enough to be quick. Untrained networks' scores are all alike unless what they start at and the norms say more.
-SMALL: dict[str, dict[str, Any]] = {
-    "retinanet": {"prior": 0.5},
-    "ssd": {},
-    "yolo": {"head_widths": (32, 16, 8), "head_layers": (1, 1, 1), "start": 0.5},
-    "m2det": {
-        "planes": 32,
-        "tums": 2,
-        "base_channels": (16, 32),
-        "scales": 4,
-        "anchor_sizes": (0.1, 0.2, 0.4, 0.6, 0.8),
-    },
-}
 SHAPES = [(1, 96, 64), (3, 64, 160)]
 """Number of photos, height, width; networks are traced with two photos of 128 x 96 or 128 x 128."""
-
-
-def small(kind: str) -> Detector:
-    torch.manual_seed(0)
-    cls = DETECTORS[kind]
-    preset = next(iter(cls.presets.values()))
-    prepared = preset["preprocessing"].model_copy(update={"size": 128})
-    return cls(NAMES, config.build(cls.Settings, preset | {"preprocessing": prepared} | SMALL[kind])).eval()
 
 
 @pytest.fixture(scope="module", params=list(SMALL))
@@ -57,7 +36,9 @@ def pair(request: pytest.FixtureRequest) -> tuple[Detector, Exported]:
     detector, empty = small(request.param), small(request.param)
     for parameter in empty.parameters():
         torch.nn.init.normal_(parameter)
-    return detector, Exported(empty, export.graph_of(detector, header_of(detector, {})), half=False)
+    return detector, Exported(
+        empty, openvino.Network(empty, openvino.graph_of(detector, header_of(detector, {})), half=False)
+    )
 
 
 @pytest.mark.parametrize(("batch", "height", "width"), SHAPES)
@@ -96,50 +77,6 @@ def test_an_exported_model_is_not_trained(pair: tuple[Detector, Exported]) -> No
 
 
 # -- A small trained model and its files ---------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight photos, each with one bright square on noise, as a Pascal VOC folder."""
-    from foodbox.data.formats import voc
-
-    folder = tmp_path_factory.mktemp("squares")
-    made = []
-    for i in range(8):
-        x, y = 6 + 7 * i, 60 - 6 * i
-        image = Image.effect_noise((128, 128), 30).convert("RGB")
-        ImageDraw.Draw(image).rectangle((x, y, x + 47, y + 47), fill="red")
-        path = folder / f"{i}.png"
-        image.save(path)
-        made.append(
-            Photo(path, 128, 128, torch.tensor([[x, y, x + 48.0, y + 48.0]]), torch.zeros(1, dtype=torch.int64))
-        )
-    voc.write(Dataset(made, ['떡 & <rice> "cake"']), folder / "voc")
-    return folder / "voc"
-
-
-@pytest.fixture(scope="module")
-def model(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector that has seen the squares a few times."""
-    from foodbox.data.formats import read as read_photos
-    from foodbox.data.loader import photo_loader
-
-    torch.manual_seed(0)
-    dataset, _ = read_photos(photos)
-    settings = config.apply(
-        RetinaNetSettings(**RetinaNet.presets["light"]),
-        {"preprocessing": Preprocessing(size=96), "backbone": "resnet18", "pyramid_channels": 16, "frozen_stages": 0},
-    )
-    detector = RetinaNet(dataset.names, settings).train()
-    optimiser = torch.optim.AdamW(detector.parameters(), 2e-3)
-    batch = next(iter(photo_loader(dataset.photos, settings.preprocessing, 8, 0)))
-    for _ in range(15):
-        optimiser.zero_grad()
-        torch.stack(list(detector.losses(batch.images, batch.targets).values())).sum().backward()
-        optimiser.step()
-    path = tmp_path_factory.mktemp("model") / "best.safetensors"
-    save_model(path, detector, {"photos": '떡\n"<&>', "epoch": 3})
-    return path
 
 
 def test_the_way_through_the_verbs(model: Path, photos: Path, tmp_path: Path) -> None:
@@ -211,14 +148,14 @@ def test_photos_that_cannot_be_scored_are_told_before_anything_is_written(model:
 
 
 def test_both_files_are_written_or_none(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    graph, _ = read(foodbox.export(model, out=tmp_path / "a.xml").model)
+    graph, _ = openvino.read(foodbox.export(model, out=tmp_path / "a.xml").model)
 
     def fail(*_: object) -> None:
         raise FoodboxError("no room")
 
-    monkeypatch.setattr(export, "write_whole", fail)
+    monkeypatch.setattr(openvino, "write_whole", fail)
     with pytest.raises(FoodboxError, match="no room"):
-        export.write(graph, tmp_path / "new" / "b.xml")
+        openvino.write(graph, tmp_path / "new" / "b.xml")
     assert list((tmp_path / "new").iterdir()) == []
 
 
@@ -235,7 +172,7 @@ def test_a_write_that_ends_between_the_two_files_is_noticed(
             raise KeyboardInterrupt
         write_whole(path, content)
 
-    monkeypatch.setattr(export, "write_whole", killed)
+    monkeypatch.setattr(openvino, "write_whole", killed)
     with pytest.raises(KeyboardInterrupt):
         foodbox.export(other, out=tmp_path / "a.xml")
     with pytest.raises(FoodboxError, match=r"a\.xml was written with other weights than a\.bin has"):
@@ -286,15 +223,15 @@ def test_an_exported_model_is_not_exported_nor_saved_again(model: Path, tmp_path
     exported = foodbox.export(model, out=tmp_path / "a.xml").model
     with pytest.raises(UsageError, match="This is an exported model"):
         foodbox.export(exported, out=tmp_path / "b.xml")
-    with pytest.raises(UsageError, match="copying its two files"):
+    with pytest.raises(UsageError, match=r"copying its file, and of OpenVINO's also the \.bin"):
         foodbox.load(exported).save(tmp_path / "b.safetensors")
     with pytest.raises(UsageError, match="runs on the CPU"):
         foodbox.load(exported, "cuda")
 
 
 def test_a_file_of_another_ending_is_refused_before_anything_is_done(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"does not end in \.xml"):
-        foodbox.export(model, out=tmp_path / "a.onnx")
+    with pytest.raises(UsageError, match=r"does not end in \.xml or \.onnx"):
+        foodbox.export(model, out=tmp_path / "a.pb")
     with pytest.raises(UsageError, match="Name a file"):
         foodbox.export(foodbox.load(model))
 
@@ -310,4 +247,4 @@ class Growing(RetinaNet):
 def test_a_network_that_tracing_does_not_catch_is_not_written() -> None:
     detector = Growing(NAMES, RetinaNetSettings(**RetinaNet.presets["light"]))
     with pytest.raises(FoodboxError, match="does not give the detector's logits"):
-        export.graph_of(detector, {})
+        openvino.graph_of(detector, {})
