@@ -1,15 +1,19 @@
-"""Keeps decoded photos in a file on the disk, for other processes and for later runs."""
+"""Keeps decoded photos in a file, for other processes, and on the disk for later runs."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import itertools
+import math
 import os
 import shutil
+import tempfile
+import weakref
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +31,8 @@ CRC_BYTES = 4
 VERSION = 2
 
 
-class DiskCache:
-    """Keeps all photos in one file, which other processes and later runs with the same photos and sizes use too.
+class FileCache:
+    """Keeps photos in one file, which other processes use too.
 
     Behind each photo's pixels stands their CRC-32. What was never written, half written or damaged does not fit it, and
     is decoded again. The photos' places follow from their sizes, so that processes need not agree on anything.
@@ -37,32 +41,15 @@ class DiskCache:
     (SIGBUS), and pixels that are checked are read anyway.
 
     Args:
-        photos: photos, or tiles of them.
-        sizes: width and height in pixels at which each is kept.
-        antialias: how they were resized.
-
-    Raises:
-        FoodboxError: the disk has not enough room, or cannot be written to.
+        path: the file, which may not be there yet.
+        sizes: width and height in pixels at which each photo is kept.
     """
 
-    def __init__(self, photos: Sequence[Photo], sizes: Sequence[tuple[int, int]], antialias: bool = True) -> None:
+    def __init__(self, path: Path, sizes: Sequence[tuple[int, int]]) -> None:
+        self.path = path
         self.sizes = sizes
         lengths = (3 * width * height + CRC_BYTES for width, height in sizes)
-        *self._starts, size = itertools.accumulate(lengths, initial=0)
-        folder = make_folder(cache_folder())
-        self.path = folder / f"{_digest(photos, sizes, antialias)}.pixels"
-        whole = self.path.exists() and self.path.stat().st_size == size
-        missing = size - _bytes_on_disk(self.path) if whole else size
-        free = shutil.disk_usage(folder).free
-        if free < missing:
-            raise FoodboxError(
-                f"Keeping {len(photos):,} decoded photos on disk needs {amount(missing)}, and {folder} has "
-                f"{amount(free)} left: make room there, name a folder on another disk in the environment variable "
-                "FOODBOX_CACHE, or train with --cache memory."
-            )
-        say(f"Keeping {len(photos):,} decoded photos on disk: {amount(size)} in {self.path}, which you may delete.")
-        if not whole:
-            write_sparse(self.path, size)
+        *self._starts, self.size = itertools.accumulate(lengths, initial=0)
 
     def get(self, index: int) -> Tensor | None:
         width, height = self.sizes[index]
@@ -81,6 +68,71 @@ class DiskCache:
             file.seek(self._starts[index])
             file.write(array.data)
             file.write(_crc(array))
+
+
+class DiskCache(FileCache):
+    """Keeps all photos in one file, which later runs with the same photos and sizes use too.
+
+    Args:
+        photos: photos, or tiles of them.
+        sizes: width and height in pixels at which each is kept.
+        antialias: how they were resized.
+
+    Raises:
+        FoodboxError: the disk has not enough room, or cannot be written to.
+    """
+
+    def __init__(self, photos: Sequence[Photo], sizes: Sequence[tuple[int, int]], antialias: bool = True) -> None:
+        folder = make_folder(cache_folder())
+        super().__init__(folder / f"{_digest(photos, sizes, antialias)}.pixels", sizes)
+        whole = self.path.exists() and self.path.stat().st_size == self.size
+        missing = self.size - _bytes_on_disk(self.path) if whole else self.size
+        free = shutil.disk_usage(folder).free
+        if free < missing:
+            raise FoodboxError(
+                f"Keeping {len(photos):,} decoded photos on disk needs {amount(missing)}, and {folder} has "
+                f"{amount(free)} left: make room there, name a folder on another disk in the environment variable "
+                "FOODBOX_CACHE, or train with --cache memory."
+            )
+        size = amount(self.size)
+        say(f"Keeping {len(photos):,} decoded photos on disk: {size} in {self.path}, which you may delete.")
+        if not whole:
+            write_sparse(self.path, self.size)
+
+
+class SharedCache(FileCache):
+    """Keeps the first photos, up to so many bytes, for a loader's workers together.
+
+    They get other photos in each epoch, so that what one of them has decoded another one needs next. The file is among
+    the system's temporary ones, whose pages stay in memory while there is room, and goes with the object.
+    """
+
+    def __init__(self, sizes: Sequence[tuple[int, int]], most_bytes: int) -> None:
+        super().__init__(Path(), sizes)
+        self._most_bytes = most_bytes
+        handle, name = tempfile.mkstemp(suffix=".pixels", prefix="foodbox.")
+        os.close(handle)
+        self.path = Path(name)
+        self._gone = weakref.finalize(self, _remove, self.path, os.getpid())
+
+    def get(self, index: int) -> Tensor | None:
+        return super().get(index) if self._has_room(index) else None
+
+    def put(self, index: int, pixels: Tensor) -> None:
+        if self._has_room(index):
+            super().put(index, pixels)
+
+    def _has_room(self, index: int) -> bool:
+        return self._starts[index] + 3 * math.prod(self.sizes[index]) <= self._most_bytes
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker that is no fork: the file is the one's who made it."""
+        return {name: value for name, value in vars(self).items() if name != "_gone"}
+
+
+def _remove(path: Path, maker: int) -> None:
+    if os.getpid() == maker:  # a forked worker's copy may end before
+        path.unlink(missing_ok=True)
 
 
 def _crc(pixels: npt.NDArray[np.uint8]) -> bytes:

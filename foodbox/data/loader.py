@@ -19,7 +19,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from foodbox.data import proposals
 from foodbox.data.augment import Augmentation, visible
-from foodbox.data.disk_cache import DiskCache
+from foodbox.data.disk_cache import DiskCache, SharedCache
 from foodbox.data.images import lay, open_photo, resize
 from foodbox.data.pixel_cache import MemoryCache, PixelCache
 from foodbox.data.tiles import open_tile
@@ -191,7 +191,7 @@ def training_loader(
     if cache == "disk":
         items.cache = DiskCache(photos, items.sizes, items.antialias)
     else:
-        items.cache = MemoryCache(KEPT_BYTES // max(1, workers) if cache == "memory" else 0)
+        items.cache = _cache(items, workers, cache == "memory")
     return PhotoLoader(items, Shuffled(items.upright, batch_size, seed, part, whole), workers, pinned)
 
 
@@ -210,8 +210,15 @@ def photo_loader(
     """
     items = PreparedPhotos(photos, preprocessing, None, search=search)
     order = [[(0, i) for i in batch] for batch in apart(photos, preprocessing, batch_size)]
-    items.cache = MemoryCache(KEPT_BYTES // max(1, workers) if keep else 0)
+    items.cache = _cache(items, workers, keep)
     return PhotoLoader(items, order, workers, pinned)
+
+
+def _cache(items: PreparedPhotos, workers: int, keep: bool) -> PixelCache:
+    """Where a loader keeps photos for the next time through."""
+    if keep and workers:
+        return SharedCache(items.sizes, KEPT_BYTES)
+    return MemoryCache(KEPT_BYTES if keep else 0)
 
 
 def apart(photos: Sequence[Photo], preprocessing: Preprocessing, batch_size: int) -> list[list[int]]:

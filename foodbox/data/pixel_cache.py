@@ -1,4 +1,4 @@
-"""Keeps decoded photos, so that each is decoded once and not once an epoch; on the disk, disk_cache.py does."""
+"""Keeps decoded photos, so that each is decoded once and not once an epoch; in a file, disk_cache.py does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PixelCache(Protocol):
 
 
 class MemoryCache:
-    """Keeps the first photos that come, up to so many bytes. Each process has its own; 0 bytes keep nothing."""
+    """Keeps the first photos that come, up to so many bytes, of one process; 0 bytes keep nothing."""
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes

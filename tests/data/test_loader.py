@@ -15,7 +15,6 @@ from foodbox.data import loader
 from foodbox.data.augment import Augmentation
 from foodbox.data.images import PhotoError, open_photo, prepare
 from foodbox.data.loader import (
-    KEPT_BYTES,
     PATIENCE,
     Collate,
     PreparedPhotos,
@@ -24,7 +23,6 @@ from foodbox.data.loader import (
     photo_loader,
     training_loader,
 )
-from foodbox.data.pixel_cache import MemoryCache
 from foodbox.records import Batch, Dataset, Frame, Photo, Preprocessing, Target
 
 SMALL = Preprocessing(size=64)
@@ -248,15 +246,6 @@ def test_what_augmentation_makes_smaller_is_smoothed() -> None:
     photos, rough = [Photo(Path("a"), 320, 200)], Preprocessing(antialias=False)
     assert PreparedPhotos(photos, rough, Augmentation()).antialias
     assert not PreparedPhotos(photos, rough, None).antialias
-
-
-@pytest.mark.parametrize(("workers", "shares"), [(0, 1), (1, 1), (4, 4)])
-def test_workers_share_the_room_for_decoded_photos(workers: int, shares: int) -> None:
-    loader = training_loader([Photo(Path("a"), 320, 200)], Preprocessing(), Augmentation(), 1, workers, 0)
-    items = loader.dataset
-    assert isinstance(items, PreparedPhotos)
-    assert isinstance(items.cache, MemoryCache)
-    assert items.cache.most_bytes == KEPT_BYTES // shares
 
 
 def test_one_photo_waits_for_so_many_more() -> None:

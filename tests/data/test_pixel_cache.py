@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import shutil
@@ -14,7 +15,7 @@ import torch
 
 from foodbox.data import loader as loader_module
 from foodbox.data.augment import Augmentation
-from foodbox.data.disk_cache import CRC_BYTES, DiskCache
+from foodbox.data.disk_cache import CRC_BYTES, DiskCache, SharedCache
 from foodbox.data.loader import training_loader
 from foodbox.data.pixel_cache import MemoryCache
 from foodbox.errors import FoodboxError
@@ -96,6 +97,43 @@ def test_memory_is_bounded() -> None:
     assert [pixels is None for pixels in found] == [False, False, True, True]
     assert found[1] is not None
     assert found[1].unique().tolist() == [1]
+
+
+# -- Shared by workers -----------------------------------------------------------------------------------------------
+
+
+def test_workers_find_what_the_others_decoded(drawn: Dataset, folder: Path) -> None:
+    """After one epoch nobody needs to decode anything, whoever gets which photo; then the file is gone."""
+    loader = training_loader(drawn.photos, SMALL, Augmentation(), 1, workers=2, seed=1)
+    batches = list(loader)
+    cache = loader.dataset.cache  # type: ignore[attr-defined]
+    assert all(cache.get(i) is not None for i in range(len(drawn)))
+    assert_alike(batches, list(training_loader(drawn.photos, SMALL, Augmentation(), 1, workers=0, seed=1)))
+    path = cache.path
+    assert path.exists()
+    del loader, cache
+    gc.collect()
+    assert not path.exists()
+    assert not folder.exists()
+
+
+def test_what_workers_share_is_bounded() -> None:
+    cache = SharedCache([(7, 5)] * 4, 250)
+    for index in reversed(range(4)):
+        cache.put(index, torch.full((3, 5, 7), index, dtype=torch.uint8))  # 105 bytes
+    found = [cache.get(index) for index in range(4)]
+    assert [pixels is None for pixels in found] == [False, False, True, True]
+    assert found[1] is not None
+    assert found[1].unique().tolist() == [1]
+
+
+def test_a_worker_that_is_started_afresh_leaves_the_shared_file() -> None:
+    cache = SharedCache([(7, 5)], 250)
+    again = pickle.loads(pickle.dumps(cache))
+    again.put(0, torch.zeros(3, 5, 7, dtype=torch.uint8))
+    del again
+    gc.collect()
+    assert cache.get(0) is not None
 
 
 # -- On the disk ----------------------------------------------------------------------------------------------------
