@@ -19,9 +19,10 @@ from foodbox.records import Dataset, Photo
 def to_train_on(dataset: Dataset) -> Dataset:
     """The part "train" where labels or folders name one, else what they name neither "valid" nor "test".
 
-    A folder of validation or test photos alone was chosen by the person, and is trained on.
+    A folder of validation or test photos alone was chosen by the person, and is trained on; a stray photo beside them
+    that nobody labelled makes it no other folder.
     """
-    there = {photo.part for photo in dataset}
+    there = {photo.part for photo in dataset if photo.labelled or photo.part}
     part = "train" if "train" in there else ""
     return dataset.with_photos([photo for photo in dataset if photo.part == part]) if part in there else dataset
 

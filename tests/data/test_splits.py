@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foodbox.data.splits import one_class, sample, split, with_names
+from foodbox.data.splits import one_class, sample, split, to_train_on, with_names
 from foodbox.errors import UsageError
 from foodbox.records import Dataset, Photo
 
@@ -52,6 +52,26 @@ def shuffled(dataset: Dataset, seed: int) -> Dataset:
     order = list(dataset.photos)
     random.Random(seed).shuffle(order)
     return dataset.with_photos(order)
+
+
+@pytest.mark.parametrize(
+    ("parts", "trained_on"),
+    [
+        (["train", "valid", ""], ["train"]),
+        (["valid", ""], [""]),
+        (["valid", "test"], ["valid", "test"]),
+        (["valid", "unlabelled"], ["valid", "unlabelled"]),
+        (["train", "valid", "unlabelled"], ["train"]),
+    ],
+)
+def test_what_is_trained_on(parts: list[str], trained_on: list[str]) -> None:
+    """A photo "unlabelled" is of no part, and nobody said what it shows."""
+    some = [
+        Photo(Path(part or "none"), 9, 9, labelled=part != "unlabelled", part=part.replace("unlabelled", ""))
+        for part in parts
+    ]
+    chosen = to_train_on(Dataset(some, ["food"]))
+    assert [str(photo.path) for photo in chosen] == [part or "none" for part in trained_on]
 
 
 @given(st.integers(2, 60), st.floats(0.01, 0.99), st.integers(0, 1000))

@@ -135,8 +135,7 @@ def part_by_folders(photos: Sequence[RawPhoto], root: Path) -> None:
 
 
 def _part_of_folder(folder: Path, root: Path) -> str:
-    names = map(str.lower, _below(root, folder))
-    return next((PART_WORDS[name] for name in names if name in PART_WORDS), "")
+    return next(filter(None, map(part_of_name, _below(root, folder))), "")
 
 
 def _below(root: Path, folder: Path) -> tuple[str, ...]:

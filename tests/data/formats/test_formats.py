@@ -202,6 +202,11 @@ def starthon_in(root: Path, *folders: str) -> Path:
         (("train", "valid", "test"), ["train", "valid", "test"]),
         (("Training/lunch", "VAL/lunch"), ["train", "valid"]),
         (("images/train", "images/test", "more"), ["train", "test", ""]),
+        (("training_set", "validation_set", "test_set"), ["train", "valid", "test"]),
+        (("train_images", "val_images"), ["train", "valid"]),
+        (("train2017", "val2017"), ["train", "valid"]),
+        (("test kitchen", "lunch"), ["", ""]),
+        (("train or test", "train", "latest"), ["", "", ""]),
         # Without photos to train on, or with nothing else, names of folders may mean anything.
         (("train", "lunch"), ["", ""]),
         (("valid", "test"), ["", ""]),
