@@ -147,6 +147,8 @@ def _unknown(place: Path, listing: Listing) -> str:
         what += f", but {files[0]}{more}, which begins {' '.join(text[:200].split())[:60]!r}"
         if program := next((name for mark, name in PROGRAMS.items() if re.search(mark, text)), None):
             return f"{place} holds {what}. It looks like {program}, which is not read: export it as COCO or Pascal VOC."
+    if lacking := csv_table.lacking(listing):
+        return f"{place} holds {counted(len(listing.photos), 'photo')} and no labels that can be read: {lacking}"
     return (
         f"{place} holds {what}: expected one of {known}. Where labels lie in another folder, name one that holds both."
     )

@@ -4,9 +4,10 @@
                       class,id gives the order of the classes
     DeepForest        the header image_path,xmin,ymin,xmax,ymax,label; all corners 0 for a photo without boxes
     TensorFlow        the header filename,width,height,class,xmin,ymin,xmax,ymax
+    others            a header with x,y,width,height, with cx,cy,width,height, or with a bbox of "[x, y, w, h]"
 
-Columns under a header may stand in any order, and others beside them. Several tables, such as train.csv and valid.csv,
-give the part by their name. Corners are pixels.
+Columns under a header may stand in any order, and others beside them. A column split, or the names of several tables,
+such as train.csv and valid.csv, give the part. Boxes are in pixels.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import io
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -31,6 +32,7 @@ from foodbox.data.formats.common import (
     first_text,
     numbers,
     part_of_file,
+    part_of_name,
     plain,
     read_text,
     without_photo,
@@ -45,19 +47,36 @@ from foodbox.records import Dataset
 CORNERS = ("x1", "y1", "x2", "y2")
 NEEDED = ("path", *CORNERS, "class")
 """The columns of a table without a header, in their order."""
+BOXES: dict[tuple[str, ...], Callable[..., tuple[float, float, float, float]]] = {
+    CORNERS: lambda x1, y1, x2, y2: (x1, y1, x2, y2),
+    ("x", "y", "w", "h"): lambda x, y, w, h: (x, y, x + w, y + h),
+    ("cx", "cy", "w", "h"): lambda x, y, w, h: (x - w / 2, y - h / 2, x + w / 2, y + h / 2),
+    ("bbox",): lambda x, y, w, h: (x, y, x + w, y + h),
+}
+"""The columns that a header may have for the box, the likeliest first, and the corners that their numbers mean."""
 HEADS = {
-    "path": "path imagepath imgpath filepath filename imagename imgname imagefile image img file frame",
-    "x1": "x1 xmin left",
-    "y1": "y1 ymin top",
-    "x2": "x2 xmax right",
-    "y2": "y2 ymax bottom",
-    "class": "label labelname classname class category name",
-    "width": "width imagewidth imgwidth",
-    "height": "height imageheight imgheight",
+    "path": "path imagepath imgpath filepath filename imagename imgname imagefile image img file frame imageid imgid",
+    "x1": "x1 xmin left bboxx1 bboxxmin bndboxxmin",
+    "y1": "y1 ymin top bboxy1 bboxymin bndboxymin",
+    "x2": "x2 xmax right bboxx2 bboxxmax bndboxxmax",
+    "y2": "y2 ymax bottom bboxy2 bboxymax bndboxymax",
+    "x": "x bboxx bboxleft left xmin x1",
+    "y": "y bboxy bboxtop top ymin y1",
+    "cx": "cx xcenter xcentre centerx centrex",
+    "cy": "cy ycenter ycentre centery centrey",
+    "w": "w bboxw bboxwidth boxwidth",
+    "h": "h bboxh bboxheight boxheight",
+    "bbox": "bbox",
+    "class": "label labelname classname class category categoryname name species",
+    "class id": "classid labelid categoryid",
+    "part": "split subset part partition set fold",
+    "width": "imagewidth imgwidth width",
+    "height": "imageheight imgheight height",
     "score": "score scores confidence conf probability",
 }
 """Columns, and what they are called, the likeliest first; capitals, blanks, - and _ do not count."""
-COLUMNS = {head: column for column, heads in HEADS.items() for head in heads.split()}
+NAME = "object"
+"""The class of all boxes of a table that has no column for it."""
 CLASS_FILE = re.compile(r"class(es|list|map|mapping|names|ids)?|label(s|map|mapping)|mapping")
 """Names of files that may hold the order of the classes."""
 SEPARATOR = re.compile(r"sep=([,;\t|])\s*", re.I)
@@ -77,18 +96,30 @@ class Layout:
         delimiter: what stands between two fields.
         columns: name, such as "x1" → place in the row, from 0.
         width: fields of a full row.
+        box: the columns that have the box, one of BOXES.
         header: the row that names the columns, or None.
     """
 
     delimiter: str
     columns: dict[str, int]
     width: int
+    box: tuple[str, ...] = CORNERS
     header: list[str] | None = None
 
     def get(self, row: Sequence[str], column: str) -> str:
         """A row's field without blanks around it; empty where the row or the table has none."""
         place = self.columns.get(column, len(row))
         return row[place].strip() if place < len(row) else ""
+
+    def box_words(self, row: Sequence[str]) -> list[str]:
+        """What the row has for the box's numbers, four words or as many as there are."""
+        words = [self.get(row, column) for column in self.box]
+        return words if len(words) > 1 else re.split(r"[\s,;]+", words[0].strip("[]() "))
+
+    @property
+    def last(self) -> int:
+        """The place of the last field that a row must have."""
+        return max(place for column, place in self.columns.items() if column in ("path", "class", *self.box))
 
 
 @dataclass
@@ -122,10 +153,16 @@ def read(listing: Listing) -> Labels:
     if not layouts:
         for file, head in heads.items():
             first = next((line.strip() for line in head.splitlines() if line.strip()), "")[:60]
-            what = f"found {first!r} where {EXPECTED} were expected"
+            lacks = _lacks(head)
+            what = f"the table {lacks}" if lacks else f"found {first!r} where {EXPECTED} were expected"
             labels.findings.append(bad_label(Source(file, 1), what, None, "Correct the header or the first row"))
+    # A table without classes is read where no other one has them: it may be of other things.
+    layouts = {file: layout for file, layout in layouts.items() if "class" in layout.columns} or layouts
     for file, layout in layouts.items():
-        if layout.header and len(several := _class_columns(layout.header)) > 1:
+        if "class" not in layout.columns:
+            what = f"no column says the class: all boxes are of one, {NAME!r}"
+            labels.findings.append(Finding(Source(file, 1), what, harm="note", kind="no class names"))
+        elif layout.header and len(several := _class_columns(layout.header)) > 1:
             told = ", ".join(layout.header[i].strip() for i in sorted(several))
             what = f"the columns {told} may each be the class: {layout.header[layout.columns['class']].strip()} is read"
             todo = "If another is meant, take the rest out"
@@ -189,19 +226,65 @@ def _layout_with(delimiter: str, head: str, has_scores: bool) -> Layout | None:
     rows = [row for _, row in islice(_rows(head, delimiter), LOOKED_AT)]
     if not rows:
         return None
-    columns: dict[str, int] = {}
-    for i, cell in enumerate(rows[0]):
-        if (column := COLUMNS.get(_plain_head(cell))) and column not in columns:
-            columns[column] = i
-    if classes := _class_columns(rows[0]):
-        # Of several the likeliest; numbers beside names are their ids.
-        columns["class"] = min(classes, key=lambda i: all(row[i : i + 1] and row[i].isdecimal() for row in rows[1:]))
-    if columns.keys() >= set(NEEDED):
+    columns = _columns(rows)
+    box = next((box for box in BOXES if columns.keys() >= set(box)), None)
+    if box and "path" in columns:
         known = has_scores or "score" not in columns
-        return Layout(delimiter, columns, len(rows[0]), rows[0]) if known else None
+        return Layout(delimiter, columns, len(rows[0]), box, rows[0]) if known else None
     layout = Layout(delimiter, {column: i for i, column in enumerate(NEEDED)}, len(NEEDED))
     # The first row must have a photo, lest it be a header of another kind of table; any may be its first whole one.
     return layout if _is_photo(rows[0][0]) and any(_is_whole(row, layout) for row in rows) else None
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> dict[str, int]:
+    """Column → its place in a table's header; of several that may be it, the likeliest.
+
+    Args:
+        rows: the table's first ones, the header before all.
+    """
+    places: dict[str, int] = {}
+    for i, cell in enumerate(rows[0]):
+        places.setdefault(_plain_head(cell), i)
+    known = {column: [places[head] for head in heads.split() if head in places] for column, heads in HEADS.items()}
+    columns = {column: some[0] for column, some in known.items() if some}
+    start = columns.get("x", columns.get("cx", len(rows[0])))
+    for side, of_photo in (("w", "width"), ("h", "height")):
+        # Behind x and y they are the box's, else the photo's.
+        if side not in columns and not columns.keys() >= set(CORNERS) and (place := places.get(of_photo, -1)) > start:
+            columns[side] = place
+            if columns[of_photo] == place:
+                del columns[of_photo]
+    if classes := _class_columns(rows[0]):
+        # Of several the likeliest; numbers beside names are their ids.
+        columns["class"] = min(classes, key=lambda i: all(row[i : i + 1] and row[i].isdecimal() for row in rows[1:]))
+    if several := known["part"]:  # a column of folds, or of sets of another kind, names no part
+        tell = (i for i in several if any(part_of_name("".join(row[i : i + 1])) for row in rows[1:]))
+        columns["part"] = next(tell, several[0])
+    return columns
+
+
+def lacking(listing: Listing) -> str:
+    """What is said of the first table whose header has some columns of labels and not all; "" where none has."""
+    found = ((file, _lacks(first_text(file))) for file in listing.ending(".csv")[:LOOKED_AT])
+    return next((f"{file} {lacks}." for file, lacks in found if lacks), "")
+
+
+def _lacks(head: str) -> str:
+    """What a table lacks that has two columns of labels at least, by its first lines; "" for others."""
+    rows = [row for _, row in islice(_rows(head, _delimiters(head)[0]), LOOKED_AT)]
+    columns = _columns(rows) if rows else {}
+    boxes = set().union(*BOXES)
+    if len({place for column, place in columns.items() if column in {"path", "class"} | boxes}) < 2:
+        return ""
+    box = max(BOXES, key=lambda box: sum(column in columns for column in box) / len(box))
+    missing = [{"path": "filename", "w": "width", "h": "height"}.get(c, c) for c in ("path", *box) if c not in columns]
+    if missing:
+        has = ", ".join(cell.strip() for cell in rows[0])[:100]
+        return (
+            f"lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: its columns are {has}, expected such as "
+            "filename, x1, y1, x2, y2 (or x, y, width, height) and class"
+        )
+    return "has a column of scores, as tables of what a program found: name the file itself if it is to be trained on"
 
 
 def _plain_head(cell: str) -> str:
@@ -209,10 +292,10 @@ def _plain_head(cell: str) -> str:
 
 
 def _class_columns(header: Sequence[str]) -> list[int]:
-    """The places of columns that may hold the class, the likeliest first."""
-    likely = HEADS["class"].split()
-    found = [(likely.index(head), i) for i, cell in enumerate(header) if (head := _plain_head(cell)) in likely]
-    return [i for _, i in sorted(found)]
+    """The places of columns that may hold the class, the likeliest first; those of ids where there are no others."""
+    heads = [_plain_head(cell) for cell in header]
+    found = ([heads.index(head) for head in HEADS[column].split() if head in heads] for column in ("class", "class id"))
+    return next(filter(None, found), [])
 
 
 def _is_photo(word: str) -> bool:
@@ -221,7 +304,7 @@ def _is_photo(word: str) -> bool:
 
 def _is_whole(row: list[str], layout: Layout) -> bool:
     """Whether a row has the six fields of a table without a header: a box, or none at all."""
-    words = [layout.get(row, column) for column in NEEDED[1:]]
+    words = [*layout.box_words(row), layout.get(row, "class")]
     if len(row) < layout.width or any(cell.strip() for cell in row[layout.width :]) or not _is_photo(row[0]):
         return False
     values = _numbers(words[:4], layout)
@@ -338,11 +421,12 @@ class _Reader:
         self.findings = findings
         self.table = Table()
         self.named: dict[str, RawPhoto | None] = {}  # what stands in a row → its photo
+        self.in_two: set[Path] = set()  # photos of two parts
 
     def read(self, text: str, part: str) -> Table:
         for number, row in _rows(text, self.layout.delimiter):
             if row != self.layout.header:  # which also stands amid tables that were put together
-                self._row(Source(self.file, number), row, part)
+                self._row(Source(self.file, number), row, part_of_name(self.layout.get(row, "part")) or part)
         for path, line in self.table.empty.items():
             if self.table.photos[path].boxes:
                 what = "the row says that the photo shows nothing, and other rows give it boxes"
@@ -354,32 +438,33 @@ class _Reader:
         is_open = not row or row[-1].endswith("\n")  # its last field is a quote without an end
         photo = self._photo(source, row, part) if len(row) > 1 or not is_open else None
         path = photo.path if photo else None
-        corners = [self.layout.get(row, column) for column in CORNERS]
-        name = composed(self.layout.get(row, "class"))
-        values = _numbers(corners, self.layout)
+        words = self.layout.box_words(row)
+        name = composed(self.layout.get(row, "class")) if "class" in self.layout.columns else NAME
+        values = _numbers(words, self.layout)
         what, todo = "", "Correct the line"
         if is_open:
             what, todo = "a quote is opened and not closed in the line", "Close it, and keep each row in one line"
         elif not self.layout.get(row, "path"):
             what, todo = "the row names no photo", "Name it, or remove the row"
-        elif len(row) <= max(self.layout.columns[column] for column in NEEDED):
+        elif len(row) <= self.layout.last:
             what = f"the row has {len(row)} of {self.layout.width} fields"
         elif any(cell.strip() for cell in row[self.layout.width :]):
             what = f"the row has {len(row)} fields, expected {self.layout.width}"
             todo = f"Put a name with {self.layout.delimiter!r} in it in quotes"
-        elif (not any(corners) and (not name or self.layout.header)) or values == NO_BOX:
+        elif (not any(words) and (not name or self.layout.header)) or values == NO_BOX:
             if photo:
                 self.table.empty.setdefault(photo.path, source.line or 0)
         elif values is None:
-            shown = ", ".join(f"{key} {word!r}" for key, word in zip(CORNERS, corners, strict=True))
+            shown = ", ".join(f"{column} {self.layout.get(row, column)!r}" for column in self.layout.box)
             what = f"the box has {shown}, expected four numbers"
+        elif self.layout.box != CORNERS and min(values[2:]) < 0:
+            what = f"the box has the size {values[2]:g} x {values[3]:g}, expected both above 0"
         elif not name:
             what, todo = "the box has no class", "Name its class"
         elif self.names is not None and name not in self.names:
             what, todo = f"the class {name!r} is not in {self.class_file}", "Add it there, or correct its name"
         elif photo:
-            x1, y1, x2, y2 = values
-            photo.boxes.append(RawBox((x1, y1, x2, y2), name, source))
+            photo.boxes.append(RawBox(BOXES[self.layout.box](*values), name, source))
         if what:
             self.findings.append(bad_label(source, what, path, todo))
 
@@ -395,6 +480,12 @@ class _Reader:
             sides = numbers([self.layout.get(row, column) for column in ("width", "height")])
             if sides and min(sides) > 0:
                 photo.stored_size = int(sides[0]), int(sides[1])
+        if photo is not None and part and part != photo.part:
+            if photo.part and photo.path not in self.in_two:
+                self.in_two.add(photo.path)
+                where = f"line {self.table.lines[photo.path]}"
+                self.findings.append(_in_two_parts(source, photo, part, where))
+            photo.part = photo.part or part
         return photo
 
     def _first_row(self, source: Source, word: str, part: str) -> RawPhoto | None:
@@ -411,7 +502,13 @@ class _Reader:
 
 def _numbers(words: Sequence[str], layout: Layout) -> tuple[float, ...] | None:
     """Four numbers; where no comma stands between the fields, it may stand for the point in them."""
-    return numbers(words if layout.delimiter == "," else [word.replace(",", ".") for word in words])
+    values = numbers(words if layout.delimiter == "," else [word.replace(",", ".") for word in words])
+    return values if values and len(values) == 4 else None
+
+
+def _in_two_parts(source: Source, photo: RawPhoto, part: str, where: str) -> Finding:
+    what = f"the photo {photo.path.name} is for {part} here and for {photo.part} in {where}, which counts"
+    return Finding(source, what, "Remove one of the two", "warning", photo.path, "photo in two parts")
 
 
 def _merge(
@@ -429,23 +526,17 @@ def _merge(
             what = f"{origin[path]} labels the photo {path.name} otherwise"
             findings.append(bad_label(source, what, path, "Keep one of the tables, or name the one to be read"))
         elif first.part and photo.part and first.part != photo.part:
-            source = Source(file, table.lines[path])
-            what = (
-                f"the photo {path.name} is for {photo.part} here and for {first.part} in {origin[path]}, which counts"
-            )
-            findings.append(Finding(source, what, "Remove one of the two", "warning", path, "photo in two parts"))
+            findings.append(_in_two_parts(Source(file, table.lines[path]), first, photo.part, str(origin[path])))
+        first.part = first.part or photo.part
 
 
 def _places(listing: Listing, named: Sequence[tuple[str, str]]) -> Places:
     """The photo that each path means: as it stands, seen from its table's folder, else by its name.
 
     A path that leads nowhere, as of another computer, means the photo of the folder whose path ends most alike, unless
-    another row names that photo by its right path.
+    another row names that photo by its right path. Where none is called so, endings do not count: it may have none.
     """
     by_path = {_key(str(path)): path for path in listing.photos}
-    by_name = defaultdict(list)
-    for path in listing.photos:
-        by_name[composed(path.name).casefold()].append(path)
     result: Places = {}
     for folder, word in named:
         for way in (word, word.replace("\\", "/")):
@@ -457,22 +548,29 @@ def _places(listing: Listing, named: Sequence[tuple[str, str]]) -> Places:
                 # Outside the folder, or in it by another way, such as a link.
                 result[folder, word] = [listing.own(target)]
                 break
-    taken = {path for paths in result.values() for path in paths}
-    rest = {key: _folders(key[1].replace("\\", "/")) for key in named if key not in result}
-    by_end = defaultdict(list)  # free photos by the last names of their paths, one, two and so on
-    for name in {parts[-1] for parts in rest.values()}:
-        for path in by_name[name]:
-            if path not in taken:
-                parts = _folders(composed(path))
+    for parts_of in (_folders, _without_ending):
+        rest = {key: parts_of(key[1].replace("\\", "/")) for key in named if key not in result}
+        names = {parts[-1] for parts in rest.values()}
+        taken = {path for paths in result.values() for path in paths}
+        by_end = defaultdict(list)  # free photos by the last names of their paths, one, two and so on
+        for path in listing.photos if names else ():
+            parts = parts_of(composed(path))
+            if parts[-1] in names and path not in taken:
                 for start in range(len(parts)):
                     by_end[parts[start:]].append(path)
-    for key, parts in rest.items():
-        result[key] = next((by_end[end] for n in range(len(parts)) if (end := parts[n:]) in by_end), [])
-    return result
+        for key, parts in rest.items():
+            if end := next((parts[n:] for n in range(len(parts)) if parts[n:] in by_end), None):
+                result[key] = by_end[end]
+    return {key: result.get(key, []) for key in named}
 
 
 def _folders(path: str) -> tuple[str, ...]:
     return tuple(composed(path).casefold().split("/"))
+
+
+def _without_ending(path: str) -> tuple[str, ...]:
+    *folders, name = _folders(path)
+    return (*folders, os.path.splitext(name)[0] if _is_photo(name) else name)  # noqa: PTH122
 
 
 def _key(path: str) -> str:

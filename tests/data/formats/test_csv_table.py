@@ -16,6 +16,7 @@ from PIL import ExifTags, Image
 from foodbox.data import formats
 from foodbox.data.formats import csv_table
 from foodbox.data.listing import scan
+from foodbox.errors import UsageError
 from foodbox.findings import Finding
 from foodbox.records import Dataset, Photo
 from tests.conftest import NAMES, draw_photo
@@ -106,6 +107,99 @@ def test_tensorflow(tmp_path: Path) -> None:
     assert findings == []
     assert boxes_of(dataset) == {"a.jpg": [("raccoon", BOX)], "b.jpg": [("raccoon", [1, 2, 3, 4])]}
     assert [photo.part for photo in dataset] == ["train", "test"]
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("image_id,xmin,ymin,xmax,ymax,label", "lunch,10,20,40,60,rice"),
+        ("ImageID,XMin,YMin,XMax,YMax,ClassName", "lunch.jpg,10,20,40,60,rice"),
+        ("id,filename,img_id,x1,y1,x2,y2,species", "7,lunch.jpg,0,10,20,40,60,rice"),
+        ("image_id,x,y,w,h,class", "lunch,10,20,30,40,rice"),
+        ("filename,x,y,width,height,label", "lunch.jpg,10,20,30,40,rice"),
+        ("filename,left,top,width,height,label", "lunch.jpg,10,20,30,40,rice"),
+        ("filename,width,height,class,xmin,ymin,w,h", "lunch.jpg,200,100,rice,10,20,30,40"),
+        (  # makesense.ai
+            "label_name,bbox_x,bbox_y,bbox_width,bbox_height,image_name,image_width,image_height",
+            "rice,10,20,30,40,lunch.jpg,200,100",
+        ),
+        ("filename,x,y,width,height,image_width,image_height,class", "lunch.jpg,10,20,30,40,200,100,rice"),
+        ("filename,bndbox_xmin,bndbox_ymin,bndbox_xmax,bndbox_ymax,class", "lunch.jpg,10,20,40,60,rice"),
+        ("filename,x_center,y_center,width,height,class", "lunch.jpg,25,40,30,40,rice"),
+        ("filename,width,height,cx,cy,w,h,class", "lunch.jpg,200,100,25,40,30,40,rice"),
+        ("image_id,width,height,bbox,class", 'lunch,200,100,"[10.0, 20.0, 30.0, 40.0]",rice'),
+        ("filename;bbox;class", "lunch.jpg;(10 20 30 40);rice"),
+        ("filename,xmin,ymin,xmax,ymax,class_id", "lunch.jpg,10,20,40,60,rice"),
+        ("filename,class_id,xmin,ymin,xmax,ymax,class_name", "lunch.jpg,0,10,20,40,60,rice"),
+    ],
+)
+def test_other_headers(header: str, row: str, tmp_path: Path) -> None:
+    dataset, findings = formats.read(folder_with(tmp_path, f"{header}\n{row}\n"))
+    assert findings == []
+    assert boxes_of(dataset) == {"lunch.jpg": [("rice", BOX)]}
+    assert dataset.photos[0].sources[0].line == 2
+
+
+def test_global_wheat_has_no_class_and_a_box_in_one_field(tmp_path: Path) -> None:
+    """The first row of its train.csv of 2020, and a photo without ears of wheat, which it leaves out."""
+    for name in ("b6ab77fd7.jpg", "empty.jpg"):
+        draw_photo(tmp_path / "train" / name, (1024, 1024), [])
+    text = 'image_id,width,height,bbox,source\nb6ab77fd7,1024,1024,"[834.0, 222.0, 56.0, 36.0]",usask_1\n'
+    (tmp_path / "train.csv").write_text(text)
+    dataset, findings = formats.read(tmp_path)
+    assert boxes_of(dataset) == {"b6ab77fd7.jpg": [("object", [834, 222, 890, 258])]}
+    assert [(f.harm, f.kind) for f in findings] == [("note", "no class names")]
+
+
+def test_a_table_without_classes_is_passed_over_beside_one_with_them(tmp_path: Path) -> None:
+    folder_with(tmp_path, DEEPFOREST + "lunch.jpg,10,20,40,60,rice\n")
+    (tmp_path / "crops.csv").write_text("image,xmin,ymin,xmax,ymax\nlunch.jpg,1,2,3,4\n")
+    dataset, findings = formats.read(tmp_path)
+    assert findings == []
+    assert boxes_of(dataset) == {"lunch.jpg": [("rice", BOX)]}
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "words"),
+    [
+        ("filename,x,y,w,h,class", "lunch.jpg,10,20,-30,40,rice", "the box has the size -30 x 40, expected both above"),
+        ("filename,x,y,w,h,class", "lunch.jpg,10,20,wide,40,rice", "the box has x '10', y '20', w 'wide', h '40', exp"),
+        ("filename,bbox,class", 'lunch.jpg,"[10, 20, 30]",rice', "the box has bbox '[10, 20, 30]', expected four numb"),
+    ],
+)
+def test_a_faulty_box_of_another_layout(header: str, row: str, words: str, tmp_path: Path) -> None:
+    _, findings = formats.read(folder_with(tmp_path, f"{header}\n{row}\n"))
+    assert shown(findings) == [("error", "lunch.jpg", 2)]
+    assert findings[0].what.startswith(words)
+
+
+def test_an_empty_box_of_another_layout_says_that_the_photo_shows_nothing(tmp_path: Path) -> None:
+    folder_with(tmp_path, "filename,bbox,class\na.jpg,[],\nb.jpg,,\n", "a.jpg", "b.jpg")
+    dataset, findings = formats.read(tmp_path)
+    assert findings == []
+    assert boxes_of(dataset) == {"a.jpg": [], "b.jpg": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "name,left,top\nrice,1,2\n",
+            "annotations.csv lacks the columns filename, x2, y2: its columns are name, left, top, expected such as "
+            "filename, x1, y1, x2, y2 (or x, y, width, height) and class.",
+        ),
+        ("filename,label\nlunch.jpg,rice\n", "annotations.csv lacks the columns x1, y1, x2, y2: its columns are file"),
+        ("filename,x,y,width,class\nlunch.jpg,1,2,3,a\n", "annotations.csv lacks the column height: its columns are"),
+        (DEEPFOREST.replace("image_path", "photo"), "annotations.csv lacks the column filename: its columns are photo"),
+        (DEEPFOREST.replace("label", "label,score"), "annotations.csv has a column of scores, as tables of what a pro"),
+    ],
+)
+def test_what_a_table_lacks_is_said_in_a_sentence(text: str, words: str, tmp_path: Path) -> None:
+    folder_with(tmp_path, text)
+    with pytest.raises(UsageError) as fault:
+        formats.read(tmp_path)
+    assert words in str(fault.value)
+    assert len(str(fault.value)) - len(str(tmp_path)) < 300
 
 
 def test_exports_with_a_folder_for_each_part(tmp_path: Path) -> None:
@@ -334,6 +428,19 @@ def test_a_path_in_the_wild(path: str, tmp_path: Path) -> None:
     assert boxes_of(dataset) == {"lunch.jpg": [("rice", BOX)]}
 
 
+def test_a_name_without_its_ending_or_with_another_one(tmp_path: Path) -> None:
+    """a.png is gone, and a.jpg has a row of its own: it is not taken for it."""
+    rows = ("a.jpg,1,2,3,4,rice", "a.png,9,9,12,12,rice", "train/B,5,6,7,8,rice", "c.jpeg,1,3,5,7,rice")
+    folder_with(tmp_path, DEEPFOREST + "\n".join(rows), "a.jpg", "train/b.jpg", "valid/b.jpg", "c.jpg")
+    dataset, findings = formats.read(tmp_path)
+    assert {p.path.relative_to(tmp_path).as_posix(): p.boxes.tolist() for p in dataset if p.labelled} == {
+        "a.jpg": [[1, 2, 3, 4]],
+        "train/b.jpg": [[5, 6, 7, 8]],
+        "c.jpg": [[1, 3, 5, 7]],
+    }
+    assert [(f.source.line, f.what) for f in findings] == [(3, "there is no photo a.png")]
+
+
 def test_a_path_out_of_the_folder(tmp_path: Path) -> None:
     draw_photo(tmp_path / "photos" / "lunch.jpg", SIZE, [])
     draw_photo(tmp_path / "photos" / "dinner.jpg", SIZE, [])
@@ -468,6 +575,42 @@ def test_tables_names_give_the_part(names: list[str], parts: list[str], tmp_path
     assert [photo.part for photo in dataset] == parts
 
 
+@pytest.mark.parametrize("head", ["split", "Set", "subset", "part", "partition", "fold"])
+def test_a_column_gives_the_part(head: str, tmp_path: Path) -> None:
+    """The class called "test" in another column, and what names no part, changes nothing."""
+    told = {"a.jpg": "TRAIN", "b.jpg": "val", "c.jpg": "test_set", "d.jpg": "", "e.jpg": "3"}
+    rows = [f"{name},10,20,40,60,test,{part}\n" for name, part in told.items()]
+    folder_with(tmp_path, f"image_path,xmin,ymin,xmax,ymax,label,{head}\n" + "".join(rows), *told)
+    dataset, findings = formats.read(tmp_path)
+    assert findings == []
+    assert [photo.part for photo in dataset] == ["train", "valid", "test", "", ""]
+
+
+def test_the_column_that_names_parts_is_the_one_of_several(tmp_path: Path) -> None:
+    header = "filename,xmin,ymin,xmax,ymax,label,split,fold,set\n"
+    folder_with(tmp_path, header + "lunch.jpg,10,20,40,60,rice,A,0,valid\n", name="train.csv")
+    assert [photo.part for photo in formats.read(tmp_path)[0]] == ["valid"]
+
+
+def test_a_photo_in_two_parts_by_a_column_is_a_warning(tmp_path: Path) -> None:
+    rows = "lunch.jpg,10,20,40,60,rice,\n" + "".join(
+        f"lunch.jpg,{x},2,9,9,rice,{p}\n" for x, p in ((1, "train"), (2, "val"), (3, "val"))
+    )
+    folder_with(tmp_path, "image_path,xmin,ymin,xmax,ymax,label,split\n" + rows)
+    dataset, findings = formats.read(tmp_path)
+    assert (dataset.photos[0].part, dataset.box_count) == ("train", 4)
+    assert shown(findings) == [("warning", "lunch.jpg", 4)]
+    assert findings[0].what == "the photo lunch.jpg is for valid here and for train in line 2, which counts"
+
+
+def test_a_table_of_all_photos_tells_the_part_of_those_of_another(tmp_path: Path) -> None:
+    folder_with(tmp_path, DEEPFOREST + "lunch.jpg,10,20,40,60,rice\n", name="a.csv")
+    row = "lunch.jpg,10,20,40,60,rice,valid\n"
+    (tmp_path / "b.csv").write_text("image_path,xmin,ymin,xmax,ymax,label,split\n" + row)
+    dataset, findings = formats.read(tmp_path)
+    assert ([photo.part for photo in dataset], findings) == (["valid"], [])
+
+
 def test_a_table_of_all_photos_beside_its_parts_doubles_nothing(tmp_path: Path) -> None:
     rows = ["a.jpg,10,20,40,60,rice\n", "b.jpg,1,2,3,4,rice\n", "c.jpg,,,,,\n"]
     folder_with(tmp_path, "".join(rows), "a.jpg", "b.jpg", "c.jpg", name="all.csv")
@@ -528,7 +671,7 @@ def test_one_table_named_in_a_folder_of_its_own(tmp_path: Path) -> None:
         "\n\n",
         "path,width,height,label,score,x1,y1,x2,y2\nlunch.jpg,200,100,rice,0.9,10,20,40,60\n",
         "xmin,ymin,xmax,ymax,label,score,image_path\n10,20,40,60,Tree,0.9,lunch.jpg\n",
-        "filename,x,y,width,height,label\nlunch.jpg,10,20,40,60,rice\n",
+        "filename,width,height,label,x,y\nlunch.jpg,200,100,rice,10,20\n",
         "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax\nlunch,x,/m/0,1,0.1,0.2,0.3,0.4\n",
         "epoch,loss,ap\n1,2,3\n",
         "lunch.jpg,rice\n",
@@ -547,7 +690,8 @@ def test_another_table_does_not_fit(text: str | bytes, tmp_path: Path) -> None:
     dataset, findings = formats.read(tmp_path, "csv")
     assert [photo.labelled for photo in dataset] == [False]
     assert shown(findings) == [("error", None, 1)]
-    assert "rows of path,x1,y1,x2,y2,class" in findings[0].what
+    words = ("rows of path,x1,y1,x2,y2,class", "the table lacks the columns", "the table has a column of scores")
+    assert findings[0].what.startswith(words) or words[0] in findings[0].what
 
 
 def test_other_tables_beside_the_one_are_passed_over(tmp_path: Path) -> None:
