@@ -124,6 +124,17 @@ def scan(place: Path) -> Listing:
     return around
 
 
+def above(root: Path) -> Listing:
+    """The files right in the folder above; none where it may not be looked into."""
+    folder = Path(os.path.abspath(root)).parent  # noqa: PTH100 - as the person sees it, no link followed
+    try:
+        with os.scandir(folder) as entries:
+            inside = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
+        return Listing(folder, {entry.path: entry for entry in inside if _kind(entry) == "file"})
+    except OSError:
+        return Listing(folder, {})
+
+
 def find_photos(folder: Path) -> list[Path]:
     """All photos below a folder, hidden files left out, in the order of their paths."""
     return scan(folder).photos

@@ -100,9 +100,11 @@ def read_parts(photos: Path, settings: TrainSettings, outlined: bool = False) ->
 def _named_parts(photos: Path, settings: TrainSettings) -> tuple[Dataset, Dataset, list[Finding]]:
     """All photos to choose from, those of `--valid` apart, with one list of names, and the findings on both."""
     dataset, findings = read_labels(photos, settings.format)
+    _warn_of_numbers(findings)
     if settings.valid is None:
         return dataset, dataset.with_photos([]), findings
     given, more = read_labels(settings.valid, settings.format)
+    _warn_of_numbers(more)
     if settings.split is None:  # which says itself what is validated on
         given = part_of(given, None)  # as `evaluate` does
     names = dataset.names if dataset.names == given.names else sorted({*dataset.names, *given.names})
@@ -237,6 +239,13 @@ def _saved(
 
 def _paths(dataset: Dataset) -> set[Path]:
     return {photo.path for photo in dataset}
+
+
+def _warn_of_numbers(findings: Sequence[Finding]) -> None:
+    """Says in full where classes are called by their numbers, as they will be in the model."""
+    for finding in findings:
+        if finding.kind == "no class names" and finding.harm == "warning":
+            say(str(finding))
 
 
 def _warn_of_look_alikes(train: Dataset, valid: Dataset) -> None:

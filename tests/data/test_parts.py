@@ -294,6 +294,15 @@ def test_a_sample_does_not_mind_faults_elsewhere(tmp_path: Path) -> None:
         read_parts(folder, settings)
 
 
+def test_classes_without_names_are_said_in_full(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for i in range(3):
+        picture(i).save(tmp_path / f"p{i}.png")
+        (tmp_path / f"p{i}.txt").write_text("0 .5 .5 .5 .5\n")
+    read_parts(tmp_path, chosen())
+    words = " ".join(capfd.readouterr().err.split())
+    assert "no data.yaml, classes.txt or obj.names names the classes: they are called by their numbers. Add" in words
+
+
 # -- Another run's split ----------------------------------------------------------------------------------------------
 
 

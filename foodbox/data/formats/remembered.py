@@ -31,6 +31,8 @@ WORTH_IT = 500
 """Photos from which it is kept: fewer are read in no time."""
 KEPT = 20
 """Folders that are kept, the latest."""
+ELSEWHERE = ("missing folder", "class names above", "no class names")
+"""Kinds of findings on what lies, or is missed, outside the folder."""
 
 
 def recall(listing: Listing, format: str, whole: bool) -> tuple[Dataset, list[Finding]] | None:
@@ -55,9 +57,9 @@ def remember(listing: Listing, format: str, whole: bool, dataset: Dataset, findi
     """Keeps what was read, where it depends on nothing but the folder's own files.
 
     With an error it may: on a photo that is looked for elsewhere, or on a package that opens it. And a folder that is
-    missing elsewhere may come back.
+    missing elsewhere may come back, or names of classes be changed there.
     """
-    if len(listing.photos) < WORTH_IT or any(f.harm == "error" or f.kind == "missing folder" for f in findings):
+    if len(listing.photos) < WORTH_IT or any(f.harm == "error" or f.kind in ELSEWHERE for f in findings):
         return
     if not all(photo.path in listing for photo in dataset):
         return

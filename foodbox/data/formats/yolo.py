@@ -33,6 +33,7 @@ from foodbox.data.formats.yolo_classes import (
     ClassList,
     Config,
     LabelClasses,
+    find_above,
     find_configs,
     find_lists,
     likely_places,
@@ -64,7 +65,11 @@ def fits(listing: Listing) -> bool:
     if not (texts := _texts(listing)):
         return False
     some = (label for path in listing.photos if (label := _label(path, texts)) and listing.stamp(label)[0])
-    looked_at = list(islice(some, LOOKS)) or list(islice(_elsewhere(listing, texts).values(), LOOKS))
+    looked_at = (
+        list(islice(some, LOOKS))
+        or list(islice(_in_other_capitals(listing.photos, texts).values(), LOOKS))
+        or list(islice(_elsewhere(listing, texts).values(), LOOKS))
+    )
     return any(is_label(label, largest=PIXELS) for label in looked_at)
 
 
@@ -75,15 +80,22 @@ def read(listing: Listing) -> Labels:
     unread = {Path(fault.source.path).parent: ClassList([], fault.source, fault=fault) for fault in labels.findings}
     listing = _with_others(listing, configs)
     lists = find_lists(listing, configs, labels.findings)
+    shapes = configs
+    named_here = lists or unread or listing.label or any(config.classes.names for config in configs)
+    if not named_here and (above := find_above(listing, labels.findings)):
+        lists, shapes = {listing.root: above.classes}, [above]
     parts, named, photo_lists = _parts(listing, configs, labels.findings)
     texts = _texts(listing)
     found = {path: _label(path, texts) for path in listing.photos}
+    used_texts = set(found.values())
+    free = {stem: text for stem, text in texts.items() if text not in used_texts}
+    found |= _in_other_capitals([path for path, label in found.items() if not label], free)
     if not any(found.values()):
         found |= _elsewhere(listing, texts)
     _see_twins(found, labels.findings)
     used = {path.parent for path, label in found.items() if label}
     classes = LabelClasses(configs, named, lists, unread, labels.findings)
-    reader = LineReader(classes, max((config.keypoints for config in configs), default=0), labels.findings)
+    reader = LineReader(classes, max((config.keypoints for config in shapes), default=0), labels.findings)
     for path, label in found.items():
         part = parts.get(path, "" if not parts else None)
         labelled = label is not None or (part is not None and path.parent in used)
@@ -224,10 +236,26 @@ def _texts(listing: Listing) -> dict[str, str]:
 
 
 def _label(photo: Path, texts: Mapping[str, str]) -> str | None:
-    """A photo's .txt: where `images` is `labels`, or beside it; a.txt, or a.jpg.txt."""
+    """A photo's .txt, in one of its places."""
+    return next((texts[place] for place in _label_places(photo) if place in texts), None)
+
+
+def _label_places(photo: Path) -> Iterator[str]:
+    """A photo's possible .txt without the ending: where `images` is `labels`, or beside it; a.txt, or a.jpg.txt."""
     stem = photo.with_suffix("")
-    places = (composed(str(place)) for path in (stem, photo) for place in (_in_labels(path), path))
-    return next((texts[place] for place in places if place in texts), None)
+    return (composed(str(place)) for path in (stem, photo) for place in (_in_labels(path), path))
+
+
+def _in_other_capitals(photos: Sequence[Path], texts: Mapping[str, str]) -> dict[Path, str]:
+    """Photo → its .txt in other capitals, where one photo and one .txt alone may be meant: IMG_1.JPG and img_1.txt."""
+    known = defaultdict(list)
+    for stem, text in texts.items():
+        known[stem.casefold()].append(text)
+    found = defaultdict(list)
+    for photo in photos if known else ():
+        if some := next((known[key] for place in _label_places(photo) if (key := place.casefold()) in known), None):
+            found[tuple(some)].append(photo)
+    return {some[0]: own[0] for own, some in found.items() if len(own) == len(some) == 1}
 
 
 def _see_twins(labels: Mapping[Path, str | None], findings: list[Finding]) -> None:

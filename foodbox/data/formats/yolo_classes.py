@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from foodbox.data.formats.common import ONE_CLASS, bad_label, first_text, numbers, read_text
-from foodbox.data.listing import Listing
+from foodbox.data.listing import Listing, above
 from foodbox.findings import Finding, Source
 
 PARTS = {"train": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test"}
@@ -25,6 +25,10 @@ NAMES = re.compile(r"^names\s*[:=]", re.M)
 """How a data.yaml or an obj.data names its classes."""
 LISTS = ("classes.txt", "_darknet.labels")
 """Files with a class's name a line, besides *.names; their capitals do not count."""
+
+
+NUMBERED = re.compile(r"(\d+)(?:\s*[:,]\s*|\s+)(\S.*)")
+"""A line of a list that has the class's number before its name."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,9 @@ class Config:
     def source(self, key: str) -> Source:
         """Where a key stands."""
         lines = self.text.splitlines()
-        return Source(self.file, next((n for n, line in enumerate(lines, 1) if re.match(rf"{key}\s*[:=]", line)), None))
+        return Source(
+            self.file, next((n for n, line in enumerate(lines, 1) if re.match(rf"{key}\s*[:=]", line, re.I)), None)
+        )
 
 
 def find_configs(listing: Listing, findings: list[Finding]) -> list[Config]:
@@ -131,7 +137,8 @@ def _yaml(file: Path, findings: list[Finding]) -> Config | None:
         return dataclasses.replace(config, classes=classes)
     if "names" in content:
         what = "names is neither a list of the classes nor numbers from 0 with a name each"
-        findings.append(bad_label(config.source("names"), what, None, "Correct it"))
+        todo = "Correct it: a name with a colon stands in quotes"
+        findings.append(bad_label(config.source("names"), what, None, todo))
     return None
 
 
@@ -139,7 +146,7 @@ def _darknet(file: Path, listing: Listing, findings: list[Finding]) -> Config | 
     """An obj.data with the classes of the file that it names; None for another file."""
     text = _text(file, findings)
     pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
-    content = {key.strip(): value.strip() for key, value in pairs}
+    content = {key.strip().lower(): value.strip() for key, value in pairs}  # CVAT's have Train
     if not any(key in content for key in PARTS):
         return None
     config = Config(file, text, content, ClassList([], Source(file)))
@@ -169,10 +176,14 @@ def _listed_names(names: object) -> list[str] | None:
     """`names` of a data.yaml, a list or a dict from number to name, in the order of the numbers."""
     if isinstance(names, str):
         return [name.strip() for name in names.rstrip(", ").split(",")] if names.strip(", ") else []
+    if not isinstance(names, list | dict):
+        return None
+    if not all(isinstance(name, str) for name in (names.values() if isinstance(names, dict) else names)):
+        return None
     if isinstance(names, list):
-        return [str(name).strip() for name in names]
-    if isinstance(names, dict) and names and all(key.isdecimal() and len(key) < 6 for key in names):
-        found = {int(key): str(name).strip() for key, name in names.items()}
+        return [name.strip() for name in names]
+    if names and all(key.isdecimal() and len(key) < 6 for key in names):
+        found = {int(key): name.strip() for key, name in names.items()}
         return [found.get(i, str(i)) for i in range(max(found) + 1)]
     return None
 
@@ -197,9 +208,12 @@ def _named(names: Sequence[str], source: Source, a_line_each: bool = False) -> C
 def _list(file: Path, findings: list[Finding]) -> ClassList:
     """The classes of a file with a name a line."""
     mine: list[Finding] = []
-    lines = (read_text(file, mine) or "").rstrip().splitlines()
+    lines = [line.strip() for line in (read_text(file, mine) or "").rstrip().splitlines()]
     findings += mine
-    classes = _named([line.strip() for line in lines], Source(file), a_line_each=True)
+    numbered = [NUMBERED.fullmatch(line) for line in lines]
+    if [match and int(match[1]) for match in numbered] == list(range(len(lines))):
+        lines = [match[2] for match in numbered if match]
+    classes = _named(lines, Source(file), a_line_each=True)
     return dataclasses.replace(classes, fault=mine[0] if mine else None)
 
 
@@ -224,6 +238,24 @@ def find_lists(listing: Listing, configs: Sequence[Config], findings: list[Findi
             what = f"its classes are others than those of {mine.source.path}, and are not read"
             mine.findings.append(bad_label(Source(file), what, None, "Keep the one that counts"))
     return {file.parent: found[file.parent] for file in lists}  # in the order of the paths
+
+
+def find_above(listing: Listing, findings: list[Finding]) -> Config | None:
+    """A data.yaml one folder above that names this one, as Roboflow's names train/; else a list of classes there."""
+    place = above(listing.root)
+    folder = Path(os.path.abspath(listing.root))  # noqa: PTH100 - as `above` has it
+
+    def names_it(config: Config) -> bool:
+        places = (near for _, text in config.entries() for near in likely_places(text, config, place.root))
+        return bool(config.classes.names) and any(folder in (near, *near.parents) for near in places)
+
+    found = next(filter(names_it, find_configs(place, [])), None)
+    if found is None and (classes := find_lists(place, [], []).get(place.root)) and classes.names:
+        found = Config(Path(classes.source.path), "", {}, classes)
+    if found:
+        what = f"it names the classes of {listing.root}, one folder below"
+        findings.append(Finding(found.classes.source, what, harm="note", kind="class names above"))
+    return found
 
 
 def _list_files(listing: Listing) -> list[Path]:

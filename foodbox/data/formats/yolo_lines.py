@@ -52,7 +52,7 @@ class LineReader:
             return self.classes.names()
         if self.seen:
             what = "no data.yaml, classes.txt or obj.names names the classes: they are called by their numbers"
-            self.findings.append(Finding(self.first, what, "Add one", "note", kind="no class names"))
+            self._warn(self.first, what, "Add one", "no class names")
         return [str(number) for number in sorted(self.seen)]
 
     def read(self, label: str, photo: RawPhoto) -> None:

@@ -156,6 +156,16 @@ def test_a_folder_that_is_missing_elsewhere_may_come_back(readings: list[int], t
     assert sorted(photo.part for photo in dataset) == ["train", "valid"]
 
 
+def test_classes_that_are_named_above_the_folder_may_be_changed(readings: list[int], tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir(parents=True)
+    Image.new("RGB", (20, 10)).save(tmp_path / "train" / "a.jpg")
+    (tmp_path / "train" / "a.txt").write_text("0 .5 .5 .5 .5")
+    assert formats.read(tmp_path / "train")[0].names == ["0"]
+    for name in ("x", "y"):
+        (tmp_path / "data.yaml").write_text(f"train: train\nnames: [{name}]\n")
+        assert formats.read(tmp_path / "train")[0].names == [name]
+
+
 def test_a_damaged_file_does_no_harm(kept: Path, readings: list[int], tmp_path: Path) -> None:
     folder = starthon(tmp_path / "photos")
     first, _ = formats.read(folder)

@@ -288,6 +288,23 @@ def test_a_missing_or_empty_label_says_that_the_photo_shows_nothing(tmp_path: Pa
     }
 
 
+def test_labels_in_other_capitals_are_read_where_one_photo_alone_may_be_meant(tmp_path: Path) -> None:
+    files: dict[str, str | bytes | None] = {"IMG_1.JPG": None, "img_1.txt": LINE, "img_2.jpg": None, "IMG_2.TXT": LINE}
+    files |= {"photos/Images/A.jpg": None, "photos/Labels/a.txt": LINE}
+    files |= {"two/A.jpg": None, "two/a.jpg": None, "two/A.txt": LINE, "three/B.jpg": None, "three/b.jpg": None}
+    folder_with(tmp_path, files | {"three/B.TXT": LINE, "three/b.TXT": "", "data.yaml": YAML})
+    found = shown(formats.read(tmp_path)[0], tmp_path)
+    assert {name: count for name, (count, _, _) in found.items()} == {
+        "IMG_1.JPG": 1, "img_2.jpg": 1, "photos/Images/A.jpg": 1, "two/A.jpg": 1, "two/a.jpg": 0, "three/B.jpg": 1,
+        "three/b.jpg": 0,
+    }  # fmt: skip
+
+
+def test_a_folder_of_labels_in_other_capitals_is_known(tmp_path: Path) -> None:
+    folder_with(tmp_path, {"IMG_1.JPG": None, "img_1.txt": LINE, "classes.txt": "a\nb\nc\n"})
+    assert read(tmp_path).box_count == 1
+
+
 def test_a_label_of_two_photos_is_a_warning(tmp_path: Path) -> None:
     one_photo(tmp_path, LINE)
     Image.new("RGB", (300, 300)).save(tmp_path / "images" / "lunch.png")
@@ -367,6 +384,20 @@ def test_blank_lines_in_a_list_of_classes_are_classes(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("0 apple\n1 bowl\n2 big cake\n", ["apple", "bowl", "big cake"]),
+        ("0: apple\n1: bowl\n2:cake", ["apple", "bowl", "cake"]),
+        ("0 apple\n2 bowl\n1 cake\n", ["0 apple", "2 bowl", "1 cake"]),
+        ("1 apple\n2 bowls\n3 cakes\n", ["1 apple", "2 bowls", "3 cakes"]),
+        ("0 apple\nbowl\n2 cakes\n", ["0 apple", "bowl", "2 cakes"]),
+    ],
+)
+def test_numbers_before_names_are_none_where_they_count_from_0(text: str, names: list[str], tmp_path: Path) -> None:
+    assert read(folder_with(tmp_path, {"1.jpg": None, "1.txt": LINE, "classes.txt": text})).names == names
+
+
 def test_classes_of_one_name_are_one_class(tmp_path: Path) -> None:
     one_photo(tmp_path, "0 .5 .5 .2 .2\n1 .5 .5 .2 .2\n2 .5 .5 .2 .2")
     (tmp_path / "data.yaml").write_text("train: images\nnames: [rice, soup, rice]\n")
@@ -388,11 +419,55 @@ def test_another_number_of_classes_is_found(tmp_path: Path) -> None:
 def test_classes_without_names_are_called_by_their_numbers(tmp_path: Path) -> None:
     text = "10 .5 .5 .2 .2\n9 .5 .5 .2 .2\n"
     folder_with(tmp_path, {"lunch.jpg": None, "lunch.txt": text})
-    finding = one_finding(tmp_path, "note")
+    finding = one_finding(tmp_path, "warning")
     assert "no data.yaml, classes.txt or obj.names names the classes" in finding.what
     dataset = formats.read(tmp_path)[0]
     assert dataset.names == ["9", "10"]
     assert dataset.photos[0].labels.tolist() == [1, 0]
+
+
+ROBOFLOW = "train: ../train/images\nval: ../valid/images\nnames: [apple, bowl, cake]\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("data.yaml", ROBOFLOW),
+        (
+            "food.yaml",
+            "path: ../sets/food\ntrain: train/images\nval: valid/images\nnames: {0: apple, 1: bowl, 2: cake}\n",
+        ),
+        ("data.yaml", ROBOFLOW.replace("..", "/content/food")),
+        ("classes.txt", "apple\nbowl\ncake\n"),
+        ("obj.names", "apple\nbowl\ncake\n"),
+    ],
+)
+def test_one_parts_folder_has_the_classes_that_are_named_above_it(
+    name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`train EXPORT/train --valid EXPORT/valid`: of all that lies above, the list of classes alone is read."""
+    files: dict[str, str | bytes | None] = {f"{part}/images/a.jpg": None for part in ("train", "valid", "other")}
+    files |= {f"{part}/labels/a.txt": LINE for part in ("train", "valid", "other")}
+    folder_with(tmp_path / "food", files | {name: text})
+    monkeypatch.chdir(tmp_path / "food" / "train")
+    for place in (tmp_path / "food" / "train", tmp_path / "food" / "valid", Path(), Path("../valid")):
+        dataset, findings = formats.read(place)
+        assert (dataset.names, len(dataset)) == (NAMES, 1)
+        assert [dataset.names[label] for label in dataset.photos[0].labels] == ["bowl"]
+        assert [(f.harm, f.kind, Path(f.source.path).name) for f in findings] == [("note", "class names above", name)]
+
+
+@pytest.mark.parametrize("where", ["images: train/images", "train: other/images", "names: [a, b, c]"])
+def test_a_data_yaml_above_that_does_not_name_the_folder_is_not_its_own(where: str, tmp_path: Path) -> None:
+    files: dict[str, str | bytes | None] = {"train/images/a.jpg": None, "train/labels/a.txt": LINE}
+    folder_with(tmp_path, files | {"data.yaml": f"{where}\nnc: 3\nnames: [apple, bowl, cake]\n"})
+    assert one_finding(tmp_path / "train", "warning").kind == "no class names"
+
+
+def test_classes_below_count_and_not_those_above(tmp_path: Path) -> None:
+    files: dict[str, str | bytes | None] = {"train/images/a.jpg": None, "train/labels/a.txt": LINE}
+    folder_with(tmp_path, files | {"data.yaml": ROBOFLOW, "train/classes.txt": "x\ny\nz\n"})
+    assert read(tmp_path / "train").names == ["x", "y", "z"]
 
 
 def test_the_longest_of_several_lists_of_classes_counts(tmp_path: Path) -> None:
@@ -525,6 +600,12 @@ def test_two_data_yamls_of_other_classes_are_found(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("train: images\nnames: [apple, bowl\nnc: 2\n", "data.yaml:3: the file is no whole YAML"),
+        (
+            "nc: 2\nnames: [apple: red, bowl]\n",
+            "data.yaml:2: names is neither a list of the classes nor numbers from 0",
+        ),
+        ("nc: 2\nnames:\n  0: apple: red\n", "data.yaml:3: the file is no whole YAML"),
+        ("nc: 2\nnames: {0: {apple: red}}\n", "data.yaml:2: names is neither a list of the classes nor numbers from 0"),
         ("nc: 2\nnames: {apple: 0, bowl: 1}\n", "data.yaml:2: names is neither a list of the classes nor numbers"),
     ],
 )
@@ -550,7 +631,7 @@ def test_a_list_of_classes_that_is_no_text_is_found(name: str, tmp_path: Path) -
     # Another program's .yaml is no business of ours.
     (tmp_path / name).rename(tmp_path / "old.txt")
     folder_with(tmp_path, {"other.yaml": "chef: André\n".encode("latin-1")})
-    assert one_finding(tmp_path, "note").kind == "no class names"
+    assert one_finding(tmp_path, "warning").kind == "no class names"
 
 
 @pytest.mark.parametrize("name", ["data.yaml", "classes.txt", "obj.names"])
@@ -637,6 +718,24 @@ def test_darknets_files(tmp_path: Path) -> None:
         "obj_train_data/a.jpg": (1, True, "train"),
         "obj_valid_data/a.jpg": (1, True, "valid"),
     }
+
+
+def test_cvats_subsets_with_capitals_are_parts(tmp_path: Path) -> None:
+    files: dict[str, str | bytes | None] = {
+        "obj.data": "classes = 3\nTrain = data/Train.txt\nValidation = data/Validation.txt\nnames = data/obj.names\n",
+        "obj.names": "apple\nbowl\ncake\n",
+        "Train.txt": "data/obj_1_data/a.jpg\n",
+        "Validation.txt": "data/obj_2_data/b.jpg\ndata/obj_2_data/gone.jpg\n",
+    }
+    for photo in ("obj_1_data/a", "obj_2_data/b"):
+        files |= {f"{photo}.jpg": None, f"{photo}.txt": LINE}
+    dataset, findings = formats.read(folder_with(tmp_path, files))
+    assert dataset.names == NAMES
+    assert shown(dataset, tmp_path) == {"obj_1_data/a.jpg": (1, True, "train"), "obj_2_data/b.jpg": (1, True, "valid")}
+    assert [str(f.source) for f in findings] == [f"{tmp_path / 'Validation.txt'}:2"]
+    (tmp_path / "Train.txt").unlink()
+    (missing,) = (f for f in formats.read(tmp_path)[1] if f.kind == "missing folder")
+    assert str(missing.source) == f"{tmp_path / 'obj.data'}:2"
 
 
 @pytest.mark.parametrize("names", ["data/food list.txt", "food list.txt", "/home/me/data/food list.txt"])
