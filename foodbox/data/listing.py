@@ -16,6 +16,9 @@ Stamp = tuple[int, int]
 WRITTEN = {"config.yaml", "split.json"}, {"compare.json", "split.json"}, {"detections.json", "detections.csv"}
 """What lies together in a folder that a run, a comparison or a detection wrote. Its pictures are no photos."""
 
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+"""Endings of files that hold others, which are not looked into."""
+
 HERE = os.path.join(os.curdir, "")  # noqa: PTH118
 """What the system's names below "." begin with, and a Path's do not."""
 
@@ -107,7 +110,7 @@ def scan(place: Path) -> Listing:
     folder of their own.
 
     Raises:
-        UsageError: there is nothing at the place.
+        UsageError: there is nothing at the place, one photo, or an archive.
     """
     if place.is_dir():
         return Listing(place, _files(place))
@@ -117,6 +120,8 @@ def scan(place: Path) -> Listing:
         )
     if place.suffix.lower() in ENDINGS:
         raise UsageError(f"{place} is one photo: expected a folder with photos and their boxes.")
+    if place.suffix.lower() in ARCHIVES:
+        raise UsageError(f"{place} is an archive: unpack it and name the folder that comes of it.")
     around = Listing(place.parent, _files(place.parent), place)
     if not around.photos:
         above = place.parent.resolve().parent

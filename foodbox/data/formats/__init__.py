@@ -18,7 +18,8 @@ from foodbox.data.formats import coco, csv_table, kfood, labelme, starthon, uecf
 from foodbox.data.formats.agreement import agree
 from foodbox.data.formats.common import Labels, assemble, first_text, part_by_folders
 from foodbox.data.formats.remembered import recall, remember
-from foodbox.data.listing import Listing, scan
+from foodbox.data.images import ENDINGS
+from foodbox.data.listing import ARCHIVES, Listing, scan
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.findings import Finding
 from foodbox.garbage import without_collecting
@@ -42,6 +43,7 @@ class Format:
         listed: whether it has a list of its classes, which keeps their order, and those that no box has.
         outlined: where it can hold outlines, whether it can hold those of this photo.
         alone: whether all that is read lies in the folder, besides photos that labels name elsewhere.
+        endings: what the names of its label files end in; none where there need be no such file.
     """
 
     title: str
@@ -59,6 +61,7 @@ class Format:
     listed: bool = True
     outlined: Callable[[Photo], bool] = lambda photo: True
     alone: bool = True
+    endings: tuple[str, ...] = ()
 
 
 FORMATS: dict[str, Format] = {
@@ -68,42 +71,46 @@ FORMATS: dict[str, Format] = {
     ),
     "kfood": Format(
         "AI Hub kfood", "a crop_area.properties in each class's folder", kfood.fits, kfood.read, kfood.write,
-        many=False, empty=False, unlabelled=True, listed=False,
+        many=False, empty=False, unlabelled=True, listed=False, endings=(".properties",),
     ),
     "kfood_corners": Format(
         "AI Hub kfood with corners", "the same with x1,y1,x2,y2, only where --format says so",
         kfood.fits_by_name_only, kfood.read_corners, kfood.write_corners, many=False, empty=False, unlabelled=True,
-        listed=False,
+        listed=False, endings=(".properties",),
     ),
     "csv": Format(
         "CSV", ".csv tables of path,x1,y1,x2,y2,class", csv_table.fits, csv_table.read, csv_table.write,
-        unlabelled=True, parts=True,
+        unlabelled=True, parts=True, endings=(".csv",),
     ),
     "voc": Format(
         "Pascal VOC", ".xml files", voc.fits, voc.read, voc.write, ignore=True, unlabelled=True, parts=True,
-        listed=False,
+        listed=False, endings=(".xml",),
     ),
     "coco": Format(
         "COCO", "a .json of images, annotations and categories", coco.fits, coco.read, coco.write,
-        masks=True, ignore=True, unlabelled=True, parts=True,
+        masks=True, ignore=True, unlabelled=True, parts=True, endings=(".json",),
     ),
     "yolo": Format(
         "YOLO", "data.yaml, or NAME.txt of class cx cy w h", yolo.fits, yolo.read, yolo.write, masks=True,
-        parts=True, outlined=yolo.outlined,
+        parts=True, outlined=yolo.outlined, endings=(".txt", ".yaml", ".yml", ".data"),
     ),
     "labelme": Format(
         "labelme", "NAME.json for NAME.jpg, with shapes in it", labelme.fits, labelme.read, labelme.write,
-        masks=True, ignore=True, unlabelled=True, listed=False,
+        masks=True, ignore=True, unlabelled=True, listed=False, endings=(".json",),
     ),
     "uecfood": Format(
         "UECFOOD", "numbered folders with a bb_info.txt", uecfood.fits, uecfood.read, uecfood.write,
-        empty=False, unlabelled=True, alone=False,
+        empty=False, unlabelled=True, alone=False, endings=(".txt",),
     ),
 }  # fmt: skip
 
 
 STRANGE = (".json", ".jsonl", ".csv", ".tsv", ".xml", ".txt", ".yaml", ".yml")
 """Endings of files that may be meant as labels, the likeliest first."""
+NAMED = (*STRANGE, ".data", ".names", ".labels", ".properties")
+"""Endings of files that may be named instead of a folder."""
+ABOUT = ("readme", "license")
+"""Names of files that are about a folder of photos, and no labels."""
 PROGRAMS = {
     r"<annotations>": "CVAT's own XML",
     r"region_shape_attributes|_via_": "the VGG Image Annotator's own file",
@@ -129,6 +136,10 @@ def read(place: Path, format: str | None = None, whole: bool = False) -> tuple[D
     if format is not None and format not in FORMATS:
         raise UsageError(f"Unknown format {format!r}: expected one of {', '.join(FORMATS)}.")
     listing = scan(place)
+    if listing.label:
+        _expect_labels(listing.label, listing)
+    elif format:
+        _expect_format(format, listing)
     fitting = [format] if format else [name for name, kind in FORMATS.items() if kind.fits(listing)]
     if len(fitting) > 1:
         return _fullest(place, listing, fitting, whole)
@@ -137,21 +148,74 @@ def read(place: Path, format: str | None = None, whole: bool = False) -> tuple[D
     return _read_as(fitting[0], listing, whole)
 
 
+def _expect_labels(file: Path, listing: Listing) -> None:
+    """Raises UsageError where the file that was named instead of a folder has no labels, or those of one photo."""
+    if file.suffix.lower() not in NAMED:
+        raise UsageError(f"{file} is no file of labels: name the folder that holds the photos and their labels.")
+    if file.suffix.lower() == ".txt":
+        if any(photo.stem == file.stem and photo.parent == file.parent for photo in listing.photos):
+            raise UsageError(f"{file} is the label of one photo: name the folder that holds all of them.")
+        first = first_text(file).lstrip().partition("\n")[0].strip()
+        if first.lower().endswith(tuple(ENDINGS)):
+            config = next((path for path in listing.files if path.lower().endswith((".yaml", ".yml"))), None)
+            other = f"{config}, which names the classes, or " if config else ""
+            what = f"{file} is a list of photos and says nothing of what is on them"
+            raise UsageError(f"{what}: name {other}the folder {listing.root}.")
+
+
+def _expect_format(format: str, listing: Listing) -> None:
+    """Raises UsageError where a folder holds nothing that the format that was named could read."""
+    kind = FORMATS[format]
+    if not listing.photos and not kind.fits(listing):
+        raise UsageError(_without_photos(listing))
+    if kind.endings and not listing.ending(*kind.endings):
+        what = f"{listing.root} holds no {' or '.join(kind.endings)} files, which --format {format} reads"
+        raise UsageError(f"{what}: name the folder that holds them too, or leave --format out.")
+
+
+def _without_photos(listing: Listing) -> str:
+    """What is said of a folder without photos."""
+    what = f"{listing.root} holds no photos"
+    if archives := listing.ending(*ARCHIVES):
+        return f"{what}, but {_several(archives)}: unpack it and name the folder that comes of it."
+    if files := _strange(listing):
+        return f"{what}, but {_several(files)}: name the folder that holds both photos and labels."
+    return f"{what}: name the folder that holds the photos and their labels."
+
+
 def _unknown(place: Path, listing: Listing) -> str:
     """What is said of labels that no format fits."""
-    known = "; ".join(f"{kind.title} ({kind.looks})" for kind in FORMATS.values())
-    what = f"{counted(len(listing.photos), 'photo')} and no labels of a known format"
-    if files := next(filter(None, map(listing.ending, STRANGE)), []):
-        text = first_text(files[0])
-        more = f" and {len(files) - 1:,} more of its kind" if files[1:] else ""
-        what += f", but {files[0]}{more}, which begins {' '.join(text[:200].split())[:60]!r}"
-        if program := next((name for mark, name in PROGRAMS.items() if re.search(mark, text)), None):
-            return f"{place} holds {what}. It looks like {program}, which is not read: export it as COCO or Pascal VOC."
+    if not listing.photos:
+        return _without_photos(listing)
+    what = f"{place} holds {counted(len(listing.photos), 'photo')}"
+    files = _strange(listing)
+    if not files and (archives := listing.ending(*ARCHIVES)):
+        return f"{what} and no labels, but {_several(archives)}: if the labels are in it, unpack it first."
+    if not files:
+        return (
+            f"{what}, and nothing says where the objects on them are: draw boxes with labelImg, labelme or CVAT and "
+            "save them beside the photos, or, where there are labels elsewhere, name a folder that holds both."
+        )
+    text = first_text(files[0])
+    what += (
+        f" and no labels of a known format, but {_several(files)}, which begins {' '.join(text[:200].split())[:60]!r}"
+    )
+    if program := next((name for mark, name in PROGRAMS.items() if re.search(mark, text)), None):
+        return f"{what}. It looks like {program}, which is not read: export it as COCO or Pascal VOC."
     if lacking := csv_table.lacking(listing):
         return f"{place} holds {counted(len(listing.photos), 'photo')} and no labels that can be read: {lacking}"
-    return (
-        f"{place} holds {what}: expected one of {known}. Where labels lie in another folder, name one that holds both."
-    )
+    known = "; ".join(f"{kind.title} ({kind.looks})" for kind in FORMATS.values())
+    return f"{what}: expected one of {known}. Where labels lie in another folder, name one that holds both."
+
+
+def _strange(listing: Listing) -> list[Path]:
+    """Files of one kind that may be meant as labels."""
+    kinds = ([file for file in listing.ending(end) if not file.name.lower().startswith(ABOUT)] for end in STRANGE)
+    return next(filter(None, kinds), [])
+
+
+def _several(files: Sequence[Path]) -> str:
+    return f"{files[0]}" + (f" and {len(files) - 1:,} more of its kind" if files[1:] else "")
 
 
 def _read_as(name: str, listing: Listing, whole: bool) -> tuple[Dataset, list[Finding]]:

@@ -29,6 +29,7 @@ from foodbox.data.formats.common import (
 )
 from foodbox.data.formats.photo_names import NearestPhotos, PhotoFinder, bare, composed
 from foodbox.data.formats.yolo_classes import (
+    LISTS,
     PARTS,
     ClassList,
     Config,
@@ -59,6 +60,8 @@ def fits(listing: Listing) -> bool:
     if ending in (".yaml", ".yml"):
         return bool(find_configs(listing, []))
     if ending not in (".txt", ".names", ".data"):
+        return False
+    if listing.label and ending == ".txt" and listing.label.name.lower() not in LISTS:
         return False
     if find_configs(listing, []):
         return True

@@ -121,14 +121,103 @@ def test_notes_beside_photos_do_not_make_an_annotated_folder_two(voc_folder: Pat
     assert formats.read(voc_folder)[0].format == "voc"
 
 
-@pytest.mark.parametrize("photos", [0, 2])
-def test_a_folder_without_labels_is_refused_with_what_is_known(photos: int, tmp_path: Path) -> None:
-    for i in range(photos):
+def test_a_folder_without_labels_is_refused_with_what_is_known(tmp_path: Path) -> None:
+    for i in range(2):
         draw_photo(tmp_path / f"{i}.png", (10, 10), [])
     (tmp_path / "notes.xml").write_text("<notes/>")
     (tmp_path / "notes.txt").write_text("10,20,30,40")
-    with pytest.raises(UsageError, match=rf"holds {photos} photos and no labels.*AI Starthon.*Pascal VOC"):
+    with pytest.raises(UsageError, match=r"holds 2 photos and no labels.*AI Starthon.*Pascal VOC"):
         formats.read(tmp_path)
+
+
+@pytest.mark.parametrize("format", [None, "voc", "kfood_corners", "yolo"])
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ([], "holds no photos: name the folder that holds the photos and their labels."),
+        (["README.md"], "holds no photos: name the folder that holds the photos and their labels."),
+        (["a.json", "b.json", "c.txt"], "holds no photos, but {}/a.json and 1 more of its kind: name the folder that"),
+        (["food.zip", "c.txt"], "holds no photos, but {}/food.zip: unpack it and name the folder that comes of it."),
+    ],
+)
+def test_a_folder_without_photos_is_refused(files: list[str], words: str, format: str | None, tmp_path: Path) -> None:
+    for name in files:
+        (tmp_path / name).write_text("what is in it")
+    with pytest.raises(UsageError) as fault:
+        formats.read(tmp_path, format)
+    assert str(fault.value).startswith(f"{tmp_path} {words.format(tmp_path)}")
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        (
+            "README.txt",
+            "holds 1 photo, and nothing says where the objects on them are: draw boxes with labelImg, labelme",
+        ),
+        (
+            "labels.tar.gz",
+            "holds 1 photo and no labels, but {}/labels.tar.gz: if the labels are in it, unpack it first.",
+        ),
+    ],
+)
+def test_photos_without_any_labels_are_refused(file: str, words: str, tmp_path: Path) -> None:
+    draw_photo(tmp_path / "0.png", (10, 10), [])
+    (tmp_path / file).write_text("what is in it")
+    with pytest.raises(UsageError) as fault:
+        formats.read(tmp_path)
+    assert str(fault.value).startswith(f"{tmp_path} {words.format(tmp_path)}")
+
+
+@pytest.mark.parametrize(
+    ("format", "ending"), [("voc", ".xml"), ("coco", ".json"), ("csv", ".csv"), ("kfood_corners", ".properties")]
+)
+def test_a_format_of_which_there_is_no_file_is_refused(format: str, ending: str, tmp_path: Path) -> None:
+    draw_photo(tmp_path / "lunch.png", (60, 40), [])
+    (tmp_path / "lunch.txt").write_text("1,2,3,4")
+    with pytest.raises(UsageError, match=rf"holds no \{ending} files, which --format {format} reads: name the folder"):
+        formats.read(tmp_path, format)
+
+
+@pytest.mark.parametrize("format", [None, "yolo", "kfood"])
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("food.zip", "PK", r"food\.zip is an archive: unpack it and name the folder that comes of it\.$"),
+        ("food.TGZ", "", r"food\.TGZ is an archive: unpack it"),
+        (
+            "notes.md",
+            "seen at noon",
+            r"notes\.md is no file of labels: name the folder that holds the photos and their",
+        ),
+        ("model", "", r"model is no file of labels: name the folder"),
+        ("a.txt", "0 .5 .5 .2 .2", r"a\.txt is the label of one photo: name the folder that holds all of them\.$"),
+        (
+            "train.txt",
+            "\nimages/my lunch.JPG\nimages/b.jpg\n",
+            r"train\.txt is a list of photos and says nothing of what is on them: name \S+data\.yaml, which names the "
+            r"classes, or the folder \S+\.$",
+        ),
+    ],
+)
+def test_a_file_without_labels_is_refused(name: str, text: str, words: str, format: str | None, tmp_path: Path) -> None:
+    """Beside photos with labels, whose classes it would hide."""
+    draw_photo(tmp_path / "a.png", (60, 40), [])
+    (tmp_path / "a.txt").write_text("0 .5 .5 .2 .2")
+    (tmp_path / "data.yaml").write_text("train: .\nnames: [rice]\n")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match=words):
+        formats.read(tmp_path / name, format)
+
+
+def test_a_text_beside_labels_is_not_taken_for_their_folder(tmp_path: Path) -> None:
+    draw_photo(tmp_path / "a.png", (60, 40), [])
+    (tmp_path / "a.txt").write_text("0 .5 .5 .2 .2")
+    (tmp_path / "notes.txt").write_text("seen at noon")
+    with pytest.raises(
+        UsageError, match=r"holds 1 photo and no labels of a known format, but \S+notes\.txt, which begin"
+    ):
+        formats.read(tmp_path / "notes.txt")
 
 
 def test_a_missing_folder_and_a_single_photo_are_refused(starthon_folder: Path) -> None:
@@ -136,13 +225,6 @@ def test_a_missing_folder_and_a_single_photo_are_refused(starthon_folder: Path) 
         formats.read(starthon_folder / "nowhere")
     with pytest.raises(UsageError, match=r"lunch\.png is one photo: expected a folder"):
         formats.read(starthon_folder / "lunch.png")
-
-
-def test_a_label_file_that_no_format_knows_is_refused(tmp_path: Path) -> None:
-    draw_photo(tmp_path / "lunch.png", (60, 40), [])
-    (tmp_path / "notes.md").write_text("seen at noon")
-    with pytest.raises(UsageError, match=r"notes\.md holds 1 photo and no labels of a known format.* holds both\.$"):
-        formats.read(tmp_path / "notes.md")
 
 
 @pytest.mark.parametrize(
