@@ -478,10 +478,10 @@ def train_on(make: Callable[[Place], Path], *words: object) -> Callable[[Place],
 WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
     "missing folder": (train_on(lambda p: p.folder / "nowhere"), 2, "nowhere is not there"),
     "missing validation folder": (train("--valid", "nowhere"), 2, "nowhere is not there"),
-    "file that is no label": (train_on(lambda p: p.model), 2, "no labels of a known format"),
+    "file that is no label": (train_on(lambda p: p.model), 2, "is no file of labels"),
     "photo for a folder": (train_on(lambda p: p.photo()), 2, "is one photo: expected a folder"),
-    "no labels": (train_on(lambda p: p.photos / "images"), 2, "no labels of a known format"),
-    "no photos": (train_on(lambda p: p.file("empty/x.md", "x").parent), 2, "holds 0 photos"),
+    "no labels": (train_on(lambda p: p.photos / "images"), 2, "nothing says where the objects"),
+    "no photos": (train_on(lambda p: p.file("empty/x.md", "x").parent), 2, "holds no photos"),
     "unknown format": (train("--format", "papyrus"), 2, "Unknown format 'papyrus'"),
     "a GPU's step without one": (train("--device", "cpu", "--gpu-step", "compiled"), 2, "needs one CUDA GPU"),
     "box outside": (
@@ -585,7 +585,7 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
     "check a missing folder": (lambda p: ["check", p.folder / "nowhere"], 2, "nowhere is not there"),
     "check nothing": (lambda p: ["check"], 2, "required"),
     "check a photo": (lambda p: ["check", p.photo()], 2, "is one photo: expected a folder"),
-    "check without labels": (lambda p: ["check", p.photos / "images"], 2, "no labels of a known format"),
+    "check without labels": (lambda p: ["check", p.photos / "images"], 2, "nothing says where the obj"),
     "check as an unknown format": (
         lambda p: ["check", p.photos, "--format", "papyrus"], 2, "Unknown format 'papyrus': expected one of starthon"),
     "check for an unknown detector": (

@@ -24,6 +24,7 @@ from faster_coco_eval import mask as coco_mask
 from foodbox.data.formats.agreement import APART
 from foodbox.data.formats.common import (
     ONE_CLASS,
+    OVERHANG,
     Labels,
     RawBox,
     RawPhoto,
@@ -42,13 +43,15 @@ from foodbox.data.listing import Listing
 from foodbox.files import write_whole
 from foodbox.findings import Finding, Source
 from foodbox.masks import Polygon, trace_contours
-from foodbox.records import Dataset, Photo
+from foodbox.records import Dataset, Photo, counted
 
 LISTS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
 HEAD = 1 << 18
 """Bytes that are looked at where a file begins and where it ends: `categories` come behind 400 MB of annotations."""
 LOOKS = 20
 """Files that are looked into, the largest: labelme has one .json a photo, COCO one large one."""
+SEVERAL = 3
+"""Boxes that tell corners from sizes by what one alone may have by mistake."""
 YES = (1, "1", "true", "True")
 MOST_PIXELS = 2 * 89_478_485
 """Pixels of the largest mask that is unpacked; Pillow opens no larger photo."""
@@ -172,13 +175,17 @@ def _open(path: Path, root: Path, findings: list[Finding]) -> _File | None:
 
 
 def _look_further(files: Sequence[_File], finder: PhotoFinder) -> None:
-    """Looks for the photos that are not where a file says: anywhere, where one photo and one entry have the name."""
-    taken = {path for file in files for path in file.paths if path}
-    missing = [(file, i, finder.anywhere(name)) for file in files for i, name in file.missing()]
-    wanted = Counter(same[0] for _, _, same in missing if len(same) == 1)
-    for file, i, same in missing:
-        if len(same) == 1 and wanted[same[0]] == 1 and same[0] not in taken:
-            file.paths[i] = same[0]
+    """Looks for the photos that are not where a file says: anywhere, where one photo and one entry have the name.
+
+    Then without endings: names may lack theirs, and photos have another since.
+    """
+    for look in (finder.anywhere, finder.of_another_ending):
+        taken = {path for file in files for path in file.paths if path}
+        missing = [(file, i, look(name)) for file in files for i, name in file.missing()]
+        wanted = Counter(same[0] for _, _, same in missing if len(same) == 1)
+        for file, i, same in missing:
+            if len(same) == 1 and wanted[same[0]] == 1 and same[0] not in taken:
+                file.paths[i] = same[0]
 
 
 @dataclass(eq=False)
@@ -323,6 +330,22 @@ class _File:
         if repeated:
             words = f"{len(repeated):,} annotations have an id that another has already, the first is {repeated[0]}"
             self._warn(f"{words}: all are read", "Number them anew: pycocotools keeps one of each", "repeated id")
+        self._see_corners()
+
+    def _see_corners(self) -> None:
+        """Takes the boxes of all photos away where most of them can be nothing but x1, y1, x2, y2."""
+        photos = [*self.here.values(), *self.again.values()]
+        pairs = [(box.corners, photo.stored_size) for photo in photos if photo.stored_size for box in photo.boxes]
+        meant = sum(_are_corners(corners, size) for corners, size in pairs)
+        if meant < SEVERAL or 2 * meant <= len(pairs):
+            return
+        what = (
+            f"{meant:,} of {counted(len(pairs), 'box', 'boxes')} lie outside their photos as x, y, width, height, and "
+            "inside as x1, y1, x2, y2: the file seems to have corners, and none of its boxes is read"
+        )
+        self._bad(what, None, "Write the width x2 - x1 and the height y2 - y1 in their place")
+        for photo in photos:
+            photo.boxes, photo.labelled = [], False
 
     def bring_together(self, taken: Mapping[Path, _File]) -> None:
         """Holds the photos that another file has read against it, and adds the boxes of classes that it does not have.
@@ -459,6 +482,13 @@ def _corners(box: object) -> tuple[float, float, float, float] | None:
         return None
     x, y, width, height = values
     return x, y, x + width, y + height
+
+
+def _are_corners(box: tuple[float, float, float, float], size: tuple[int, int]) -> bool:
+    """Whether a box x, y, x + width, y + height leaves its photo, and one of corners x, y, width, height would not."""
+    x, y, right, bottom = box
+    width, height = (side * (1 + OVERHANG) for side in size)
+    return (right > width or bottom > height) and x < right - x <= width and y < bottom - y <= height
 
 
 def _outlines(segmentation: object, size: tuple[int, int] | None) -> tuple[list[list[float]], str]:

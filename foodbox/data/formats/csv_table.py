@@ -37,8 +37,7 @@ from foodbox.data.formats.common import (
     read_text,
     without_photo,
 )
-from foodbox.data.formats.photo_names import composed
-from foodbox.data.images import ENDINGS
+from foodbox.data.formats.photo_names import composed, without_ending
 from foodbox.data.listing import Listing
 from foodbox.files import write_whole
 from foodbox.findings import Finding, Source
@@ -299,7 +298,7 @@ def _class_columns(header: Sequence[str]) -> list[int]:
 
 
 def _is_photo(word: str) -> bool:
-    return os.path.splitext(word.strip())[1].lower() in ENDINGS  # noqa: PTH122 - a word, not a path
+    return without_ending(word.strip()) != word.strip()
 
 
 def _is_whole(row: list[str], layout: Layout) -> bool:
@@ -570,7 +569,7 @@ def _folders(path: str) -> tuple[str, ...]:
 
 def _without_ending(path: str) -> tuple[str, ...]:
     *folders, name = _folders(path)
-    return (*folders, os.path.splitext(name)[0] if _is_photo(name) else name)  # noqa: PTH122
+    return (*folders, without_ending(name))
 
 
 def _key(path: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+
+from foodbox.data.images import ENDINGS
 
 
 class PhotoFinder:
@@ -18,8 +21,10 @@ class PhotoFinder:
     def __init__(self, photos: Sequence[Path]) -> None:
         self._by_path = {composed(path): path for path in photos}
         self._by_name = defaultdict(list)
+        self._by_stem = defaultdict(list)
         for path in photos:
             self._by_name[composed(path.name).casefold()].append(path)
+            self._by_stem[composed(path.stem).casefold()].append(path)
         self.folders = {folder for near in {path.parent for path in photos} for folder in (near, *near.parents)}
 
     def find(self, name: str, folders: Sequence[Path]) -> Path | None:
@@ -39,6 +44,16 @@ class PhotoFinder:
     def anywhere(self, name: str) -> list[Path]:
         """All photos of the name at the end of this path, whatever its capitals."""
         return self._by_name.get(bare(name).casefold(), [])
+
+    def of_another_ending(self, name: str) -> list[Path]:
+        """All photos of the name at the end of this path, whatever its ending; it may have none."""
+        return self._by_stem.get(without_ending(bare(name).casefold()), [])
+
+
+def without_ending(name: str) -> str:
+    """A photo's name without its ending, if it has one."""
+    stem, ending = os.path.splitext(name)  # noqa: PTH122 - a word, not a path
+    return stem if ending.lower() in ENDINGS else name
 
 
 def composed(path: Path | str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from foodbox.data.formats.common import LEFT_OUT, OVERHANG, RawBox, RawPhoto, bad_label, box_around, numbers, read_text
@@ -26,6 +27,23 @@ def is_label(file: str, largest: float | None = None) -> bool:
     return largest is None or max(map(abs, values[1:])) <= largest
 
 
+@dataclass
+class _Use:
+    """How labels use a list of classes.
+
+    Attributes:
+        names: the list.
+        numbers: of the classes that lines have.
+        beyond: what is said of the lines with the number behind the last class's.
+        photos: whose labels they are.
+    """
+
+    names: list[str]
+    numbers: set[int] = field(default_factory=set)
+    beyond: list[Finding] = field(default_factory=list)
+    photos: list[RawPhoto] = field(default_factory=list)
+
+
 class LineReader:
     """Reads label files.
 
@@ -41,7 +59,8 @@ class LineReader:
         self.first = Source("")
         self.scores: list[Source] = []
         self._box_lengths = {5, 6, 5 + keypoints}
-        self._long: list[tuple[RawPhoto, Source, tuple[float, ...], list[str] | None]] = []
+        self._uses: dict[Source, _Use] = {}  # by where the list of classes stands
+        self._long: list[tuple[RawPhoto, Source, tuple[float, ...], _Use | None]] = []
 
     def names_of_all(self) -> list[str]:
         """The classes, each once, after all files were read; and findings on them."""
@@ -67,7 +86,9 @@ class LineReader:
             what = f"the classes of its labels are not known: {', '.join(several)} have different ones"
             self.findings.append(bad_label(Source(label), what, photo.path, "Put the label below the list that counts"))
             return
-        names = classes.names if classes else None
+        use = self._uses.setdefault(classes.source, _Use(classes.names)) if classes else None
+        if use:
+            use.photos.append(photo)
         for number, line in enumerate((text or "").splitlines(), start=1):
             words = line.split()
             if not words:
@@ -75,9 +96,9 @@ class LineReader:
             source = Source(label, number)
             values = numbers(words) or ()
             if len(values) > 6 and len(values) not in self._box_lengths:
-                self._long.append((photo, source, values, names))
+                self._long.append((photo, source, values, use))
             else:
-                self._read_line(photo, source, values, names, line)
+                self._read_line(photo, source, values, use, line)
 
     def finish(self) -> None:
         """Reads the lines of more than six numbers, which together tell whether they are outlines."""
@@ -93,20 +114,40 @@ class LineReader:
             count = (len(rows[0]) - 5) // size
             what = "the numbers behind cx cy w h look like points of a body (keypoints), and are left out of all lines"
             self._warn(self._long[0][1], what, f"Say so with kpt_shape: [{count}, {size}] in a data.yaml", "keypoints")
-        for photo, source, values, names in self._long:
-            self._read_line(photo, source, values, names)
+        for photo, source, values, use in self._long:
+            self._read_line(photo, source, values, use)
         for photo in {photo.path: photo for photo, *_ in self._long}.values():
             photo.boxes.sort(key=lambda box: box.source.line or 0)
+        for place, use in self._uses.items():
+            self._see_first(place, use)
+
+    def _see_first(self, place: Source, use: _Use) -> None:
+        """Takes all boxes away where classes are counted from 1, as each would be called like the one behind it."""
+        count = len(use.names)
+        if not use.beyond or (min(use.numbers), max(use.numbers)) != (1, count):
+            self.findings += use.beyond
+            return
+        what = (
+            f"classes seem to be counted from 1: found 1 to {count}, expected 0 to {count - 1} for the {count} names "
+            f"of {place}, and no such label is read"
+        )
+        self.findings.append(bad_label(use.beyond[0].source, what, None, "Take 1 from the class of each line"))
+        for photo in use.photos:
+            photo.boxes, photo.labelled = [], False
 
     def _warn(self, source: Source, what: str, todo: str, kind: str) -> None:
         self.findings.append(Finding(source, what, todo, "warning", kind=kind))
 
     def _read_line(
-        self, photo: RawPhoto, source: Source, values: Sequence[float], names: list[str] | None, line: str = ""
+        self, photo: RawPhoto, source: Source, values: Sequence[float], use: _Use | None, line: str = ""
     ) -> None:
         """Gives a photo the box or the outline of a line."""
+        names = use.names if use else None
+        if use and values and values[0].is_integer():
+            use.numbers.add(int(values[0]))
         if fault := self._fault(line, values, names):
-            self.findings.append(bad_label(source, fault, photo.path))
+            beyond = use is not None and bool(values) and values[0] == len(use.names)
+            (use.beyond if use and beyond else self.findings).append(bad_label(source, fault, photo.path))
             return
         if not self.seen:
             self.first = source

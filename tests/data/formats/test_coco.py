@@ -169,6 +169,24 @@ def test_where_photos_are_looked_for(file: str, name: str, photo: str, tmp_path:
     assert (findings, dataset.box_count) == ([], 1)
 
 
+def test_a_name_without_its_ending_or_with_another_one(tmp_path: Path) -> None:
+    """a.png is gone, and a.jpg is listed by its own name: it is not taken for it; of two photos "c" neither is."""
+    names = ("a.jpg", "a.png", "B", "train/c", "d.jpeg")
+    images = [an_image(i, name) for i, name in enumerate(names)]
+    content = {
+        "images": images,
+        "annotations": [an_annotation(i, i, bbox=[i, 20, 30, 40]) for i in range(5)],
+        "categories": [{"id": 3, "name": "rice"}],
+    }
+    folder_with(tmp_path, content, photos=("a.jpg", "images/b.jpg", "x/c.jpg", "y/c.jpg", "d.JPG"))
+    dataset, findings = formats.read(tmp_path)
+    found = {photo.path.name: photo.boxes[:, 0].tolist() for photo in dataset if photo.labelled}
+    assert found == {"a.jpg": [0], "b.jpg": [2], "d.JPG": [4]}
+    assert [f.what for f in findings] == [
+        f"there is no photo {word}" for word in ("a.png (image 1)", "train/c (image 3)")
+    ]
+
+
 def test_photos_that_have_an_address_alone(tmp_path: Path) -> None:
     """LVIS."""
     image = {"id": 1, "coco_url": "http://images.cocodataset.org/train2017/lunch.jpg"}
@@ -456,6 +474,31 @@ def test_a_faulty_annotation_is_found_and_the_others_are_read(more: dict[str, An
     assert finding.photo == tmp_path / "lunch.jpg"
     assert str(finding).startswith(f"{tmp_path / 'labels.json'}: ")
     assert formats.read(tmp_path)[0].photos[0].boxes.tolist()[:2] == [[10, 20, 40, 60]] * 2
+
+
+@pytest.mark.parametrize(
+    ("boxes", "corners"),
+    [
+        ([[90, 20, 150, 60], [10, 60, 40, 90], [120, 20, 180, 70], [1, 2, 30, 40]], True),
+        ([[90, 20, 150, 60], [10, 60, 40, 90], [120, 20, 180, 70], [1, 2, 30, 40], [1, 2, 3, 4], [1, 2, 3, 4]], False),
+        ([[90, 20, 150, 60], [10, 60, 40, 90]], False),
+        ([[190, 20, 150, 60], [10, 70, 40, 60], [120, 90, 180, 70]], False),  # as corners they would be exchanged
+        ([[90, 20, 250, 60], [10, 60, 40, 190], [120, 20, 280, 70]], False),  # and these outside
+    ],
+)
+def test_corners_in_the_place_of_sizes_are_one_error(boxes: list[list[int]], corners: bool, tmp_path: Path) -> None:
+    annotations = [an_annotation(number, bbox=box) for number, box in enumerate(boxes)]
+    dataset, findings = formats.read(folder_with(tmp_path, a_content(*annotations)))
+    if corners:
+        (finding,) = findings
+        assert (finding.harm, finding.photo) == ("error", None)
+        assert finding.what == (
+            "3 of 4 boxes lie outside their photos as x, y, width, height, and inside as x1, y1, x2, y2: the file "
+            "seems to have corners, and none of its boxes is read"
+        )
+        assert [photo.labelled for photo in dataset] == [False]
+    else:
+        assert {f.kind for f in findings} == {"box outside the photo"}
 
 
 @pytest.mark.parametrize("image", [9, None, "lunch.jpg", [1], {}])

@@ -133,7 +133,7 @@ def test_a_box_that_touches_the_border_is_not_called_cut_off(tmp_path: Path) -> 
         ("1 0.125 nan 0.15 0.4", "expected a class and its coordinates"),
         ("1 0.125 inf 0.15 0.4", "expected a class and its coordinates"),
         (b"\x89PNG\x00", "expected a class and its coordinates"),
-        ("3 0.125 0.4 0.15 0.4", "found the class 3, expected 0 to 2: there are 3 names"),
+        ("4 0.125 0.4 0.15 0.4", "found the class 4, expected 0 to 2: there are 3 names"),
         ("-1 0.125 0.4 0.15 0.4", "found the class -1, expected a whole number from 0"),
         ("1.5 0.125 0.4 0.15 0.4", "found the class 1.5, expected a whole number"),
         ("1", "found 0 numbers behind the class, expected the 4 of a box"),
@@ -159,6 +159,28 @@ def test_a_faulty_line_is_found_with_its_place(line: str | bytes, words: str, tm
     assert finding.photo == tmp_path / "images" / "lunch.jpg"
     assert str(finding).startswith(f"{tmp_path / 'labels' / 'lunch.txt'}:2: ")
     assert len(formats.read(tmp_path)[0].photos[0].boxes) in (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("classes", "shifted"), [("123", True), ("13", True), ("1113", True), ("0123", False), ("23", False), ("12", False)]
+)
+def test_classes_that_are_counted_from_1_are_one_error(classes: str, shifted: bool, tmp_path: Path) -> None:
+    """All would be called like the one behind them, so none is read; else a 3 is the fault of its line alone."""
+    for i, number in enumerate(classes):
+        text = f"{number} .5 .5 .2 .2\n" if i % 2 else f"{number} .4 .4 .6 .4 .6 .6 .4 .6\n"
+        folder_with(tmp_path, {f"images/{i}.jpg": None, f"labels/{i}.txt": text, "data.yaml": YAML})
+    dataset, findings = formats.read(tmp_path)
+    assert dataset.names == NAMES
+    if shifted:
+        assert [(f.harm, f.photo) for f in findings] == [("error", None)]
+        assert findings[0].what == (
+            "classes seem to be counted from 1: found 1 to 3, expected 0 to 2 for the 3 names of "
+            f"{tmp_path / 'data.yaml'}:3, and no such label is read"
+        )
+        assert not any(photo.labelled for photo in dataset)
+    else:
+        assert [(f.harm, f.photo is None) for f in findings] == [("error", False)] * classes.count("3")
+        assert dataset.box_count == len(classes) - classes.count("3")
 
 
 def test_a_file_that_is_no_text_is_found(tmp_path: Path) -> None:
