@@ -254,8 +254,11 @@ def _in_other_capitals(photos: Sequence[Path], texts: Mapping[str, str]) -> dict
     known = defaultdict(list)
     for stem, text in texts.items():
         known[stem.casefold()].append(text)
+    names = set(map(bare, known))
     found = defaultdict(list)
-    for photo in photos if known else ():
+    for photo in photos if names else ():
+        if names.isdisjoint(composed(name).casefold() for name in (photo.stem, photo.name)):
+            continue  # as of 40,000 photos beside a README.txt
         if some := next((known[key] for place in _label_places(photo) if (key := place.casefold()) in known), None):
             found[tuple(some)].append(photo)
     return {some[0]: own[0] for own, some in found.items() if len(own) == len(some) == 1}
