@@ -42,5 +42,12 @@ class Finding:
     mend: str = ""
     box: int | None = None
 
+    @property
+    def where(self) -> str:
+        """Its source, and the photo where the source is a file without lines that may be of many photos."""
+        if self.photo is None or self.source.line or self.photo.stem == Path(self.source.path).stem:
+            return str(self.source)
+        return f"{self.source} ({self.photo.name})"
+
     def __str__(self) -> str:
-        return f"{self.source}: {self.what}." + (f" {self.todo}." if self.todo else "")
+        return f"{self.where}: {self.what}." + (f" {self.todo}." if self.todo else "")

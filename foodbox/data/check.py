@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from foodbox.console import progress_bar
-from foodbox.data.duplicates import groups
+from foodbox.data.duplicates import NEAR, Ints, groups, nearest
 from foodbox.data.facts import look
 from foodbox.data.formats.common import LEFT_OUT, REMOVED, broken, right_ending
 from foodbox.data.splits import to_train_on
@@ -119,11 +119,11 @@ def examine(dataset: Dataset, findings: Sequence[Finding], valid: Dataset | None
             dataset has parts of its own, those are held against each other.
     """
     faulty = {f.photo for f in findings if f.harm == "error"}
-    rest = without_left_out(dataset, findings)  # which is no reason to leave its copies out as well
     with without_collecting():
         found = [finding for photo in dataset for finding in _of_photo(photo, photo.path in faulty)]
-        classes = [*_of_classes(dataset), *_only_held(dataset, valid)]
-        return [*found, *_of_boxes(dataset), *classes, *look_alikes(rest, valid)]
+        found += _of_boxes(dataset)
+        rest = without_left_out(dataset, [*findings, *found])  # which is no reason to leave its copies out as well
+        return [*found, *_of_classes(dataset), *_only_held(dataset, valid), *look_alikes(rest, valid)]
 
 
 def without_left_out(dataset: Dataset, findings: Sequence[Finding]) -> Dataset:
@@ -182,10 +182,14 @@ def _of_boxes(dataset: Dataset) -> Iterator[Finding]:
     boxes = torch.cat([photo.boxes for photo in with_boxes])  # [N, 4]
     sizes = torch.tensor([[photo.width, photo.height] for photo in with_boxes])[owner]  # [N, 2]
     sides = boxes[:, 2:] - boxes[:, :2]
-    for n in torch.nonzero(sides.amin(1) < TINY).flatten().tolist():
+    tiny = sides.amin(1) < TINY  # [N]
+    left = torch.bincount(owner[~tiny], minlength=len(with_boxes))  # boxes of each photo that mending leaves
+    for n in torch.nonzero(tiny).flatten().tolist():
         width, height = sides[n].tolist()
         what = f"the box is {width:.4g} x {height:.4g} pixels, as by a slip of the mouse"
-        yield _about_box(with_boxes[owner[n]], int(place[n]), what, "tiny box", "Draw it anew or remove it", REMOVED)
+        # Without a box, a photo would teach what the slip was meant for as background.
+        mend = REMOVED if left[owner[n]] else LEFT_OUT
+        yield _about_box(with_boxes[owner[n]], int(place[n]), what, "tiny box", "Draw it anew or remove it", mend)
     for n in torch.nonzero((sides >= WHOLE * sizes).all(1)).flatten().tolist():
         what, todo = "the box is the whole photo, which teaches little of where things are", "Look whether it is meant"
         yield _about_box(with_boxes[owner[n]], int(place[n]), what, "box equal to the photo", todo)
@@ -221,7 +225,9 @@ def _has_twins(boxes: torch.Tensor, counts: torch.Tensor) -> list[bool]:
 
 def _drawn_twice(photo: Photo, names: Sequence[str]) -> Iterator[Finding]:
     """Of boxes that lie on each other; names: what each class is called after mending."""
-    same = torch.nonzero(torch.triu(iou(photo.boxes, photo.boxes) >= SAME, diagonal=1)).tolist()
+    counts = ~photo.ignore  # a crowd, or a difficult thing, is no second drawing of what lies in it
+    near = (iou(photo.boxes, photo.boxes) >= SAME) & counts & counts[:, None]
+    same = torch.nonzero(torch.triu(near, diagonal=1)).tolist()
     labels = [names[label] for label in photo.labels.tolist()]
     told = set()
     # Those of one class first: of three boxes called rice, soup and soup, two are soup drawn twice.
@@ -230,6 +236,8 @@ def _drawn_twice(photo: Photo, names: Sequence[str]) -> Iterator[Finding]:
             continue
         told.add(second)
         where = f"the box at {photo.sources[first]}" if photo.sources else f"box {first + 1}"
+        if photo.sources and photo.sources[first] == photo.sources[second]:  # of a file without lines
+            where = f"another box of {labels[first]!r}" if labels[first] == labels[second] else "another box here"
         if labels[first] == labels[second]:
             what = f"{where} stands here once more"
             yield _about_box(photo, second, what, "box drawn twice", "Remove one of them", REMOVED)
@@ -307,7 +315,7 @@ def look_alikes(dataset: Dataset, valid: Dataset | None) -> Iterator[Finding]:
     own = len(photos)
     photos += [photo for photo in valid or () if photo.hash is not None]
     alike = defaultdict(list)
-    which = groups(np.array([photo.hash for photo in photos], np.int64))
+    which = groups(_hashes(photos))
     for i in np.nonzero(np.bincount(which)[which] > 1)[0].tolist():
         alike[which[i]].append(i)
     for members in alike.values():
@@ -318,21 +326,41 @@ def look_alikes(dataset: Dataset, valid: Dataset | None) -> Iterator[Finding]:
         for photo in of_part:
             if photo.path in twice:  # what is validated or tested on stays what it is
                 yield _alike(photo, f"the file is the same as {twice[photo.path]}", "photo twice", "warning")
-        if held:
-            what = f"the photo looks like {held[0].path}, which is validated or tested on: scores will flatter"
-            for photo in trained:
-                yield _alike(photo, what, ACROSS, "warning", LEFT_OUT)
-        else:
-            trained.sort(key=lambda photo: (not photo.labelled, -len(photo.boxes)))  # of two copies, the first stays
-            first, twice = {photo.path: photo for photo in trained}, _copies([photo.path for photo in trained])
-            for photo in trained[1:]:
-                if photo.path in twice:
-                    what = f"the file is the same as {twice[photo.path]}"
-                    if photo.labelled and not _same_boxes(photo, first[twice[photo.path]]):
-                        what += ", with other boxes"
-                    yield _alike(photo, what, "photo twice", "warning", LEFT_OUT)
-                else:
-                    yield _alike(photo, f"the photo looks like {trained[0].path}", "look-alike", "note")
+        across = list(_across(trained, held)) if held else []
+        yield from across
+        told = {finding.photo for finding in across}
+        yield from _within([photo for photo in trained if photo.path not in told])
+
+
+def _across(trained: Sequence[Photo], held: Sequence[Photo]) -> Iterator[Finding]:
+    """Of photos to train on, those that are near one to validate or test on, and not only like one that is."""
+    hashes = _hashes(held)
+    for photo, own in zip(trained, _hashes(trained), strict=True):
+        place, bits = nearest(own, hashes)
+        if bits <= NEAR:
+            what = f"the photo looks like {held[place].path}, which is validated or tested on: scores will flatter"
+            yield _alike(photo, what, ACROSS, "warning", LEFT_OUT)
+
+
+def _within(trained: list[Photo]) -> Iterator[Finding]:
+    """Of a group of photos to train on, the copies and near-copies."""
+    trained.sort(key=lambda photo: (not photo.labelled, -len(photo.boxes)))  # of two copies, the first stays
+    first, twice = {photo.path: photo for photo in trained}, _copies([photo.path for photo in trained])
+    hashes = _hashes(trained)
+    for i, photo in enumerate(trained[1:], start=1):
+        if photo.path in twice:
+            what = f"the file is the same as {twice[photo.path]}"
+            if photo.labelled and not _same_boxes(photo, first[twice[photo.path]]):
+                what += ", with other boxes"
+            yield _alike(photo, what, "photo twice", "warning", LEFT_OUT)
+            continue
+        place, bits = nearest(hashes[i], hashes[:i])
+        if bits <= NEAR:
+            yield _alike(photo, f"the photo looks like {trained[place].path}", "look-alike", "note")
+
+
+def _hashes(photos: Sequence[Photo]) -> Ints:
+    return np.array([photo.hash for photo in photos], np.int64)
 
 
 def _same_boxes(one: Photo, other: Photo) -> bool:

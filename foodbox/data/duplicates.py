@@ -53,6 +53,13 @@ def near_duplicates(hashes: Ints, most: int = NEAR) -> Iterator[Ints]:
                 yield np.stack((first[one[near]], first[other[near]]), 1)
 
 
+def nearest(one: int, others: Ints) -> tuple[int, int]:
+    """Of some photos' hashes, at least one, the place of that which differs least from `one`, and in how many bits."""
+    bits = np.bitwise_count((others ^ np.int64(one)).view(np.uint64))  # [N]; of int64 it would count |x|
+    place = int(bits.argmin())
+    return place, int(bits[place])
+
+
 def groups(hashes: Ints) -> Ints:
     """int64 [N]: the number of the group of look-alikes that each photo belongs to, often alone: its first photo's."""
     group = np.arange(len(hashes))

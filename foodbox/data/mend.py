@@ -13,6 +13,13 @@ from foodbox.data.check import merged_names, without_left_out
 from foodbox.findings import Finding
 from foodbox.records import Dataset
 
+CARRIED_OVER = (
+    "The labels were written anew: photos, boxes, classes, outlines (as polygons), crowd and difficult marks, and parts "
+    "(train, valid, test), as far as the format holds them. Whatever else the label files had is not in this copy: "
+    "points, keypoints, poses, attributes, flags, licences, and the like."
+)
+"""What stands in every list of changes."""
+
 
 def mend(dataset: Dataset, findings: Sequence[Finding]) -> Dataset:
     """The photos without what the findings' `mend` says is removed, and each class under one name.
@@ -40,7 +47,7 @@ def changes(findings: Sequence[Finding], lost: Sequence[str]) -> str:
     Args:
         lost: sentences on what the format cannot hold.
     """
-    done = [f"- {f.source}: {f.what}: **{f.mend}**" for f in findings if f.mend] + [f"- {words}" for words in lost]
+    done = [f"- {f.where}: {f.what}: **{f.mend}**" for f in findings if f.mend] + [f"- {words}" for words in lost]
     left = [f"- {f}" for f in findings if not f.mend and f.harm != "note"]
-    page = ["# What was changed", "", *(done or ["Nothing."])]
+    page = ["# What was changed", "", *(done or ["Nothing."]), "", CARRIED_OVER]
     return "\n".join([*page, *(["", "# What was left as it is: look yourself", "", *left] if left else []), ""])

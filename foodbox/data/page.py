@@ -18,6 +18,7 @@ from PIL import Image
 
 from foodbox.console import progress_bar
 from foodbox.data.formats import FORMATS
+from foodbox.data.formats.common import LEFT_OUT, REMOVED
 from foodbox.data.images import PhotoError, open_photo
 from foodbox.data.report import REACHED, AnchorReach, Report
 from foodbox.drawing import html
@@ -143,7 +144,7 @@ def _kind(number: int, found: Sequence[Finding], cards: dict[int, _View], folder
 
     def line(finding: Finding) -> str:
         todo = f" {finding.todo}." if finding.todo and not one_todo else ""
-        source, what = (_below(folder, str(words)) for words in (finding.source, finding.what))
+        source, what = (_below(folder, str(words)) for words in (finding.where, finding.what))
         stop = "" if what.endswith("?") else "."
         return f"<code>{html.text(source, 300)}</code> {html.text(what, 500)}{stop}{html.text(todo)}"
 
@@ -232,8 +233,9 @@ def _cards(kinds: Iterable[Sequence[Finding]], dataset: Dataset) -> dict[int, _V
 def _card(finding: Finding, photo: Photo) -> _View:
     """The photo with the box that the finding is about; nearer where that is small."""
     marked = [finding.box] if finding.box is not None else []
-    if not marked and finding.source.line:
-        marked = [i for i, source in enumerate(photo.sources) if source == finding.source]
+    if not marked and finding.source.line and finding.mend not in (LEFT_OUT, REMOVED):  # whose boxes are gone
+        lines = [i for i, source in enumerate(photo.sources) if source == finding.source]
+        marked = lines if len(lines) == 1 else []  # a line may hold all boxes of a photo
     window = (0, 0, photo.width, photo.height)
     if len(marked) == 1:
         window = _around(photo, marked[0], 3, 1 / 4)

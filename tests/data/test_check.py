@@ -33,6 +33,7 @@ from foodbox.data.check import (
     sound,
 )
 from foodbox.data.formats.common import LEFT_OUT, REMOVED
+from foodbox.data.mend import mend
 from foodbox.errors import FoodboxError
 from foodbox.findings import Finding, Source
 from foodbox.records import Dataset, Photo, no_boxes, no_labels
@@ -248,6 +249,37 @@ def test_an_iou_of_95_hundredths_is_the_same_box(height: float, twice: bool) -> 
 def test_three_copies_of_a_box_leave_one() -> None:
     box = (10, 10, 60, 110)
     assert found_on(photo_with(box, box, box)) == [("box drawn twice", 1), ("box drawn twice", 2)]
+
+
+def test_a_crowd_or_a_difficult_box_is_no_second_drawing() -> None:
+    """Else mending might remove the one that counts."""
+    box = (10, 10, 60, 110)
+    for ignored in ((True, False), (False, True)):
+        photo = dataclasses.replace(photo_with(box, box), ignore=torch.tensor(ignored))
+        assert found_on(photo) == []
+    photo = dataclasses.replace(photo_with(box, box, box), ignore=torch.tensor([True, False, False]))
+    assert found_on(photo) == [("box drawn twice", 2)]
+    assert found_on(dataclasses.replace(photo_with(box, box, labels=[0, 1]), ignore=torch.tensor([True, False]))) == []
+
+
+def test_a_photo_of_slips_alone_is_left_out() -> None:
+    """Without a box, it would teach what they were meant for as background."""
+    slip, good = (10, 10, 11, 11), (20, 20, 60, 60)
+    for boxes, mends in (([slip], [LEFT_OUT]), ([slip, slip], [LEFT_OUT] * 2), ([slip, good], [REMOVED])):
+        dataset = Dataset([photo_with(*boxes)], ["rice"])
+        found = [f for f in examine(dataset, []) if f.kind == "tiny box"]
+        assert [f.mend for f in found] == mends
+        assert len(mend(dataset, found)) == (mends == [REMOVED])
+
+
+def test_two_boxes_of_a_file_without_lines_are_told_by_their_class() -> None:
+    photo = photo_with((10, 10, 60, 110), (10, 10, 60, 110))
+    photo.sources = [Source("all.json")] * 2
+    (found,) = [f for f in examine(Dataset([photo], ["rice"]), []) if f.kind == "box drawn twice"]
+    assert str(found) == "all.json (a.jpg): another box of 'rice' stands here once more. Remove one of them."
+    photo.labels = torch.tensor([0, 1])
+    (found,) = [f for f in examine(Dataset([photo], ["rice", "soup"]), []) if f.kind == "one box, two classes"]
+    assert found.what == "the box is called 'soup', and another box here 'rice'"
 
 
 def test_a_row_of_boxes_each_like_the_next_loses_every_second() -> None:
@@ -481,10 +513,24 @@ def test_photos_without_a_hash_are_like_none(tmp_path: Path) -> None:
 
 
 def test_a_chain_of_look_alikes_is_one_group(tmp_path: Path) -> None:
-    """Frames of one film: a is near b and b near c, but a is 16 bits from c. All are told of the first."""
-    assert alike(photos_like(tmp_path, a=0, b=0xFF, c=0xFFFF)) == [("look-alike", "b", "a"), ("look-alike", "c", "a")]
-    found = alike(photos_like(tmp_path, a=0, b=0xFF), photos_like(tmp_path / "v", c=0xFFFF))
-    assert found == [(ACROSS, "a", "c"), (ACROSS, "b", "c")]
+    """Frames of one film: a is near b and b near c, but a is 16 bits from c. Each is told of what it is near."""
+    assert alike(photos_like(tmp_path, a=0, b=0xFF, c=0xFFFF)) == [("look-alike", "b", "a"), ("look-alike", "c", "b")]
+
+
+def test_a_photo_that_is_near_none_to_validate_on_stays_whatever_others_of_its_chain_are(tmp_path: Path) -> None:
+    """c and d are to validate on. a is 16 bits from c and stays; b is 8 bits from c, and e nearer to d than to c."""
+    photos = photos_like(tmp_path, a=0, b=0xFF, e=0xFFFFF)
+    assert alike(photos, photos_like(tmp_path / "v", c=0xFFFF, d=0x1FFFFF)) == [(ACROSS, "b", "c"), (ACROSS, "e", "d")]
+    # Of those that stay, copies are told as ever.
+    again = photos_like(tmp_path, f=0)
+    shutil.copy(photos[0].path, again[0].path)
+    assert ("photo twice", "f", "a") in alike([*photos, *again], photos_like(tmp_path / "v", c=0xFFFF))
+
+
+def test_all_64_bits_of_a_hash_count(tmp_path: Path) -> None:
+    """The last one is the sign."""
+    photos = photos_like(tmp_path, a=-1, b=0)
+    assert alike(photos, photos_like(tmp_path / "v", c=-2, d=1 << 62)) == [(ACROSS, "a", "c"), (ACROSS, "b", "d")]
 
 
 def test_equal_hashes_three_times(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foodbox.data import duplicates
-from foodbox.data.duplicates import NEAR, groups, near_duplicates
+from foodbox.data.duplicates import NEAR, groups, near_duplicates, nearest
 
 BITS = (1 << 64) - 1
 HASHES = st.integers(-(2**63), 2**63 - 1)
@@ -172,3 +172,9 @@ def test_many_photos_of_one_scene_are_not_paired_all_at_once() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 100e6
+
+
+@given(HASHES, st.lists(HASHES, min_size=1, max_size=9))
+def test_the_nearest_is_the_first_of_those_that_differ_least(one: int, others: list[int]) -> None:
+    bits = [((one ^ other) & BITS).bit_count() for other in others]
+    assert nearest(one, as_array(others)) == (bits.index(min(bits)), min(bits))

@@ -17,6 +17,7 @@ from foodbox.data import formats
 from foodbox.data import page as doctors_page
 from foodbox.data.check import examine
 from foodbox.data.formats import voc
+from foodbox.data.formats.common import REMOVED
 from foodbox.data.page import page
 from foodbox.data.report import AnchorReach, Report
 from foodbox.drawing.boxes import COLOURS
@@ -156,6 +157,18 @@ def test_classes_are_counted_and_shown(drawn: Dataset) -> None:
     order = [1, 1, 0, 0, 2, 2]  # the most frequent first
     assert all(has_colour(image, COLOURS[label]) for image, label in zip(shown, order, strict=True))
     assert page(Report(drawn, []), "place") == written
+
+
+def test_a_line_that_says_nothing_of_one_box_marks_none(drawn: Dataset) -> None:
+    """An XML on one line has all boxes there; and where a box was removed, the line is another's as well."""
+    photo = drawn.photos[2]
+    photo.sources = [Source("a.xml", 1), Source("a.xml", 1)]
+    found = [Finding(Source("a.xml", 1), "fault", photo=photo.path)]
+    one = drawn.photos[0]
+    one.sources = [Source("b.xml", 1)]
+    found += [Finding(Source("b.xml", 1), "fault", photo=one.path, mend=REMOVED, kind="empty box")]
+    written = page(Report(drawn, found), "place")
+    assert not any(has_colour(image, COLOURS[5]) for image in photos_on(written)[:2])
 
 
 def test_a_photo_is_shown_near_its_box(tmp_path: Path) -> None:

@@ -271,8 +271,9 @@ def _cut_off(
     gone = empty | (outside & (left < WORTH_CUTTING * area))
     for n in np.nonzero(exchanged & ~empty)[0]:
         findings.append(_exchanged(boxes[n], kept[owner[n]]))
+    left = np.bincount(owner[~gone], minlength=len(kept))  # [P], boxes that each photo keeps
     for n in np.nonzero(empty)[0]:
-        findings.append(_empty(boxes[n], kept[owner[n]]))
+        findings.append(_empty(boxes[n], kept[owner[n]], bare=not left[owner[n]]))
     for n in np.nonzero(outside)[0]:
         findings.append(_outside(corners[n], boxes[n], kept[owner[n]], sides[owner[n]], bool(gone[n])))
     by = np.abs(inside - corners).max(1, initial=0)  # [N], in pixels
@@ -530,11 +531,11 @@ def _exchanged(box: RawBox, raw: RawPhoto) -> Finding:
     )  # fmt: skip
 
 
-def _empty(box: RawBox, raw: RawPhoto) -> Finding:
+def _empty(box: RawBox, raw: RawPhoto, bare: bool) -> Finding:
     what = f"the box {_shown(box.corners)} (x1, y1, x2, y2) has no area: expected x2 > x1 and y2 > y1"
-    return Finding(
-        box.source, what, "Draw it anew or remove it", "error", raw.path, "empty box", REMOVED
-    )  # fmt: skip
+    # Without a box, a photo would teach what this one was meant for as background.
+    mend = LEFT_OUT if bare else REMOVED
+    return Finding(box.source, what, "Draw it anew or remove it", "error", raw.path, "empty box", mend)
 
 
 def _outside(corners: Array, box: RawBox, raw: RawPhoto, sides: Array, gone: bool) -> Finding:
