@@ -14,9 +14,9 @@ from foodbox.findings import Finding
 from foodbox.records import Dataset
 
 CARRIED_OVER = (
-    "The labels were written anew: photos, boxes, classes, outlines (as polygons), crowd and difficult marks, and parts "
-    "(train, valid, test), as far as the format holds them. Whatever else the label files had is not in this copy: "
-    "points, keypoints, poses, attributes, flags, licences, and the like."
+    "The labels were written anew: photos, boxes, classes, outlines (as polygons), crowd and difficult marks, and "
+    "parts (train, valid, test), as far as the format holds them. Whatever else the label files had is not in this "
+    "copy: points, keypoints, poses, attributes, flags, licences, and the like."
 )
 """What stands in every list of changes."""
 

@@ -518,7 +518,7 @@ def test_a_chain_of_look_alikes_is_one_group(tmp_path: Path) -> None:
 
 
 def test_a_photo_that_is_near_none_to_validate_on_stays_whatever_others_of_its_chain_are(tmp_path: Path) -> None:
-    """c and d are to validate on. a is 16 bits from c and stays; b is 8 bits from c, and e nearer to d than to c."""
+    """Validated on are c and d; a is 16 bits from c and stays, b is 8 bits from c, and e nearer to d than to c."""
     photos = photos_like(tmp_path, a=0, b=0xFF, e=0xFFFFF)
     assert alike(photos, photos_like(tmp_path / "v", c=0xFFFF, d=0x1FFFFF)) == [(ACROSS, "b", "c"), (ACROSS, "e", "d")]
     # Of those that stay, copies are told as ever.
