@@ -9,9 +9,10 @@ import io
 import os
 from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -34,7 +35,8 @@ CROPS = "crops"
 """Folder of the regions."""
 WAITING = 16
 """Pictures that may wait to be written, so that their masks do not fill the memory where writing is slow."""
-COLUMNS = ("path", "width", "height", "label", "score", "x1", "y1", "x2", "y2")
+TABLES = "detections.json", "detections.csv"
+COLUMNS = ("path", "width", "height", "label", "score", "x1", "y1", "x2", "y2", "picture", "crop")
 
 
 def find_all(paths: PathLike | Iterable[PathLike]) -> tuple[list[Photo], list[Finding]]:
@@ -118,9 +120,12 @@ class DetectionWriter:
         self.folder = make_folder(folder)
         self.crop = crop
         self._names: set[str] = set()
+        self._pictures: dict[Path, str] = {}  # the name of each photo's picture, without its ending
         self._older = set((self.folder / CROPS).glob("*.jpg")) if crop else set()
         self._thread = ThreadPoolExecutor(1)
         self._writing: deque[Future[None]] = deque()
+        if not any((self.folder / name).exists() for name in TABLES):
+            self._write_tables([])  # by which the folder is known again, whatever ends this call
 
     def add(self, detections: Detections) -> None:
         """The photo with its boxes, and its regions, full size.
@@ -130,6 +135,7 @@ class DetectionWriter:
         """
         assert detections.path is not None
         name = free_name(_short(readable(detections.path.stem), 120), self._names)
+        self._pictures[detections.path] = name
         self._writing.append(self._thread.submit(self._write, detections, name))
         while len(self._writing) > WAITING:
             self._writing.popleft().result()
@@ -141,30 +147,54 @@ class DetectionWriter:
         for i, row in enumerate(detections.rows() if self.crop else (), start=1):
             x1, y1, x2, y2 = (round(v) for v in row["box"])
             region = image.crop((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)))
-            path = self.folder / CROPS / f"{name}_{i}_{_short(_plain(row['label']), 60)}.jpg"
+            path = self.folder / _region(name, i, row["label"])
             write_whole(path, _file(region))
             self._older.discard(path)
 
     def finish(self, found: Sequence[Detections]) -> None:
-        """detections.json and detections.csv, one for all photos, once all pictures are written.
+        """detections.json and detections.csv, one for all photos, once all pictures are written or could not be.
 
         Regions of an earlier call, which are in neither, stay and are said.
+
+        Raises:
+            FoodboxError: a picture could not be written, or a table.
         """
+        wait(self._writing)
+        self._write_tables(found)
         while self._writing:
             self._writing.popleft().result()
         if self._older:
             older = f"{self.folder / CROPS} holds {counted(len(self._older), 'region')} of an earlier time besides"
             say(f"{older}: name another --out to have these alone.")
-        rows = [d.to_dict() for d in found]
-        write_whole(self.folder / "detections.json", as_json(rows, indent=1))
+
+    def _write_tables(self, found: Sequence[Detections]) -> None:
+        rows = [self._entry(one) for one in found]
+        write_whole(self.folder / TABLES[0], as_json(rows, indent=1))
         table = io.StringIO()
         writer = csv.writer(table)
         writer.writerow(COLUMNS)
         for photo in rows:
             for one in photo["detections"]:
                 start = (photo["path"], photo["width"], photo["height"])
-                writer.writerow((*start, one["label"], one["score"], *one["box"]))
-        write_whole(self.folder / "detections.csv", table.getvalue())
+                end = (photo.get("picture"), one.get("crop"))
+                writer.writerow((*start, one["label"], one["score"], *one["box"], *end))
+        write_whole(self.folder / TABLES[1], table.getvalue())
+
+    def _entry(self, found: Detections) -> dict[str, Any]:
+        """The detections of a photo, with the names of the files that show them: photos may have one name."""
+        entry = found.to_dict()
+        if found.path is None or (name := self._pictures.get(found.path)) is None:
+            return entry
+        if self.crop:
+            for i, row in enumerate(entry["detections"], start=1):
+                row["crop"] = _region(name, i, row["label"])
+        rows = entry.pop("detections")
+        return entry | {"picture": f"{name}.jpg", "detections": rows}
+
+
+def _region(name: str, place: int, label: str) -> str:
+    """A region's file below the folder: that of the detection in this place, counted from 1, of a picture."""
+    return f"{CROPS}/{name}_{place}_{_short(_plain(label), 60)}.jpg"
 
 
 def _file(image: Image.Image) -> bytes:

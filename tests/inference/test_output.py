@@ -15,6 +15,7 @@ import torch
 from PIL import ExifTags, Image
 from pycocotools import mask as coco_mask
 
+from foodbox.data.listing import is_written
 from foodbox.detections import Detections
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.inference.output import DetectionWriter, expect_elsewhere, find_all
@@ -198,7 +199,8 @@ def test_csv_has_a_row_for_each_detection(drawn: Dataset, tmp_path: Path) -> Non
     DetectionWriter(tmp_path / "out", crop=False).finish(found)
     with (tmp_path / "out" / "detections.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["path", "width", "height", "label", "score", "x1", "y1", "x2", "y2"]
+    columns = ["path", "width", "height", "label", "score", "x1", "y1", "x2", "y2", "picture", "crop"]
+    assert list(rows[0]) == columns
     assert len(rows) == 7
     assert rows[0] == {
         "path": str(drawn.photos[0].path),
@@ -210,6 +212,8 @@ def test_csv_has_a_row_for_each_detection(drawn: Dataset, tmp_path: Path) -> Non
         "y1": "10.0",
         "x2": "40.0",
         "y2": "50.0",
+        "picture": "",  # none was written
+        "crop": "",
     }
     assert [row["label"] for row in rows[1:4]] == ['a "soup"', "rice, fried", "떡"]
 
@@ -225,6 +229,25 @@ def test_photos_of_the_same_name_do_not_overwrite_each_other(tmp_path: Path) -> 
     written = [p.stem for p in (tmp_path / "out").glob("*.jpg")]
     assert len({name.casefold() for name in written}) == 4
     assert {"lunch", "lunch-2"} <= set(written)
+
+
+def test_tables_say_which_picture_and_region_are_whose(tmp_path: Path) -> None:
+    """Two photos of one name."""
+    photos = [draw_photo(tmp_path / place, (40, 30), [(0, 5, 5, 20, 20)]) for place in ("one/a.png", "two/a.png")]
+    found = [found_on(photo) for photo in photos]
+    for crop in (True, False):
+        writer = DetectionWriter(tmp_path / f"out{crop}", crop)
+        for one in found:
+            writer.add(one)
+        writer.finish(found)
+        entries = json.loads((tmp_path / f"out{crop}" / "detections.json").read_text("utf-8"))
+        assert [(Path(e["path"]).parent.name, e["picture"]) for e in entries] == [("one", "a.jpg"), ("two", "a-2.jpg")]
+        regions = ["crops/a_1_rice.jpg", "crops/a-2_1_rice.jpg"] if crop else [None, None]
+        assert [entry["detections"][0].get("crop") for entry in entries] == regions
+        with (tmp_path / f"out{crop}" / "detections.csv").open(encoding="utf-8", newline="") as file:
+            rows = [(row["picture"], row["crop"] or None) for row in csv.DictReader(file)]
+        assert rows == list(zip(["a.jpg", "a-2.jpg"], regions, strict=True))
+        assert all((tmp_path / f"out{crop}" / name).is_file() for row in rows for name in row if name)
 
 
 def test_regions_of_an_earlier_time_stay_and_are_said(
@@ -320,9 +343,18 @@ def test_a_picture_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     photo = draw_photo(tmp_path / "photo.png", (40, 30), [])
     writer = DetectionWriter(tmp_path / "out", crop=False)
     (tmp_path / "out" / "photo.jpg").mkdir()  # something of its name is in the way
-    writer.add(found_on(photo))
+    other = draw_photo(tmp_path / "other.png", (40, 30), [])
+    found = [found_on(photo), found_on(other)]
+    assert is_written(tmp_path / "out")  # from the beginning: its pictures are no photos
+    for one in found:
+        writer.add(one)
     with pytest.raises(FoodboxError, match="photo"):
-        writer.finish([])
+        writer.finish(found)
+    # The tables and the other pictures are there all the same.
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 2
+    assert (tmp_path / "out" / "other.jpg").is_file()
+    DetectionWriter(tmp_path / "out", crop=False)  # nor does beginning again take them away
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 2
 
 
 def test_a_flat_sliver_is_a_region_too(tmp_path: Path) -> None:
