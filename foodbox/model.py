@@ -17,6 +17,7 @@ from foodbox import config
 from foodbox.console import progress_bar, say
 from foodbox.data import proposals, splits
 from foodbox.data.check import healthy, look_whole
+from foodbox.data.formats.common import BROKEN
 from foodbox.data.images import as_seen, photo_size, prepare
 from foodbox.data.loader import PHOTOS_AT_ONCE, Collate, Item, apart
 from foodbox.data.parts import part_of, read_labels
@@ -33,7 +34,7 @@ from foodbox.inference import onnx, openvino
 from foodbox.inference.exported import Exported
 from foodbox.inference.predict import half_precision_pays, pick_device, predict, predict_photos
 from foodbox.inference.replay import network_for
-from foodbox.records import Batch, Dataset, Photo, Target
+from foodbox.records import Batch, Dataset, Photo, Target, counted, no_boxes, no_labels
 from foodbox.weights import pretrained
 from foodbox.weights.model_file import build, save_model, understand
 
@@ -243,7 +244,8 @@ def evaluate(
             trained so.
         part: "train", "valid", "test" or "all" of photos whose labels or folders name parts; "valid" if not said, and
             "test" where there is none.
-        starthon_file: write the contest's prediction file here: a line for every photo, labelled or not.
+        starthon_file: write the contest's prediction file here: a line for every photo, labelled or not, and 0,0,1,1
+            for one that cannot be opened, as where nothing is found.
 
     Raises:
         UsageError: the folder or the model is not there, an argument is wrong, or the model knows none of the classes.
@@ -265,16 +267,25 @@ def evaluate(
     labelled, words = healthy(dataset, findings, skip_bad)
     for line in words:
         say(line)
-    counted = _for_model(labelled, model.names)
-    bad = {f.photo for f in findings if f.harm == "error"}
-    everything = [photo for photo in dataset if photo.path not in bad] if lines is not None else labelled.photos
+    truth = _for_model(labelled, model.names)
+    unread = sorted({f.photo for f in findings if f.photo and f.kind == BROKEN} - left_out)
+    everything = [photo for photo in dataset if photo.path not in unread] if lines is not None else labelled.photos
     with progress_bar("detecting", len(everything)) as bar:
         found = list(model.detect_many(everything, min_score=0.0, progress=bar.advance))
     if lines is not None:
-        write_whole(lines, prediction_file(found))
-        say(f"Wrote {lines}: {len(found)} lines, one a photo in the order of the file names.")
+        if left_out:  # nobody knows the part of a photo that was never read but by its folder
+            folders = {photo.path.parent for photo in dataset}
+            unread = [path for path in unread if path.parent in folders]
+        # A line less, and all below it would be of another photo.
+        blank = [Detections(no_boxes(), torch.zeros(0), no_labels(), model.names, 1, 1, path) for path in unread]
+        every = sorted([*found, *blank], key=lambda one: one.path or Path())
+        write_whole(lines, prediction_file(every))
+        say(f"Wrote {lines}: {len(every)} lines, one a photo in the order of the file names.")
+        if unread:
+            which = f"{counted(len(unread), 'photo')} that cannot be opened, such as {unread[0]}"
+            say(f"Among them 0,0,1,1 for {which}.")
     kept = {photo.path for photo in labelled}
-    return score(counted, [d for d in found if d.path in kept], model.threshold)
+    return score(truth, [d for d in found if d.path in kept], model.threshold)
 
 
 def _for_model(dataset: Dataset, names: list[str]) -> Dataset:

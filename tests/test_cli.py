@@ -129,13 +129,36 @@ def test_train_evaluate_detect(photos: Path, tmp_path: Path, capfd: pytest.Captu
     found = json.loads(capfd.readouterr().out)
     assert [set(photo) for photo in found] == [{"path", "width", "height", "detections"}] * 6
     assert {"box", "score", "label"} == set(found[0]["detections"][0])
-    assert json.loads((out / "detections.json").read_text()) == found
+    tables = json.loads((out / "detections.json").read_text())
+    assert all((out / photo.pop("picture")).exists() for photo in tables)
+    assert all((out / row.pop("crop")).exists() for photo in tables for row in photo["detections"])
+    assert tables == found
     assert len(list(out.glob("*.jpg"))) == 6
     assert len(list((out / "crops").glob("*.jpg"))) == sum(len(photo["detections"]) for photo in found)
 
     direct = foodbox.load(run["model"]).detect(found[0]["path"], min_score=0)
     assert direct.labels.tolist() == [0] * len(direct)
     assert len(direct) == len(found[0]["detections"])
+
+
+def test_a_photo_that_cannot_be_opened_keeps_its_line_in_the_contests_file(
+    model: Path, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Else all lines below it would be of other photos. One whose label is at fault has its line, too."""
+    shutil.copytree(photos, tmp_path / "p")
+    first, second, third, *_ = sorted((tmp_path / "p" / "images").glob("*.jpg"))
+    assert call("evaluate", model, tmp_path / "p", "--starthon-file", tmp_path / "whole.txt") == 0
+    lines = (tmp_path / "whole.txt").read_text().splitlines()
+    first.write_bytes(b"no photo")  # seen by its head
+    second.write_bytes(second.read_bytes()[:2000])  # seen when it is read to its end
+    (tmp_path / "p" / "annotations" / f"{third.stem}.xml").write_text("<annotation>")
+    capfd.readouterr()
+    assert call("evaluate", model, tmp_path / "p", "--skip-bad", "--starthon-file", tmp_path / "some.txt") == 0
+    said = capfd.readouterr().err
+    assert "6 lines" in said
+    assert f"Among them 0,0,1,1 for 2 photos that cannot be opened, such as {first}." in said
+    blank = "0.00000000,0.00000000,1.00000000,1.00000000"
+    assert (tmp_path / "some.txt").read_text().splitlines() == [blank, blank, *lines[2:]]
 
 
 def test_words_without_json(model: Path, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

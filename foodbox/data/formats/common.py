@@ -32,6 +32,8 @@ ROUNDING = 0.05
 """Pixels that a box may stick out without a word: what x + width, or a share of five decimals, leaves at the border."""
 WORTH_CUTTING = 0.5
 """A box that sticks out further is cut off by mending if this share of it lies inside. Else it is of another photo."""
+BROKEN = "broken photo"
+"""What it is called where a photo cannot be opened."""
 LEFT_OUT = "the photo is left out"
 REMOVED = "the box is removed"
 ONE_CLASS = "they become one"
@@ -285,7 +287,7 @@ def _cut_off(
 
 def broken(path: Path, fault: str) -> Finding:
     """The finding for a photo that cannot be opened: what `look` says of it."""
-    return Finding(Source(path), fault, photo=path, kind="broken photo", mend=LEFT_OUT)
+    return Finding(Source(path), fault, photo=path, kind=BROKEN, mend=LEFT_OUT)
 
 
 def copy_photos(dataset: Dataset, folder: Path) -> Iterator[tuple[Photo, Path]]:
