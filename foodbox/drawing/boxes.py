@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+from bisect import bisect
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -56,7 +57,7 @@ def draw_detections(image: Image.Image, detections: Detections) -> Image.Image:
         _box(pen, result.size, box, colour)
     taken: list[list[float]] = []
     for row, box, colour in rows:
-        _name(pen, result.size, box, colour, f"{row['label']} {row['score']:.2f}", taken)
+        _name(pen, result.size, box, colour, row["label"], f"{row['score']:.2f}", taken)
     return result
 
 
@@ -127,11 +128,25 @@ def _box(pen: ImageDraw.ImageDraw, size: tuple[int, int], box: Sequence[float], 
 
 
 def _name(
-    pen: ImageDraw.ImageDraw, size: tuple[int, int], box: Sequence[float], colour: str, words: str,
+    pen: ImageDraw.ImageDraw, size: tuple[int, int], box: Sequence[float], colour: str, label: str, score: str,
     taken: list[list[float]],
 ) -> None:  # fmt: skip
-    """Words at a box where they lie on nothing that is `taken`, to which their place is added; else none."""
-    letters = font(words, max(11, round(_length(size) / 45)))
+    """Class and score at a box where they lie on nothing that is `taken`, to which their place is added; else none.
+
+    Of a name that is longer than the picture is wide, as much is written as leaves room for the score.
+    """
+    label = " ".join(label.split())  # on one line
+    letters = font(label, max(11, round(_length(size) / 45)))
+
+    def shortened(most: int) -> str:
+        return f"{label if most >= len(label) else label[:most].rstrip() + '...'} {score}"
+
+    def sticks_out(most: int) -> bool:
+        return bool(pen.textlength(shortened(most), font=letters) > size[0] - 6)
+
+    words = shortened(len(label))
+    if sticks_out(len(label)):
+        words = shortened(max(0, bisect(range(len(label)), False, key=sticks_out) - 1))
     left, _, right, bottom = pen.textbbox((0, 0), words, font=letters)
     x, high = min(max(0.0, box[0]), max(0, size[0] - right - 6)), bottom + 4
     # Above the box, else inside it, else below: of a box that words do not cover themselves, or that has no above.

@@ -53,6 +53,21 @@ def test_a_detection_is_framed_in_its_class_colour_and_its_inside_left(label: in
     assert not changed(image, plain()).any()  # the picture that was given is as it was
 
 
+@pytest.mark.parametrize("name", ["very " * 40 + "long", "one\nbelow the other " * 9])
+def test_a_name_longer_than_the_picture_is_shortened_and_its_score_is_seen(name: str) -> None:
+    """One line high, within the picture, and another score is another picture."""
+    drawn = []
+    for score in (0.91, 0.34):
+        one = found(([100.0, 100.0, 300.0, 250.0], score, 0))
+        one.names = [name, "", ""]
+        drawn.append(draw_detections(plain(), one))
+    where = changed(plain(), drawn[0])
+    assert not where[:78].any()  # above the line
+    assert where[90, 5:395].mean() > 0.8  # nearly as wide as the picture
+    where = changed(*drawn)
+    assert where[78:100].any()
+
+
 def test_boxes_shrink_with_the_picture() -> None:
     """A photo of 800 x 600 shown at half its size."""
     drawn = draw_detections(plain(), found(([200.0, 200.0, 600.0, 500.0], 0.9, 0), width=800, height=600))
