@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 import torch
 
@@ -42,6 +43,7 @@ class Format:
             photos of which nobody said what they show, and which part (train, valid, test) a photo belongs to.
         listed: whether it has a list of its classes, which keeps their order, and those that no box has.
         outlined: where it can hold outlines, whether it can hold those of this photo.
+        called: what a class is called in it.
         alone: whether all that is read lies in the folder, besides photos that labels name elsewhere.
         endings: what the names of its label files end in; none where there need be no such file.
     """
@@ -62,6 +64,7 @@ class Format:
     outlined: Callable[[Photo], bool] = lambda photo: True
     alone: bool = True
     endings: tuple[str, ...] = ()
+    called: Callable[[str], str] = lambda name: normalize("NFC", name)
 
 
 FORMATS: dict[str, Format] = {
@@ -71,12 +74,12 @@ FORMATS: dict[str, Format] = {
     ),
     "kfood": Format(
         "AI Hub kfood", "a crop_area.properties in each class's folder", kfood.fits, kfood.read, kfood.write,
-        many=False, empty=False, unlabelled=True, listed=False, endings=(".properties",),
+        many=False, empty=False, unlabelled=True, listed=False, endings=(".properties",), called=kfood.folder_name,
     ),
     "kfood_corners": Format(
         "AI Hub kfood with corners", "the same with x1,y1,x2,y2, only where --format says so",
         kfood.fits_by_name_only, kfood.read_corners, kfood.write_corners, many=False, empty=False, unlabelled=True,
-        listed=False, endings=(".properties",),
+        listed=False, endings=(".properties",), called=kfood.folder_name,
     ),
     "csv": Format(
         "CSV", ".csv tables of path,x1,y1,x2,y2,class", csv_table.fits, csv_table.read, csv_table.write,
@@ -285,7 +288,9 @@ def prune(dataset: Dataset, format: str) -> tuple[Dataset, list[str]]:
                 photo = _one_box(photo)
             photos.append(photo)
     names = dataset.names
-    if not kind.classes and len(names) > 1:
+    if not kind.classes and len(names) == 1 and names != [starthon.NAME]:
+        lost[f"class ({names[0]}) becomes {starthon.NAME!r}: it has no names"] += 1
+    elif not kind.classes and len(names) > 1:
         lost["classes become one: it has no names"] += len(names)
         photos = [dataclasses.replace(photo, labels=torch.zeros_like(photo.labels)) for photo in photos]
         names = names[:1]
@@ -297,6 +302,9 @@ def prune(dataset: Dataset, format: str) -> tuple[Dataset, list[str]]:
             lost["classes come into the order of the alphabet: it has no list of classes"] += len(with_boxes)
         photos = splits.with_names(Dataset(photos, names), sorted(with_boxes)).photos
         names = sorted(with_boxes)
+    if renamed := [name for name in names if kind.called(name) != normalize("NFC", name)]:
+        first = f"{renamed[0]!r}, which becomes {kind.called(renamed[0])!r}"
+        lost[f"classes get a name that a folder can have, such as {first}"] += len(renamed)
     return Dataset(photos, names, format), [f"{count:,} {words}" for words, count in lost.items()]
 
 

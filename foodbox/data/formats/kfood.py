@@ -281,7 +281,7 @@ def _write(dataset: Dataset, folder: Path, corners: bool) -> None:
             rest.append(photo)
     taken: set[str] = set()
     for name, photos in groups.items():
-        inside = folder / free_name(_folder_name(name), taken)
+        inside = folder / free_name(folder_name(name), taken)
         lines = []
         for photo, target in copy_photos(dataset.with_photos(photos), inside):
             x1, y1, x2, y2 = photo.boxes[0].tolist()
@@ -293,7 +293,7 @@ def _write(dataset: Dataset, folder: Path, corners: bool) -> None:
             pass
 
 
-def _folder_name(name: str) -> str:
+def folder_name(name: str) -> str:
     """A class's name without what some system does not allow in a folder's name, or hides."""
     return re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", normalize("NFC", name)).strip(" .") or "food"
 

@@ -160,3 +160,17 @@ def test_the_class_of_the_one_box_around_several_is_said(tmp_path: Path) -> None
     assert held.names == ["rice"]
     assert "1 photos with boxes of several classes keep the class of the largest" in lost
     assert "1 classes that no box has are left out: it has no list of classes" in lost
+
+
+def test_classes_that_get_another_name_are_said(tmp_path: Path) -> None:
+    drawn = [draw_photo(tmp_path / f"{i}.png", (60 + i, 40), [(i, 5, 5, 30, 30)]) for i in range(2)]
+    dataset = Dataset(drawn, ["rice", "soup/stew"])
+    held, lost = prune(dataset, "kfood")
+    words = "1 classes get a name that a folder can have, such as 'soup/stew', which becomes 'soup_stew'"
+    assert lost == [words]
+    FORMATS["kfood"].write(held, tmp_path / "kfood")
+    assert formats.read(tmp_path / "kfood")[0].names == ["rice", "soup_stew"]
+    one = Dataset(drawn[:1], ["rice"])
+    assert prune(one, "kfood")[1] == []
+    assert prune(one, "starthon")[1] == ["1 class (rice) becomes 'food': it has no names"]
+    assert prune(Dataset(drawn[:1], ["food"]), "starthon")[1] == []
