@@ -174,7 +174,14 @@ def _fit(
         proposals.prepare_all([*train_part.photos, *valid_part.photos], detector.search)
         proposals.say_reached(train_part.photos, detector.search)
     with alone_in(folder.path) if is_speaker() else nullcontext():
-        fitted = fit(detector, train_part, valid_part, chosen, folder, about, resume, start)
+        try:
+            fitted = fit(detector, train_part, valid_part, chosen, folder, about, resume, start)
+        except FoodboxError as fault:
+            if isinstance(fault.__cause__, OSError) and folder.has_state:  # a full disk
+                raise FoodboxError(f"{fault} Then go on with foodbox train --resume {folder.path}.") from fault
+            raise
+    if fitted.interrupted and folder.has_state:
+        say(f"Go on with it: foodbox train --resume {folder.path}.")
     return Run(folder.path, folder.best_model, fitted.seconds, fitted.epoch, fitted.scores, fitted.interrupted)
 
 

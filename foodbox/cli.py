@@ -24,6 +24,9 @@ from foodbox.garbage import collect_seldom, end_without_collecting, without_coll
 Model = Annotated[Path, Positional, arg(metavar="MODEL")]
 Photos = Annotated[Path, Positional, arg(metavar="PHOTOS")]
 
+STOPPED = 130
+"""The exit code that shells have for a program that Ctrl-C (signal 2) ended: 128 and its number."""
+
 DESCRIPTION = """foodbox finds the food in your own photos: photos and boxes in, a trained detector out.
 
   foodbox demo                                          see it learn on drawn tables
@@ -38,7 +41,7 @@ DESCRIPTION = """foodbox finds the food in your own photos: photos and boxes in,
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The program: exit code 0 done, 1 failed, 2 wrong call."""
+    """The program: exit code 0 done, 1 failed, 2 wrong call, 130 stopped by Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that a file or a console in an older encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         say("foodbox: stopped.")
-        sys.exit(1)
+        sys.exit(STOPPED)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as fault:
@@ -128,7 +131,7 @@ def demo(
     unseen: int = 40,
     epochs: int = 10,
     json: bool = False,
-) -> None:
+) -> int:
     """Draw laid tables, train the default detector on them, and score it on unseen ones.
 
     Args:
@@ -142,6 +145,7 @@ def demo(
 
     run = foodbox.demo(folder, photos=photos, unseen=unseen, epochs=epochs)
     _print_run(run, json)
+    return STOPPED if run.interrupted else 0
 
 
 def check(
@@ -224,7 +228,7 @@ def _train_command(words: list[str]) -> Any:
         resume: Path | None = None,
         json: bool = False,
         settings: Annotated[Flags, arg(name="")] = Flags(),  # type: ignore[valid-type]  # noqa: B008
-    ) -> None:
+    ) -> int:
         import foodbox
 
         if (photos is None) == (resume is None):
@@ -238,6 +242,7 @@ def _train_command(words: list[str]) -> Any:
         else:
             run = foodbox.train(photos, runs=runs, name=name, **given)  # type: ignore[arg-type]
         _print_run(run, json)
+        return STOPPED if run.interrupted else 0
 
     train.__doc__ = """Train a detector on a folder of photos with boxes.
 
@@ -276,7 +281,7 @@ def _compare_command(words: list[str]) -> Any:
             _print_json(result.to_dict())
         else:
             _print_comparison(result)
-        return 0 if result.scored or result.interrupted else 1
+        return STOPPED if result.interrupted else 0 if result.scored else 1
 
     compare.__doc__ = """Train several detectors on the same photos with the same budget, and set them side by side.
 

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,12 +23,14 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import foodbox
+import foodbox.training.fit as fit_module
 from foodbox.cli import main
 from foodbox.console import say
 from foodbox.data import formats, tables
 from foodbox.data.formats import FORMATS
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
+from foodbox.errors import FoodboxError
 from foodbox.records import Dataset
 from foodbox.weights.model_file import save_model
 
@@ -159,6 +162,49 @@ def test_a_photo_that_cannot_be_opened_keeps_its_line_in_the_contests_file(
     assert f"Among them 0,0,1,1 for 2 photos that cannot be opened, such as {first}." in said
     blank = "0.00000000,0.00000000,1.00000000,1.00000000"
     assert (tmp_path / "some.txt").read_text().splitlines() == [blank, blank, *lines[2:]]
+
+
+def test_a_stopped_run_says_how_to_go_on_and_so_does_one_whose_disk_is_full(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In the second epoch, when the first is kept. Exit code 130, as shells give for Ctrl-C."""
+    count, scored = [0], fit_module.score
+
+    def ending(fault: BaseException) -> Callable[..., object]:
+        def score(*arguments: Any) -> object:
+            count[0] += 1
+            if count[0] == 2:
+                raise fault
+            return scored(*arguments)
+
+        return score
+
+    words = ["train", photos, "--runs", tmp_path, *QUICK, "--epochs", "2", "--backbone-rate", "0"]
+    monkeypatch.setattr(fit_module, "score", ending(KeyboardInterrupt()))
+    assert call(*words, "--name", "one") == 130
+    assert f"Go on with it: foodbox train --resume {tmp_path / 'one'}." in capfd.readouterr().err
+    full = FoodboxError("Cannot write x: No space left on device.")
+    full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    count[0] = 0
+    monkeypatch.setattr(fit_module, "score", ending(full))
+    assert call(*words, "--name", "two") == 1
+    said = f"No space left on device. Then go on with foodbox train --resume {tmp_path / 'two'}."
+    assert said in capfd.readouterr().err
+
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "two" / "config.yaml").write_text(
+        (tmp_path / "two" / "config.yaml").read_text().replace(str(photos), str(tmp_path / "photos"))
+    )
+    (tmp_path / "two" / "split.json").write_text(
+        (tmp_path / "two" / "split.json").read_text().replace(str(photos), str(tmp_path / "photos"))
+    )
+    for label in (tmp_path / "photos" / "annotations").glob("*.xml"):
+        label.write_text(label.read_text().replace(f"<name>{tables.NAMES[0]}<", "<name>zz<"))
+    assert call("train", "--resume", tmp_path / "two") == 1
+    said = capfd.readouterr().err
+    assert re.search(
+        r"The classes zz are not among .*two: name those of its photos as they were, or start a new run", said
+    )
 
 
 def test_words_without_json(model: Path, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -71,6 +71,8 @@ def run(order: Order) -> Trial:
     memory = speed.peak_memory()
     if trained.interrupted:
         raise KeyboardInterrupt
+    earlier = folder.read_state()[1].memory  # that of the process which began, where this one went on
+    memory = max(memory or 0, earlier or 0) or None
     model = load(trained.model, order.settings.get("device"))
     gpu_memory = torch.cuda.max_memory_allocated() if model.device.type == "cuda" else None
     scores = trained.scores.to_dict() if trained.scores else {}

@@ -221,7 +221,12 @@ def _saved(
     for source in sources:
         there = {os.path.abspath(photo.path): photo for photo in source}  # noqa: PTH100
         own = {path: photo for path, photo in there.items() if path in wanted}
-        named = splits.with_names(source.with_photos(list(own.values())), names)
+        try:
+            named = splits.with_names(source.with_photos(list(own.values())), names)
+        except UsageError as fault:  # a class was renamed since
+            raise FoodboxError(
+                f"{fault} These are the classes of {origin}: name those of its photos as they were, or start a new run."
+            ) from fault
         by_path |= dict(zip(own, named, strict=True))
     gone = [path for paths in split.values() for path in paths if path not in by_path]
     if gone:

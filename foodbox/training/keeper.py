@@ -11,6 +11,7 @@ import torch
 from foodbox.detections import Detections
 from foodbox.detectors.base import Detector
 from foodbox.evaluation.scores import Scores
+from foodbox.evaluation.speed import peak_memory
 from foodbox.records import Dataset
 from foodbox.training.clock import Clock
 from foodbox.training.run_folder import Progress, RunFolder, Samples, load_optimiser, optimiser_tensors
@@ -102,6 +103,7 @@ class Keeper:
         folder.write_log(self.log)
         if keep:
             self._kept = clock.seconds()
+            self.progress.memory = max(self.progress.memory or 0, peak_memory() or 0) or None
             weights = {f"model.{name}": tensor for name, tensor in self._detector.state_dict().items()}
             state = weights | optimiser_tensors(self._optimiser)
             folder.write_state(state, dataclasses.replace(self.progress, seconds=self._kept, ended=ended))

@@ -47,6 +47,8 @@ class Progress:
     """Those of best_epoch."""
     best_epoch: int = 0
     seconds: float = 0.0
+    memory: int | None = None
+    """Bytes that a process of it has held at most."""
     ended: bool = False
 
     def note_if_better(self, scores: Scores, epoch: int) -> bool:
@@ -120,10 +122,16 @@ class RunFolder:
             return
         path = runs / (name or "")
         if name is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
-            begun = RunFolder(path)._state.exists()
-            instead = f"go on with --resume {path}" if begun else "remove it, for no epoch of it was kept"
+            instead = (
+                f"go on with --resume {path}" if RunFolder(path).has_state else "remove it, for no epoch of it was kept"
+            )
             raise UsageError(f"The run folder {path} is there already: choose another --name, or {instead}.")
         expect_writable(path)
+
+    @property
+    def has_state(self) -> bool:
+        """Whether an epoch of the run was kept, from which it can be gone on with."""
+        return self._state.exists()
 
     def give_up(self) -> None:
         """Takes back the folder of a run that failed before there was anything to keep, so that its name is free."""
@@ -227,7 +235,14 @@ class RunFolder:
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
                 told = json.loads(file.metadata()["progress"])
             scores = Scores(**told["scores"]) if told.get("scores") else None  # states of old have none
-            progress = Progress(told["epochs"], scores, told["best_epoch"], told["seconds"], told.get("ended", False))
+            progress = Progress(
+                told["epochs"],
+                scores,
+                told["best_epoch"],
+                told["seconds"],
+                told.get("memory"),
+                told.get("ended", False),
+            )
         except (OSError, SafetensorError, TypeError, KeyError, ValueError) as fault:
             state = self._state.relative_to(self.path)
             raise UsageError(

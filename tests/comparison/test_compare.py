@@ -250,13 +250,17 @@ def test_stopped_killed_and_gone_on_with(photos: Path, tmp_path: Path) -> None:
         wait_for(folder / "ssd" / "last" / "state.safetensors", first)
         first.send_signal(signal.SIGINT)
         out, said = first.communicate(timeout=240)
-    assert first.returncode == 0, said
+    assert first.returncode == 130, said
     told = json.loads(out)
     assert told["interrupted"]
     assert told["waiting"] == ["ssd", "retinanet"]
     assert "The same command goes on where it was" in " ".join(said.split())
     assert "Traceback" not in said
-    epochs = RunFolder(folder / "ssd").read_state()[1].epochs  # of short ones not all are kept
+    state, progress = RunFolder(folder / "ssd").read_state()
+    epochs = progress.epochs  # of short ones not all are kept
+    assert progress.memory is None or progress.memory > 1e8
+    progress.memory = 10**12  # as if this process had held more than the next one will
+    RunFolder(folder / "ssd").write_state(state, progress)
     assert 1 <= epochs <= len((folder / "ssd" / "log.jsonl").read_text().splitlines()) < 5
 
     with start(photos, tmp_path) as second:
@@ -268,6 +272,7 @@ def test_stopped_killed_and_gone_on_with(photos: Path, tmp_path: Path) -> None:
     assert re.findall(r"epoch +(\d)/5", said)[: 5 - epochs] == [str(i) for i in range(epochs + 1, 6)]
     kept = (folder / "ssd" / "trial.json").read_bytes()
     assert json.loads(kept)["epochs"] == 5
+    assert json.loads(kept)["memory"] == 10**12
     assert not (folder / "retinanet" / "trial.json").exists()
     assert {trial["detector"] for trial in json.loads((folder / "table.json").read_text())["detectors"]} == {"ssd"}
 
