@@ -201,10 +201,8 @@ def test_a_stopped_run_says_how_to_go_on_and_so_does_one_whose_disk_is_full(
     for label in (tmp_path / "photos" / "annotations").glob("*.xml"):
         label.write_text(label.read_text().replace(f"<name>{tables.NAMES[0]}<", "<name>zz<"))
     assert call("train", "--resume", tmp_path / "two") == 1
-    said = capfd.readouterr().err
-    assert re.search(
-        r"The classes zz are not among .*two: name those of its photos as they were, or start a new run", said
-    )
+    asked = r"The classes zz are not among .*two: name those of its photos as they were, or start a new run"
+    assert re.search(asked, capfd.readouterr().err)
 
 
 def test_words_without_json(model: Path, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -122,9 +122,8 @@ class RunFolder:
             return
         path = runs / (name or "")
         if name is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
-            instead = (
-                f"go on with --resume {path}" if RunFolder(path).has_state else "remove it, for no epoch of it was kept"
-            )
+            begun = RunFolder(path).has_state
+            instead = f"go on with --resume {path}" if begun else "remove it, for no epoch of it was kept"
             raise UsageError(f"The run folder {path} is there already: choose another --name, or {instead}.")
         expect_writable(path)
 
@@ -235,14 +234,8 @@ class RunFolder:
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
                 told = json.loads(file.metadata()["progress"])
             scores = Scores(**told["scores"]) if told.get("scores") else None  # states of old have none
-            progress = Progress(
-                told["epochs"],
-                scores,
-                told["best_epoch"],
-                told["seconds"],
-                told.get("memory"),
-                told.get("ended", False),
-            )
+            progress = Progress(told["epochs"], scores, told["best_epoch"], told["seconds"], told.get("memory"))
+            progress.ended = told.get("ended", False)
         except (OSError, SafetensorError, TypeError, KeyError, ValueError) as fault:
             state = self._state.relative_to(self.path)
             raise UsageError(
