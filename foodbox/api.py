@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,17 @@ class Run:
         return result | (self.scores.to_dict() if self.scores else {})
 
 
+_training = threading.RLock()
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """A training waits for that of another thread: both would draw from torch's one row of random numbers."""
+    with _training:
+        yield
+
+
+@_one_at_a_time()
 @usual_defaults()
 @torch.inference_mode(False)
 def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None, **settings: Any) -> Run:
@@ -108,13 +120,14 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
         if "max_detections" not in changes:
             preset = enough_detections(preset, train_part)
     if chosen.fit_anchors:
-        reach = reach_of(kind, settle(kind, preset, changes, weights), train_part, chosen.detector)
+        reach = reach_of(kind, settle(kind, preset, changes, weights), train_part, chosen.detector, changes)
         if reach is None:
             raise UsageError(f"{chosen.detector} has no anchors to fit: leave --fit-anchors out.")
         say(f"{reach}: {', '.join(reach.settings) or 'none'} changed.")
         changes = reach.settings | changes
-    torch.manual_seed(chosen.seed)
     settled = settle(kind, preset, changes, weights)
+    expect_use(chosen, changes, settled)
+    torch.manual_seed(chosen.seed)
     earlier = weights.run.get("train") if weights else None  # of a run of ours
     if weights and earlier and chosen.preset not in (None, earlier.get("preset") or next(iter(kind.presets))):
         say(f"{weights.origin} brings its own network: --preset {chosen.preset} does not change it.")
@@ -138,6 +151,7 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
         raise
 
 
+@_one_at_a_time()
 @usual_defaults()
 @torch.inference_mode(False)
 def resume(run: PathLike) -> Run:
@@ -197,6 +211,9 @@ def expect_sense(settings: TrainSettings) -> None:
             frozen and settings.weights == "none"
         ),
         "--time and --epochs both say how long to train": settings.time is not None and settings.epochs is not None,
+        "--backbone-rate is for a backbone that learns, and --freeze backbone keeps it": (
+            settings.freeze == "backbone" and settings.backbone_rate is not None
+        ),
         "--views is for --freeze, which is not given": not frozen and settings.views != fields["views"].default,
         "--valid-share sets photos apart, and --valid or --split names them": (
             (settings.valid is not None or settings.split is not None)
@@ -206,6 +223,26 @@ def expect_sense(settings: TrainSettings) -> None:
     for what, is_so in senseless.items():
         if is_so:
             raise UsageError(f"{what}: leave one of them out.")
+
+
+def expect_use(run: TrainSettings, changes: dict[str, Any], settled: DetectorSettings) -> None:
+    """The same of the detector's settings: looks for changes that do nothing beside the others.
+
+    Args:
+        settled: all its settings, those that the weights bring among them.
+
+    Raises:
+        UsageError: there is one.
+    """
+    fit, loss = settled.preprocessing.fit, getattr(settled, "box_loss", "smooth_l1")
+    useless = {
+        "frozen_stages": ("for a backbone that learns, and --freeze backbone keeps it", run.freeze == "backbone"),
+        "max_size": (f"for --fit shortest, and fit is {fit} here", fit != "shortest"),
+        "smooth_l1_beta": (f"for --box-loss smooth_l1, and the loss is {loss} here", loss != "smooth_l1"),
+    }
+    for name, (what, is_so) in useless.items():
+        if name in changes and is_so:
+            raise UsageError(f"--{name.replace('_', '-')} is {what}: leave it out, or change the other.")
 
 
 def _divide(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -96,7 +96,7 @@ class TrainSettings(BaseModel):
     stretch: float = Field(1.33, ge=1, le=4, description="Largest random stretch, in width or in height; 1 for none.")
     colour: float = Field(0.5, ge=0, le=1, description="Chance of another light and colour.")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Numbers in the network.")
-    seed: int = Field(0, ge=0, lt=2**63, description="The same seed gives the same run.")
+    seed: int = Field(0, ge=0, lt=2**63, description="One seed gives one run, on one machine and number of threads.")
     workers: int | None = Field(None, ge=0, description="Processes that open photos; else by the number of cores.")
     freeze: Literal["backbone", "C4"] | None = Field(
         None, description="Train without the backbone, or its part up to C4; its maps are computed once: less time."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 import foodbox
+from foodbox import api
 from foodbox.errors import UsageError
 from foodbox.files import as_path
 
@@ -83,3 +86,27 @@ def test_the_demonstration_has_photos_and_a_folder_of_its_own(own: str, tmp_path
     with pytest.raises(UsageError, match=f"of its own: leave {own} out"):
         foodbox.demo(tmp_path / "demo", **{own: tmp_path})
     assert not list(tmp_path.iterdir())
+
+
+def test_trainings_of_two_threads_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each seeds torch's random numbers, which all threads draw from."""
+    inside, most = [0], [0]
+
+    def reading(*_: object) -> None:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.1)
+        inside[0] -= 1
+        raise foodbox.FoodboxError("enough")
+
+    def training() -> None:
+        with pytest.raises(foodbox.FoodboxError, match="enough"):
+            foodbox.train(tmp_path, runs=tmp_path / "runs")
+
+    monkeypatch.setattr(api, "read_parts", reading)
+    threads = [threading.Thread(target=training) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 from foodbox import config
@@ -64,9 +65,16 @@ def enough_detections(preset: DetectorSettings, dataset: Dataset) -> DetectorSet
     return config.apply(preset, {"max_detections": most})
 
 
-def reach_of(kind: type[Detector], settings: DetectorSettings, dataset: Dataset, name: str) -> AnchorReach | None:
-    """How well the detector's anchors fit the boxes, and which would fit better; None where either is missing."""
+def reach_of(
+    kind: type[Detector], settings: DetectorSettings, dataset: Dataset, name: str, kept: Container[str] = ()
+) -> AnchorReach | None:
+    """How well the detector's anchors fit the boxes, and which would fit better; None where either is missing.
+
+    Args:
+        kept: names of settings that are not to be changed.
+    """
     boxes, _, height, width = boxes_in_input(dataset, settings.preprocessing)
-    better = kind.fit_anchors(settings, boxes, height, width) if len(boxes) else {}
+    fitting = kind.fit_anchors(settings, boxes, height, width) if len(boxes) else {}
+    better = {setting: value for setting, value in fitting.items() if setting not in kept}
     anchors, fitted = (kind.anchors_of(s, height, width) for s in (settings, settings.model_copy(update=better)))
     return anchor_reach(name, boxes, anchors, fitted, better)

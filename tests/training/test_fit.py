@@ -341,6 +341,9 @@ def test_fitted_anchors_and_another_runs_split(photos: Path, tmp_path: Path, cap
         photos, runs=tmp_path, epochs=1, fit_anchors=True, split=split, seed=4, anchor_sizes=sizes, **of_split
     )
     assert foodbox.load(again.model).detector.settings.anchor_sizes == sizes
+    said = capfd.readouterr().err
+    assert " changed." in said
+    assert "anchor_sizes" not in said  # of which nothing is changed, nor is their share given
     assert (again.folder / "split.json").read_text() == split.read_text()
     other = foodbox.train(photos, runs=tmp_path, epochs=1, seed=4, **QUICK)
     assert (other.folder / "split.json").read_text() != split.read_text()
