@@ -24,6 +24,11 @@ from foodbox.garbage import collect_seldom, end_without_collecting, without_coll
 Model = Annotated[Path, Positional, arg(metavar="MODEL")]
 Photos = Annotated[Path, Positional, arg(metavar="PHOTOS")]
 
+ELSEWHERE = {
+    "--lr": "--learning-rate", "--lr0": "--learning-rate", "--imgsz": "--size", "--batch": "--batch-size",
+    "--conf": "--min-score",
+}  # fmt: skip
+"""What other programs call a flag, and what it is here."""
 STOPPED = 130
 """The exit code that shells have for a program that Ctrl-C (signal 2) ended: 128 and its number."""
 
@@ -79,6 +84,9 @@ def _run(words: list[str]) -> int | None:
         return 0
     if "" in words:  # a path of it would be the folder that one stands in
         raise UsageError("One of the words is empty, such as a variable that is not set: name what is meant.")
+    for word in words:
+        if (meant := ELSEWHERE.get(word.split("=", 1)[0])) is not None:
+            raise UsageError(f"There is no {word.split('=', 1)[0]}: say {meant}.")
     with without_collecting():
         commands = _commands(words)
         collect_seldom()  # now that most of what is imported has been

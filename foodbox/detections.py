@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
     import supervision
 
 
-@dataclass(eq=False)  # tensors have no one answer to ==; two are the same only if they are one
+SHOWN = 5
+"""Detections that are named where they are printed."""
+
+
+@dataclass(eq=False, repr=False)  # tensors have no one answer to ==; two are the same only if they are one
 class Detections:
     """What a detector found on one photo, best first.
 
@@ -43,6 +48,17 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __repr__(self) -> str:
+        best = zip(self.labels[:SHOWN].tolist(), self.scores[:SHOWN].tolist(), strict=True)
+        found = ", ".join(f"{self.names[label]} {score:.2f}" for label, score in best)
+        more = f", and {len(self) - SHOWN} more" if len(self) > SHOWN else ""
+        where = f" on {self.path}" if self.path else ""
+        return f"<{len(self)} detections{where}{': ' + found if found else ''}{more}>"
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The rows, one by one."""
+        return iter(self.rows())
 
     def keep(self, chosen: Tensor | slice | int) -> Detections:
         """The detections that a bool [N] mask, their numbers, or one number names."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -18,14 +19,14 @@ from foodbox.console import progress_bar, say
 from foodbox.data import proposals, splits
 from foodbox.data.check import healthy, look_whole
 from foodbox.data.formats.common import BROKEN
-from foodbox.data.images import as_seen, photo_size, prepare
+from foodbox.data.images import PhotoError, as_seen, photo_size, prepare
 from foodbox.data.loader import PHOTOS_AT_ONCE, Collate, Item, apart
 from foodbox.data.parts import part_of, read_labels
 from foodbox.data.tiles import open_tile, shown_by, tiles, together
 from foodbox.defaults import usual_defaults
 from foodbox.detections import Detections
 from foodbox.detectors.base import Detector
-from foodbox.errors import UsageError
+from foodbox.errors import UsageError, first_line
 from foodbox.evaluation.scores import Scores, score
 from foodbox.evaluation.starthon import prediction_file
 from foodbox.evaluation.threshold import SURE
@@ -40,6 +41,8 @@ from foodbox.weights.model_file import build, save_model, understand
 
 EXPORTS: dict[str, Any] = {openvino.ENDING: openvino, onnx.ENDING: onnx}
 """By the ending of an exported model's file, the module that makes, writes, reads and runs its network."""
+SHOWN = 5
+"""Classes that a model names where it is printed."""
 
 
 class Model:
@@ -62,6 +65,11 @@ class Model:
         """To copy or pickle it: the lock and what runs the network are of this process alone, and are made anew."""
         return type(self), (self.detector, self.run, str(self.device))
 
+    def __repr__(self) -> str:
+        classes = f"{counted(len(self.names), 'class', 'classes')} ({', '.join(self.names[:SHOWN])}"
+        more = ", ..." if len(self.names) > SHOWN else ""
+        return f"<{type(self.detector).__name__} model of {classes}{more}) on {self.device}>"
+
     @property
     def names(self) -> list[str]:
         return self.detector.names
@@ -73,9 +81,9 @@ class Model:
 
     @usual_defaults()
     def detect(
-        self, photo: PathLike | Image.Image | np.ndarray[Any, Any], min_score: float | None = None
+        self, photo: PathLike | IO[bytes] | Image.Image | np.ndarray[Any, Any], min_score: float | None = None
     ) -> Detections:
-        """What is on one photo: a path, a Pillow picture, or an array [H, W, 3] of red, green, blue bytes.
+        """What is on one photo: a path, an open file, a Pillow picture, or an array [H, W, 3] of bytes, red first.
 
         A picture's EXIF turn is applied, as a file's is. Where the network sees no more of it, a large JPEG's file is
         opened at a half, a quarter or an eighth of its size: its scores and boxes may differ a little from those of the
@@ -93,6 +101,8 @@ class Model:
         path, picture = None, None
         if isinstance(photo, str | Path):
             path = as_path(photo, "A photo")
+            if path.is_dir():
+                raise UsageError(f"{path} is a folder: name one photo, or give folders to foodbox.detect(model, ...).")
             width, height, _ = photo_size(path)
         else:
             picture = as_seen(_picture(photo))
@@ -156,7 +166,14 @@ class Model:
         return score
 
     def evaluate(self, photos: PathLike, **options: Any) -> Scores:
-        """The scores on a folder of labelled photos; options as for `foodbox.evaluate`."""
+        """The scores on a folder of labelled photos; options as for `foodbox.evaluate`.
+
+        Raises:
+            UsageError: there is no such option, or as `foodbox.evaluate`.
+        """
+        known = [name for name in inspect.signature(evaluate).parameters if name not in ("model", "photos")]
+        if unknown := [name for name in options if name not in known]:
+            raise config.unknown_setting(unknown[0], known)
         return evaluate(self, photos, **options)
 
     def save(self, path: PathLike) -> None:
@@ -176,15 +193,23 @@ class Model:
 
 
 def _picture(photo: object) -> Image.Image:
-    """A picture as it is, or an array [H, W, 3], [H, W, 4] with alpha, or [H, W] in grey, of bytes, as one."""
+    """A picture as it is; an open file, or an array [H, W, 3], [H, W, 4] with alpha, or [H, W] in grey, as one."""
     if isinstance(photo, Image.Image):
         return photo
+    if hasattr(photo, "read"):
+        try:
+            picture = Image.open(photo)  # type: ignore[arg-type]
+            picture.load()
+            return picture
+        except (OSError, ValueError, Image.DecompressionBombError) as fault:
+            raise PhotoError(f"The open file is no photo ({first_line(fault)}): take another.") from fault
     if isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.size and photo.shape[2:] != (2,):
         with suppress(TypeError):  # of other shapes
             return Image.fromarray(photo)
     about = f"an array {list(photo.shape)} of {photo.dtype}" if isinstance(photo, np.ndarray) else type(photo).__name__
     raise UsageError(
-        f"A photo is {about}: expected a path, a Pillow picture, or an array [height, width, 3] of uint8, red first."
+        f"A photo is {about}: expected a path, an open file, a Pillow picture, or an array [height, width, 3] of "
+        "uint8, red first."
     )
 
 

@@ -513,6 +513,12 @@ class Place:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
 
+    def in_parts(self) -> Path:
+        """The photos twice, below train/ and valid/."""
+        for part in ("train", "valid"):
+            shutil.copytree(self.photos, self.folder / "parts" / part)
+        return self.folder / "parts"
+
     def starthon(self, label: str) -> Path:
         """A folder in the AI Starthon's layout: one good photo, and one with this label."""
         photo = next((self.photos / "images").glob("*.jpg")).read_bytes()
@@ -596,6 +602,17 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
     "a share beside a folder": (
         lambda p: ["train", p.photos, "--valid", p.photos, "--valid-share", "0.5"], 2,
         "--valid-share sets photos apart, and --valid or --split names them"),
+    "a share beside folders that are parts": (
+        lambda p: ["train", p.in_parts(), "--valid-share", "0.5"], 2,
+        "--valid-share sets photos apart, and labels or folders name those to validate on"),
+    "the rate of a frozen backbone": (
+        train("--freeze", "backbone", "--backbone-rate", "0.1"), 2, "--backbone-rate is for a backbone that learns"),
+    "stages of a frozen backbone": (
+        train("--freeze", "backbone", "--frozen-stages", "2"), 2, "--frozen-stages is for a backbone that learns"),
+    "a longest side of another fit": (
+        train("--max-size", "900"), 2, "--max-size is for --fit shortest, and fit is longest here"),
+    "a bend of another loss": (
+        train("--smooth-l1-beta", "0.5", "--box-loss", "giou"), 2, "--smooth-l1-beta is for --box-loss smooth_l1"),
     "frozen random numbers": (train("--freeze", "backbone", "--weights", "none"), 2, "--weights none starts it from"),
     "another setting when going on": (
         lambda p: ["train", "--resume", p.folder, "--batch-size", "5"], 2, "leave --batch-size out beside --resume"),
@@ -607,6 +624,10 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
     "bounds upside down": (train("--match-low", "0.9"), 2, "expected at most match_high"),
     "one number of two": (train("--zoom", "1"), 2, "Missing value for argument '--zoom'"),
     "unknown flag": (train("--epoch", "3"), 2, "Unrecognized options: --epoch"),
+    "a flag of another program": (train("--imgsz", "320"), 2, "There is no --imgsz: say --size."),
+    "another one": (train("--lr=0.1"), 2, "There is no --lr: say --learning-rate."),
+    "a share of another program": (
+        lambda p: ["detect", p.model, p.photos, "--conf", "0.5"], 2, "There is no --conf: say --min-score."),
     "unknown command": (lambda p: ["trian", p.photos], 2, "Unrecognized options: trian"),
     "train without photos": (lambda p: ["train"], 2, "Name a folder of photos"),
     "missing weights": (train("--weights", "best.safetensors"), 2, "There is no weight file best.safetensors"),

@@ -11,7 +11,7 @@ from torch import Tensor
 from foodbox.data.check import by_harm
 from foodbox.findings import Finding, Source
 from foodbox.ops.anchor_fitting import best_overlap
-from foodbox.records import Dataset
+from foodbox.records import Dataset, counted
 
 REACHED = 0.5
 """IoU from which an anchor takes a box (RetinaNet section 4, SSD section 2.2; an RPN asks for 0.7)."""
@@ -41,7 +41,7 @@ class AnchorReach:
         return f"{self.reached:.1%} of {self.boxes:,} boxes are reached by an anchor of {self.detector}{more}"
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """What is known of a folder of labelled photos.
 
@@ -59,6 +59,11 @@ class Report:
         if self.anchors is not None and self.anchors.reached < TOO_FEW_REACHED < self.anchors.fitted:
             self.findings = [*self.findings, _few_reached(self.anchors, self.dataset)]
         self.findings = by_harm(self.findings)
+
+    def __repr__(self) -> str:
+        harms = Counter(finding.harm for finding in self.findings)
+        found = ", ".join(counted(count, harm) for harm, count in harms.items())
+        return f"<report on {self.dataset}: {found or 'nothing is wrong'}>"
 
     @property
     def errors(self) -> list[Finding]:

@@ -26,6 +26,12 @@ BOXES_BY_HAND = torch.tensor(
 )
 
 
+def test_what_is_printed_of_a_report_is_short(drawn: Dataset) -> None:
+    assert repr(Report(drawn, [])) == f"<report on {drawn}: nothing is wrong>"
+    found = [Finding(Source("a"), "x"), Finding(Source("a"), "x"), Finding(Source("a"), "x", harm="note")]
+    assert repr(Report(drawn, found)) == f"<report on {drawn}: 2 errors, 1 note>"
+
+
 def test_reach_by_hand() -> None:
     """Three of five boxes have an IoU of at least a half with some anchor; with the small one moved there, four."""
     better = torch.cat((ANCHORS, BOXES_BY_HAND[4:]))

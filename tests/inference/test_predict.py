@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import itertools
 import json
 import multiprocessing
@@ -24,7 +25,7 @@ from foodbox.data.images import PhotoError, open_photo, prepare
 from foodbox.data.loader import Collate, photo_loader
 from foodbox.detections import Detections
 from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
-from foodbox.errors import UsageError
+from foodbox.errors import FoodboxError, UsageError
 from foodbox.inference import predict as predict_file
 from foodbox.inference.predict import default_workers, in_order, predict, predict_photos
 from foodbox.model import Model
@@ -286,6 +287,36 @@ def test_a_picture_is_seen_as_its_file_is(detector: RetinaNet, tmp_path: Path) -
         assert len(mine) > 0
 
 
+def test_an_open_file_is_a_photo_and_a_folder_is_not(detector: RetinaNet, tmp_path: Path) -> None:
+    Image.effect_noise((96, 64), 90).convert("RGB").save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    model = Model(detector, {}, "cpu")
+    assert torch.equal(model.detect(io.BytesIO(data), 0.0).boxes, model.detect(tmp_path / "a.png", 0.0).boxes)
+    with (tmp_path / "a.png").open("rb") as file:
+        assert model.detect(file, 0.0).path is None
+    for broken in (b"a text", data[:200]):
+        with pytest.raises(FoodboxError, match="The open file is no photo"):
+            model.detect(io.BytesIO(broken))
+    with pytest.raises(UsageError, match=r"is a folder: name one photo, or give folders to foodbox\.detect"):
+        model.detect(tmp_path)
+
+
+def test_what_is_printed_of_a_model_and_its_detections_is_short(detector: RetinaNet, drawn: Dataset) -> None:
+    model = Model(detector, {}, "cpu")
+    names = ", ".join(model.names[:5]) + (", ..." if len(model.names) > 5 else "")
+    assert repr(model) == f"<RetinaNet model of {len(model.names)} classes ({names}) on cpu>"
+    found = model.detect(drawn.photos[0].path, 0.0)
+    assert repr(found).startswith(f"<{len(found)} detections on {found.path}: {found.names[int(found.labels[0])]} 0.")
+    assert repr(found).endswith(f", and {len(found) - 5} more>")
+    assert repr(found.keep(slice(0))) == f"<0 detections on {found.path}>"
+    assert list(found) == found.rows()
+
+
+def test_an_option_that_scoring_does_not_have_is_said(detector: RetinaNet, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="There is no setting 'skipbad': did you mean 'skip_bad'"):
+        Model(detector, {}, "cpu").evaluate(tmp_path, skipbad=True)
+
+
 def test_a_model_shows_what_is_over_its_threshold(detector: RetinaNet, drawn: Dataset) -> None:
     photo = drawn.photos[0]
     everything = Model(detector, {}, "cpu").detect(photo.path, 0.0)
@@ -315,7 +346,7 @@ def test_detections_are_the_callers_to_change(detector: RetinaNet, drawn: Datase
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (None, "A photo is NoneType: expected a path, a Pillow picture, or an array"),
+        (None, "A photo is NoneType: expected a path, an open file, a Pillow picture, or an array"),
         (torch.zeros(3, 8, 8), "A photo is Tensor"),
         (np.zeros((8, 8, 3)), r"A photo is an array \[8, 8, 3\] of float64"),
         (np.zeros((3, 8, 8), np.uint8), r"A photo is an array \[3, 8, 8\] of uint8"),
