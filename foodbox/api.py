@@ -125,7 +125,7 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
             raise UsageError(f"{chosen.detector} has no anchors to fit: leave --fit-anchors out.")
         say(f"{reach}: {', '.join(reach.settings) or 'none'} changed.")
         changes = reach.settings | changes
-    settled = settle(kind, preset, changes, weights)
+    settled = settle(kind, preset, changes, weights)  # which the weights have a say in
     expect_use(chosen, changes, settled)
     torch.manual_seed(chosen.seed)
     earlier = weights.run.get("train") if weights else None  # of a run of ours
@@ -194,8 +194,6 @@ def _fit(
             if isinstance(fault.__cause__, OSError) and folder.has_state:  # a full disk
                 raise FoodboxError(f"{fault} Then go on with foodbox train --resume {folder.path}.") from fault
             raise
-    if fitted.interrupted and folder.has_state:
-        say(f"Go on with it: foodbox train --resume {folder.path}.")
     return Run(folder.path, folder.best_model, fitted.seconds, fitted.epoch, fitted.scores, fitted.interrupted)
 
 

@@ -152,8 +152,7 @@ def demo(
     import foodbox
 
     run = foodbox.demo(folder, photos=photos, unseen=unseen, epochs=epochs)
-    _print_run(run, json)
-    return STOPPED if run.interrupted else 0
+    return _end(run, json)
 
 
 def check(
@@ -249,8 +248,7 @@ def _train_command(words: list[str]) -> Any:
             run = foodbox.resume(resume)
         else:
             run = foodbox.train(photos, runs=runs, name=name, **given)  # type: ignore[arg-type]
-        _print_run(run, json)
-        return STOPPED if run.interrupted else 0
+        return _end(run, json)
 
     train.__doc__ = """Train a detector on a folder of photos with boxes.
 
@@ -448,6 +446,16 @@ def _print_report(report: Any) -> None:
         print(f"{name:<{width}}  {boxes:>5}  {photos:>6}")
     if report.anchors is not None:
         print(f"{report.anchors}.")
+
+
+def _end(run: Any, as_json: bool) -> int:
+    """Prints a run that has ended, and how to go on with one that was stopped; the exit code."""
+    from foodbox.training.run_folder import RunFolder
+
+    _print_run(run, as_json)
+    if run.interrupted and RunFolder(run.folder).has_state:
+        say(f"Go on with it: foodbox train --resume {run.folder}.")
+    return STOPPED if run.interrupted else 0
 
 
 def _print_run(run: Any, as_json: bool) -> None:

@@ -64,7 +64,8 @@ def read_parts(photos: Path, settings: TrainSettings, outlined: bool = False) ->
     dataset, given, findings = _named_parts(photos, settings)
     there = _paths(dataset) | _paths(given)
     dataset, given = _chosen_of(dataset, given, settings, split)
-    if given.photos and settings.valid_share != TrainSettings.model_fields["valid_share"].default:
+    named = given.photos and settings.valid is None and split is None
+    if named and settings.valid_share != TrainSettings.model_fields["valid_share"].default:
         raise UsageError(
             "--valid-share sets photos apart, and labels or folders name those to validate on: leave --valid-share out."
         )

@@ -152,9 +152,12 @@ def test_some_parts_named(
     tmp_path: Path, parts: dict[str, list[int]], count: int, train: set[str], valid: set[str]
 ) -> None:
     """Where no part is to be validated on, a share of the photos to train on is set apart."""
-    found = [
-        set(stems(part)) for part in read_parts(voc(tmp_path / "photos", count, **parts), chosen(valid_share=0.25))
-    ]
+    photos = voc(tmp_path / "photos", count, **parts)
+    if valid:
+        with pytest.raises(UsageError, match="leave --valid-share out"):
+            read_parts(photos, chosen(valid_share=0.25))
+    settings = chosen() if valid else chosen(valid_share=0.25)
+    found = [set(stems(part)) for part in read_parts(photos, settings)]
     if valid:
         assert found == [train, valid]
     else:
@@ -400,7 +403,7 @@ def test_going_on_takes_the_runs_photos_with_the_runs_classes(tmp_path: Path) ->
     assert (valid.names, [photo.labels.tolist() for photo in valid]) == (["soup", "rice"], [[0]])
     folded = saved_parts(split, photos, chosen(valid=other, one_class="food"), ["food"], tmp_path / "run")
     assert [part.names for part in folded] == [["food"], ["food"]]
-    with pytest.raises(UsageError, match="soup are not among rice"):
+    with pytest.raises(FoodboxError, match=r"soup are not among rice\. .*: name those of its photos as they were"):
         saved_parts(split, photos, settings, ["rice"], tmp_path / "run")
     (other / "p1.png").unlink()
     with pytest.raises(FoodboxError, match=r"1 photo of .*run is no longer there"):

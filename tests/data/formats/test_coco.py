@@ -472,7 +472,7 @@ def test_a_faulty_annotation_is_found_and_the_others_are_read(more: dict[str, An
     assert words in finding.what
     assert finding.todo
     assert finding.photo == tmp_path / "lunch.jpg"
-    assert str(finding).startswith(f"{tmp_path / 'labels.json'}: ")
+    assert str(finding).startswith(f"{tmp_path / 'labels.json'} (lunch.jpg): ")
     assert formats.read(tmp_path)[0].photos[0].boxes.tolist()[:2] == [[10, 20, 40, 60]] * 2
 
 
