@@ -44,8 +44,10 @@ class Finding:
 
     @property
     def where(self) -> str:
-        """Its source, and the photo where the source is a file without lines that may be of many photos."""
-        if self.photo is None or self.source.line or self.photo.stem == Path(self.source.path).stem:
+        """Its source, and the photo where that is a .json of many photos, of which no line is known."""
+        file = Path(self.source.path)
+        of_many = file.suffix.lower() == ".json" and not self.source.line
+        if self.photo is None or not of_many or self.photo.stem == file.stem:
             return str(self.source)
         return f"{self.source} ({self.photo.name})"
 
