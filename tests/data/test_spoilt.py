@@ -262,6 +262,7 @@ def test_what_is_mended_is_mended_as_said(places: tuple[Path, Path], tmp_path: P
     }
     assert dataset.names == ["rice", "soup"]
     changes = (tmp_path / "mended" / "changes.md").read_text()
+    assert "Whatever else the label files had is not in this copy" in changes
     for name in ("p06", "p07"):  # whose one box was a slip: without it they would teach that they show nothing
         assert re.search(rf"{name}\.xml:\d+: the box .*\*\*the photo is left out\*\*", changes)
 
