@@ -34,6 +34,8 @@ WORTH_CUTTING = 0.5
 """A box that sticks out further is cut off by mending if this share of it lies inside. Else it is of another photo."""
 BROKEN = "broken photo"
 """What it is called where a photo cannot be opened."""
+PIXELS = 2.0
+"""A coordinate above cannot be a share of a side, however far the box sticks out."""
 LEFT_OUT = "the photo is left out"
 REMOVED = "the box is removed"
 ONE_CLASS = "they become one"
@@ -201,30 +203,32 @@ def assemble(labels: Labels, facts: Mapping[Path, Facts]) -> tuple[Dataset, list
     return Dataset(sorted(photos, key=lambda photo: photo.path), names), findings
 
 
-def at_most_one(values: Sequence[float]) -> bool:
-    """Whether numbers may be shares of a photo's sides: none is over 1 by more than boxes stick out of photos."""
-    return max(values) <= 1 + OVERHANG
-
-
 def _see_shares(photos: Sequence[RawPhoto], findings: list[Finding]) -> None:
-    """Takes boxes for shares of width and height where those of most photos can be nothing else, as none is whole.
+    """Takes numbers of at most 1 for shares of width and height where more photos have such than larger ones.
 
-    Who labels has one way for all photos. Azure's COCO files have shares, and tables of some programs.
+    Who labels has one way for all photos. Azure's COCO files have shares, and tables of some programs. Whole numbers
+    tell nothing: 0, 0, 1, 1 is the whole photo amid shares, else one pixel, by a slip or in place of no box.
     """
     pixels = [photo for photo in photos if photo.boxes and not photo.fractions]
-    shares = [photo for photo in pixels if all(at_most_one(box.corners) for box in photo.boxes)]
-    if 2 * len(shares) <= len(pixels) or not any(v % 1 for photo in shares for box in photo.boxes for v in box.corners):
+    largest = [(photo, most) for photo in pixels if (most := _largest(photo)) > 0]  # 0, 0, 0, 0 is no box
+    small = [photo for photo, most in largest if most <= 1 + OVERHANG]
+    if not small:
         return
-    for photo in shares:
-        photo.fractions = True
+    told = sum(any(value % 1 for box in photo.boxes for value in box.corners) for photo in small)
+    shares = told > len(largest) - len(small)
+    for photo, most in largest:
+        photo.fractions = shares and most <= PIXELS
     what = (
-        f"all corners are at most 1 in {counted(len(shares), 'photo')}, of which this is the first, and were read as "
-        "shares of width and height"
+        f"no place and no side is above 1 in the boxes of {counted(len(small), 'photo')}, of which this is the first: "
+        f"they were read as {'shares of width and height' if shares else 'pixels'}"
     )
-    first = shares[0]
-    findings.append(
-        Finding(first.boxes[0].source, what, "Look at the boxes", "warning", first.path, "shares for pixels")
-    )
+    kind, source = "shares for pixels" if shares else "pixels or shares", small[0].boxes[0].source
+    findings.append(Finding(source, what, "Look at the boxes", "warning", small[0].path, kind))
+
+
+def _largest(photo: RawPhoto) -> float:
+    """The largest of x, y, width and height of its boxes: a box of shares may stick out of its photo, too."""
+    return max(max(x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2 in (box.corners for box in photo.boxes))
 
 
 def _turned(

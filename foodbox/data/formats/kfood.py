@@ -19,7 +19,6 @@ from foodbox.data.formats.common import (
     Labels,
     RawBox,
     RawPhoto,
-    at_most_one,
     bad_label,
     copy_photos,
     numbers,
@@ -148,11 +147,6 @@ def _read_file(
             findings.append(_twice(box, photo))
             continue
         photo.boxes = [box]
-        # Whole numbers are pixels: 0,0,1,1 is a placeholder rather than the whole photo.
-        if at_most_one(values) and any(value % 1 for value in values):
-            photo.fractions = True
-            what = f"the numbers {value[:40]} are at most 1 and were read as shares of the photo's width and height"
-            findings.append(Finding(source, what, "Look at the photo's box", "warning", path, "shares for pixels"))
 
 
 def _twice(box: RawBox, photo: RawPhoto) -> Finding:

@@ -1,8 +1,8 @@
 """AI Starthon 2019, task "food region": NAME.txt beside NAME.jpg, whose first line is x,y,w,h in pixels.
 
-One box a photo, its top left corner and its size, decimals allowed; no class. NAME.box is read as well as NAME.txt, and
-a file whose numbers are all at most 1 as shares of width and height. A photo without such a file is one that nobody
-labelled (the contest's own test photos); an empty file says that there is nothing on the photo.
+One box a photo, its top left corner and its size, decimals allowed; no class. NAME.box is read as well as NAME.txt. A
+photo without such a file is one that nobody labelled (the contest's own test photos); an empty file says that there is
+nothing on the photo.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from foodbox.data.formats.common import (
     Labels,
     RawBox,
     RawPhoto,
-    at_most_one,
     bad_label,
     copy_photos,
     numbers,
@@ -99,7 +98,6 @@ def _read(label: str, path: Path, findings: list[Finding]) -> RawPhoto:
     if w < 0 or h < 0:
         findings.append(bad_label(source, f"the box {line} (x,y,w,h) has a side below 0, expected both above 0", path))
         return photo
-    photo.fractions = at_most_one(values)
     photo.boxes = [RawBox((x, y, x + w, y + h), NAME, source)]
     return photo
 

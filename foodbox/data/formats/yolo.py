@@ -21,6 +21,7 @@ import torch
 import yaml
 
 from foodbox.data.formats.common import (
+    PIXELS,
     Labels,
     RawPhoto,
     copy_photos,
@@ -39,7 +40,7 @@ from foodbox.data.formats.yolo_classes import (
     find_lists,
     likely_places,
 )
-from foodbox.data.formats.yolo_lines import PIXELS, LineReader, is_label
+from foodbox.data.formats.yolo_lines import LineReader, is_label
 from foodbox.data.listing import Listing, scan
 from foodbox.files import write_whole
 from foodbox.findings import Finding, Source

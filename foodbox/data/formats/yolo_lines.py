@@ -7,13 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from foodbox.data.formats.common import LEFT_OUT, OVERHANG, RawBox, RawPhoto, bad_label, box_around, numbers, read_text
+from foodbox.data.formats.common import (
+    LEFT_OUT,
+    OVERHANG,
+    PIXELS,
+    RawBox,
+    RawPhoto,
+    bad_label,
+    box_around,
+    numbers,
+    read_text,
+)
 from foodbox.data.formats.yolo_classes import LabelClasses
 from foodbox.findings import Finding, Source
 from foodbox.records import counted
 
-PIXELS = 2.0
-"""A coordinate above cannot be a share of a side, however far the box sticks out."""
 SEVERAL = 3
 """Lines that tell points of a body from outlines by what one line alone may have by chance."""
 

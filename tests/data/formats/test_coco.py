@@ -399,7 +399,9 @@ def test_traced_outlines_hold_the_pixels_of_the_mask(
     rle = packed(mask) if as_text else unpacked(mask)
     images = [{"id": 1, "file_name": "lunch.png", "width": 30, "height": 24}]
     folder_with(folder, a_content(an_annotation(segmentation=rle, bbox=None), images=images), photos=())
-    photo = only(folder)
+    dataset, findings = formats.read(folder)
+    assert {f.kind for f in findings} <= {"pixels or shares"}  # of a mask of one pixel, in the corner
+    photo = dataset.photos[0]
     x, y, w, h = coco_mask.toBbox(coco_mask.encode(np.asfortranarray(mask))).tolist()
     assert photo.boxes.tolist() == [[x, y, x + w, y + h]]
     covered = inside(photo)

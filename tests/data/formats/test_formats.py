@@ -448,14 +448,60 @@ def test_boxes_in_pixels_stay(format: str, tmp_path: Path) -> None:
     assert formats.read(folder)[0].photos[0].boxes.tolist() == [[20, 10, 100, 60], [100, 50, 200, 100]]
 
 
-def test_a_tiny_box_among_boxes_in_pixels_is_no_share(tmp_path: Path) -> None:
-    rows = ["0.png,0.2,0.3,0.7,0.9,rice\n", *(f"{i}.png,20,10,100,60,rice\n" for i in (1, 2))]
-    for i in range(3):
+# What each of three photos of 200 x 100 pixels has as x1, y1, x2, y2, and what that is in pixels.
+ONE_WAY = {
+    "shares": (["0,0,1,1", "0.1,0.2,0.5,0.5", "0.5,0,1,1"], [[0, 0, 200, 100], [20, 20, 100, 50], [100, 0, 200, 100]]),
+    "shares, and placeholders": (["0,0,1,1", "0.1,0.2,0.5,0.5", "0,0,1,1"],
+                                 [[0, 0, 200, 100], [20, 20, 100, 50], [0, 0, 200, 100]]),
+    "shares, and one that sticks out": (["0.5,0.5,1,1.002", "0.1,0.2,0.5,0.5", "0.5,0.5,1.005,1"],
+                                        [[100, 50, 200, 100], [20, 20, 100, 50], [100, 50, 200, 100]]),
+    "pixels, and one of them": (["20,10,100,60", "0,0,1,1", "10,10,20,20"],
+                                [[20, 10, 100, 60], [0, 0, 1, 1], [10, 10, 20, 20]]),
+    "pixels, and less than one": (["20,10,100,60", "0.25,0.5,1,1", "10,10,20,20"],
+                                  [[20, 10, 100, 60], [0.25, 0.5, 1, 1], [10, 10, 20, 20]]),
+    "one pixel each": (["0,0,1,1"] * 3, [[0, 0, 1, 1]] * 3),
+    "half and half": (["0.1,0.2,0.5,0.5", "0,0,1,1", "10,10,20,20"],
+                      [[0.1, 0.2, 0.5, 0.5], [0, 0, 1, 1], [10, 10, 20, 20]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("format", ["csv", "kfood_corners", "kfood", "starthon"])
+@pytest.mark.parametrize(("rows", "boxes"), ONE_WAY.values(), ids=ONE_WAY)
+def test_a_folder_is_in_shares_or_in_pixels(
+    rows: list[str], boxes: list[list[float]], format: str, tmp_path: Path
+) -> None:
+    """Numbers of at most 1 are what those of most other photos are, in every format, and one warning says so."""
+    folder = tmp_path / "rice"
+    for i, row in enumerate(rows):
+        draw_photo(folder / f"{i}.png", (200, 100), [])
+        x1, y1, x2, y2 = map(float, row.split(","))
+        size = f"{x1},{y1},{round(x2 - x1, 9)},{round(y2 - y1, 9)}"
+        with (folder / ("a.csv" if format == "csv" else "crop_area.properties")).open("a") as file:
+            file.write(f"{i}.png,{row},rice\n" if format == "csv" else f"{i}={size if format == 'kfood' else row}\n")
+        if format == "starthon":
+            (folder / f"{i}.txt").write_text(size)
+    dataset, findings = formats.read(tmp_path, format)
+    torch.testing.assert_close(torch.cat([photo.boxes for photo in dataset]), torch.tensor(boxes, dtype=torch.float32))
+    (found,) = (f for f in findings if f.harm != "note")
+    in_shares = boxes[0][2] == 200 or boxes[1] == [20, 20, 100, 50]
+    assert (found.harm, found.kind) == ("warning", "shares for pixels" if in_shares else "pixels or shares")
+    assert found.what.endswith("shares of width and height" if in_shares else "were read as pixels")
+
+
+def test_a_box_far_out_of_its_photo_is_at_fault_in_shares_too(tmp_path: Path) -> None:
+    """And no box of one pixel."""
+    for i, row in enumerate(["0.1,0.2,0.5,0.5", "0.2,0.2,0.5,0.5", "0.6,0.6,0.6,0.6"]):
         draw_photo(tmp_path / f"{i}.png", (200, 100), [])
-    (tmp_path / "a.csv").write_text("".join(rows))
-    dataset, findings = formats.read(tmp_path)
-    assert findings == []
-    assert dataset.photos[0].boxes.tolist() == [pytest.approx([0.2, 0.3, 0.7, 0.9])]
+        (tmp_path / f"{i}.txt").write_text(row)
+    (found,) = (f for f in formats.read(tmp_path)[1] if f.harm == "error")
+    assert (found.kind, found.photo) == ("box outside the photo", tmp_path / "2.png")
+    assert "120, 60, 240, 120" in found.what
+
+
+def test_no_numbers_at_all_are_neither(tmp_path: Path) -> None:
+    draw_photo(tmp_path / "a.png", (200, 100), [])
+    (tmp_path / "a.txt").write_text("0,0,0,0")
+    assert [f.kind for f in formats.read(tmp_path)[1]] == ["empty box"]
 
 
 def test_photos_that_were_turned_after_they_were_labelled_are_found(tmp_path: Path) -> None:

@@ -579,7 +579,7 @@ def test_what_is_written_is_read_to_a_hundredth_of_a_pixel(
     )
     labelme.write(Dataset([photo], names), folder / "out")
     dataset, findings = read(folder / "out")
-    assert findings == []
+    assert {f.kind for f in findings} <= {"pixels or shares"}  # of a box of one pixel, in the corner
     found = dataset.photos[0]
     torch.testing.assert_close(found.boxes, photo.boxes, rtol=0, atol=0.01)
     assert [dataset.names[i] for i in found.labels] == [row[-1] for row in rows]

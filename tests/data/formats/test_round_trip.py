@@ -63,6 +63,19 @@ def test_what_a_format_can_hold_comes_back(name: str, everything: Dataset, tmp_p
     assert_same(found, held)
 
 
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("others", [0, 2])
+def test_a_box_of_one_pixel_comes_back(name: str, others: int, tmp_path: Path) -> None:
+    """And is not taken for the whole photo in shares, though 0, 0, 1, 1 might be one."""
+    boxes = [[0.0, 0.0, 1.0, 1.0], *[[5.0, 6.0, 30.0, 32.0]] * others]
+    drawn = [draw_photo(tmp_path / f"{i}.png", (60 + i, 40), [(0, *map(int, box))]) for i, box in enumerate(boxes)]
+    FORMATS[name].write(Dataset(drawn, ["food"]), tmp_path / "written")
+    found, findings = formats.read(tmp_path / "written", name)
+    assert [str(finding) for finding in findings if finding.harm == "error"] == []
+    read = torch.cat([photo.boxes for _, photo in sorted(by_size(found).items())])
+    torch.testing.assert_close(read, torch.tensor(boxes), rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", [name for name, kind in FORMATS.items() if kind.masks])
 @pytest.mark.parametrize("steps", [1, 2])
 def test_outlines_cover_the_same_pixels_when_they_come_back(name: str, steps: int, tmp_path: Path) -> None:

@@ -289,7 +289,7 @@ def test_what_is_written_is_read_to_half_a_pixel(
     photo = Photo(folder / "photo.png", width, height, torch.tensor(boxes, dtype=torch.float32), labels)
     uecfood.write(Dataset([photo], names), folder / "out")
     dataset, findings = read(folder / "out")
-    assert findings == []
+    assert {f.kind for f in findings} <= {"pixels or shares"}  # of a box of one pixel, in the corner
     assert dataset.names == names
     assert len(dataset) == 1
     found, order = dataset.photos[0], torch.argsort(labels, stable=True)  # the folders' order
