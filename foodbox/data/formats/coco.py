@@ -35,7 +35,7 @@ from foodbox.data.formats.common import (
     numbers_first,
     part_of_file,
     part_of_name,
-    read_text,
+    read_json,
     without_photo,
 )
 from foodbox.data.formats.photo_names import PhotoFinder
@@ -155,22 +155,13 @@ def _rank(path: Path, root: Path) -> tuple[bool, bool]:
 
 
 def _open(path: Path, root: Path, findings: list[Finding]) -> _File | None:
-    text = read_text(path, findings)
-    if text is None:
+    todo = "Write it anew or remove it"
+    if (read := read_json(path, findings, None, todo)) is None:
         return None
-    source = Source(path)
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as fault:
-        source = Source(path, fault.lineno)
-        what = f"the file is no whole JSON ({fault.msg}, column {fault.colno})"
-    except (ValueError, RecursionError) as fault:  # a number of 5,000 digits, brackets within brackets
-        what = f"the file is no whole JSON ({fault})"
-    else:
-        if isinstance(content, dict):
-            return _File(path, root, content)
-        what = "the file holds no object with lists of images, annotations and categories"
-    findings.append(bad_label(source, what, None, "Write it anew or remove it"))
+    if isinstance(read[0], dict):
+        return _File(path, root, read[0])
+    what = "the file holds no object with lists of images, annotations and categories"
+    findings.append(bad_label(Source(path), what, None, todo))
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import math
 import os
 import re
@@ -387,6 +388,25 @@ def read_text(path: Path | str, findings: list[Finding], photo: Path | None = No
             continue
     what = "the file is no text in UTF-8, UTF-16 or CP949"
     findings.append(bad_label(Source(path), what, photo, "Save it as UTF-8 text"))
+    return None
+
+
+def read_json(path: Path, findings: list[Finding], photo: Path | None, todo: str) -> tuple[Any, str] | None:
+    """What a label file of JSON holds, and its text. None, and an error among the findings, where it cannot be read.
+
+    Args:
+        photo: the one that the file is of, if any.
+        todo: what to do about a file that is damaged.
+    """
+    if (text := read_text(path, findings, photo)) is None:
+        return None
+    try:
+        return json.loads(text), text
+    except json.JSONDecodeError as fault:
+        source, why = Source(path, fault.lineno), f"{fault.msg}, column {fault.colno}"
+    except (ValueError, RecursionError) as fault:  # a number of 5,000 digits, brackets within brackets
+        source, why = Source(path), str(fault)
+    findings.append(bad_label(source, f"the file is no whole JSON ({why})", photo, todo))
     return None
 
 

@@ -31,7 +31,7 @@ from foodbox.data.formats.common import (
     box_around,
     copy_photos,
     could_be,
-    read_text,
+    read_json,
     without_photo,
 )
 from foodbox.data.formats.photo_names import NearestPhotos, PhotoFinder, bare, composed
@@ -57,6 +57,7 @@ WITHOUT_AREA = ("point", "points", "line", "lines", "linestrip")
 CIRCLE = 32
 """Points of a circle's outline, which then has 99.4 % of its area."""
 YES = (True, 1, "true", "True", "1")
+ANEW = "Label the photo anew or remove the file"
 
 Corners = tuple[float, float, float, float]
 
@@ -85,9 +86,13 @@ def read(listing: Listing) -> Labels:
         # A broken file beside a photo may have been labelme's. Others are other programs', and may be very large.
         if not is_ours and beside is None:
             continue
-        text = read_text(file, labels.findings, beside)
-        content = None if text is None else _parse(text, file, beside, is_ours, labels.findings)
-        if text is None or content is None:
+        if (held := read_json(file, labels.findings, beside, ANEW)) is None:
+            continue
+        content, text = held
+        if not (isinstance(content, dict) and isinstance(content.get("shapes"), list)):
+            if is_ours:
+                what = "the file has no list of shapes, which labelme writes"
+                labels.findings.append(bad_label(Source(file), what, beside, ANEW))
             continue
         paths = places.photos(file, content)
         path = paths[0] if paths else None
@@ -133,25 +138,6 @@ def _looks_like_labelme(file: Path) -> bool:
     except OSError:
         return False
     return head.startswith(b"{") and KEYS.search(head) is not None
-
-
-def _parse(
-    text: str, file: Path, photo: Path | None, is_ours: bool, findings: list[Finding]
-) -> dict[str, Any] | None:  # fmt: skip
-    """What a file holds; None, and an error unless it is another program's, where that is not labelme's."""
-    line, what = 1, "the file has no list of shapes, which labelme writes"
-    try:
-        content = json.loads(text)
-        if isinstance(content, dict) and isinstance(content.get("shapes"), list):
-            return content
-        if not is_ours:
-            return None
-    except json.JSONDecodeError as fault:
-        line, what = fault.lineno, f"the file is no whole JSON ({fault.msg}, column {fault.colno})"
-    except (ValueError, RecursionError) as fault:  # a number of 5,000 digits, brackets within brackets
-        what = f"the file is no whole JSON ({fault})"
-    findings.append(bad_label(Source(file, line), what, photo, "Label the photo anew or remove the file"))
-    return None
 
 
 def _without_photo(file: Path, content: dict[str, Any]) -> Finding:

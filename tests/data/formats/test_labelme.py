@@ -481,18 +481,18 @@ def test_a_faulty_shape_is_found_with_its_line_and_the_others_are_read(shape: An
         ("hello", "the file is no whole JSON", 1),
         (WILD[:300], "the file is no whole JSON", 21),
         (WILD.replace("40.0,", "40.0"), "the file is no whole JSON (Expecting ',' delimiter, column 11)", 10),
-        ("[" * 100_000, "the file is no whole JSON", 1),
-        ('{"shapes": {}, "imagePath": "lunch.jpg"}', "the file has no list of shapes", 1),
-        ('{"imagePath": "lunch.jpg"}', "the file has no list of shapes", 1),
+        ("[" * 100_000, "the file is no whole JSON", None),
+        ('{"shapes": {}, "imagePath": "lunch.jpg"}', "the file has no list of shapes", None),
+        ('{"imagePath": "lunch.jpg"}', "the file has no list of shapes", None),
     ],
 )
-def test_a_broken_file_is_found_with_its_line(text: str, words: str, line: int, tmp_path: Path) -> None:
+def test_a_broken_file_is_found_with_its_line(text: str, words: str, line: int | None, tmp_path: Path) -> None:
     dataset, findings = read(folder_with(tmp_path, text))
     assert dataset.box_count == 0
     assert len(findings) == 1
     assert words in findings[0].what
     assert (findings[0].harm, findings[0].photo) == ("error", tmp_path / "lunch.jpg")
-    assert str(findings[0]).startswith(f"{tmp_path / 'lunch.json'}:{line}: ")
+    assert str(findings[0].source) == f"{tmp_path / 'lunch.json'}{'' if line is None else f':{line}'}"
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
