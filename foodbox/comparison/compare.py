@@ -19,6 +19,7 @@ from foodbox.comparison.results import Comparison, Trial
 from foodbox.config import TrainSettings, epochs_for
 from foodbox.console import say
 from foodbox.data.parts import read_parts
+from foodbox.data.splits import spread
 from foodbox.detectors.base import Detector
 from foodbox.drawing.boxes import draw_truth, jpeg
 from foodbox.errors import UsageError
@@ -222,8 +223,7 @@ def _on_split(chosen: TrainSettings, split: Path) -> dict[str, Any]:
 
 def _shown(valid: Dataset) -> Dataset:
     """Validation photos to be shown, spread over all of them; those with boxes."""
-    some = [photo for photo in valid if len(photo.boxes)]
-    return valid.with_photos(some[:: max(1, len(some) // SHOWN)][:SHOWN])
+    return valid.with_photos(spread([photo for photo in valid if len(photo.boxes)], SHOWN))
 
 
 # -- One after the other --------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import itertools
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ import torch
 from foodbox.data.duplicates import groups
 from foodbox.errors import UsageError
 from foodbox.records import Dataset, Photo
+
+Item = TypeVar("Item")
 
 
 def to_train_on(dataset: Dataset) -> Dataset:
@@ -33,6 +36,12 @@ def sample(dataset: Dataset, count: int, seed: int) -> Dataset:
     if count < len(photos):
         photos = _draw([[photo] for photo in photos], count, seed)
     return dataset.with_photos(photos)
+
+
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many of them, from all over, in their order: each is the middle one of an equal part of them."""
+    count = min(most, len(items))
+    return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]
 
 
 def split(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:

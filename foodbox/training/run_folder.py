@@ -23,6 +23,7 @@ from torch import Tensor
 from foodbox.console import is_speaker
 from foodbox.data.images import open_photo
 from foodbox.data.parts import read_split
+from foodbox.data.splits import spread
 from foodbox.detections import Detections
 from foodbox.drawing import html
 from foodbox.drawing.boxes import draw_detections, draw_truth, jpeg, sheet
@@ -69,8 +70,7 @@ class Samples:
     @staticmethod
     def of(valid: Dataset, detections: Sequence[Detections], threshold: float) -> Samples:
         """Up to SAMPLES of the photos, from all over the dataset; detections are one for each of its photos."""
-        step = max(1, len(valid) // SAMPLES)
-        some = list(zip(valid, detections, strict=True))[::step][:SAMPLES]
+        some = spread(list(zip(valid, detections, strict=True)), SAMPLES)
         return Samples([(photo, found.over(threshold)) for photo, found in some], threshold)
 
 

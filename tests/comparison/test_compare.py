@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import foodbox
 from foodbox import cli
@@ -24,7 +25,7 @@ from foodbox.data.formats import FORMATS
 from foodbox.data.parts import read_split
 from foodbox.detectors import DETECTORS
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.records import Dataset
+from foodbox.records import Dataset, Photo
 from foodbox.training.run_folder import RunFolder
 from foodbox.weights.model_file import read_model
 
@@ -84,6 +85,13 @@ def compared(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparis
         for name in ("refuses", "faulty", "vanishes"):
             patch.setitem(DETECTORS, name, DETECTORS["retinanet"])
         return foodbox.compare(photos, detectors=names, runs=runs, name="all", one_class="dish", **QUICK)
+
+
+def test_photos_with_boxes_from_all_over_are_shown() -> None:
+    """Of eight, five: the first five would not be."""
+    boxed = [Photo(Path(f"{i}.jpg"), 10, 10, torch.tensor([[0.0, 0, 5, 5]]), torch.tensor([0])) for i in range(8)]
+    dataset = Dataset([*boxed[:4], Photo(Path("empty.jpg"), 10, 10), *boxed[4:]], ["rice"])
+    assert [photo.path.stem for photo in module._shown(dataset)] == ["0", "2", "4", "5", "7"]
 
 
 def test_every_detector_has_its_row(compared: Comparison) -> None:

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foodbox.data.splits import one_class, sample, split, to_train_on, with_names
+from foodbox.data.splits import one_class, sample, split, spread, to_train_on, with_names
 from foodbox.errors import UsageError
 from foodbox.records import Dataset, Photo
 
@@ -124,6 +124,20 @@ def test_samples() -> None:
 def test_too_few_photos_to_split(count: int) -> None:
     with pytest.raises(UsageError, match=f"{count} photo.* too few"):
         split(photos(count), 0.2, 0)
+
+
+# -- Some from all over -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "chosen"),
+    [(0, 9, []), (1, 9, [0]), (9, 9, list(range(9))), (10, 9, [0, 1, 2, 3, 5, 6, 7, 8, 9]),
+     (17, 9, [0, 2, 4, 6, 8, 10, 12, 14, 16]), (18, 9, [1, 3, 5, 7, 9, 11, 13, 15, 17]), (9, 5, [0, 2, 4, 6, 8]),
+     (39, 1, [19])],
+)  # fmt: skip
+def test_some_are_spread_over_all(count: int, most: int, chosen: list[int]) -> None:
+    """Also where there are less than twice as many."""
+    assert spread(range(count), most) == chosen
 
 
 # -- Of each class its share ------------------------------------------------------------------------------------------
