@@ -192,7 +192,7 @@ class Comparison:
         """Which is the best, which the fastest, and what each was given, in sentences."""
         fair = (
             f"Each had {self.budget} on the same {counted(self.train, 'photo')}, and was scored on the same "
-            f"{self.valid:,} others with {counted(self.boxes, 'box', 'boxes')}"
+            f"{counted(self.valid, 'other')} with {counted(self.boxes, 'box', 'boxes')}"
         )
         best, fastest = self.best, self.fastest
         if best is None:
@@ -248,7 +248,7 @@ def cells(trial: Trial, columns: list[Column]) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: "90 seconds", "10 minutes", "1.5 hours"."""
+    """Seconds in words: "45 seconds", "1.5 minutes", "2 hours"."""
     for unit, word in ((3600, "hour"), (60, "minute")):
         if seconds >= unit and seconds * 10 % unit == 0:
             return f"{seconds / unit:g} {word}{'' if seconds == unit else 's'}"

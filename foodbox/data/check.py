@@ -24,7 +24,7 @@ from foodbox.findings import Finding, Source
 from foodbox.garbage import without_collecting
 from foodbox.masks import Polygon
 from foodbox.ops.boxes import iou
-from foodbox.records import Dataset, Photo
+from foodbox.records import Dataset, Photo, counted
 
 SHOWN = 20
 """How many findings an error message lists; the rest is counted."""
@@ -72,10 +72,10 @@ def sound(dataset: Dataset, findings: Sequence[Finding], skip_bad: bool) -> tupl
     errors = [f for f in findings if f.harm == "error"]
     if errors and not skip_bad:
         raise FoodboxError(
-            f"{_faults(errors)} in the photos or their labels:\n{_listed(errors)}\n"
+            f"{counted(len(errors), 'fault')} in the photos or their labels:\n{_listed(errors)}\n"
             "Mend them (foodbox check PHOTOS --fix MENDED), or add --skip-bad to leave these photos out."
         )
-    words = [f"Left out because of {_faults(errors)}:\n{_listed(errors)}"] if errors else []
+    words = [f"Left out because of {counted(len(errors), 'fault')}:\n{_listed(errors)}"] if errors else []
     if rest := Counter(f.kind for f in findings if f.harm != "error"):
         kinds = ", ".join(f"{kind} ({count:,})" for kind, count in rest.most_common())
         words.append(f"Also found: {kinds}. `foodbox check` says where.")
@@ -93,7 +93,7 @@ def healthy(dataset: Dataset, findings: Sequence[Finding], skip_bad: bool) -> tu
     labelled = [photo for photo in left if photo.labelled]
     if unlabelled := len(left) - len(labelled):
         words.append(
-            f"{unlabelled} photos have no label file and are left out; an empty one says that they show nothing."
+            f"Left out {counted(unlabelled, 'photo')} without a label file; an empty one says that nothing is shown."
         )
     if not any(len(photo.boxes) for photo in labelled):
         missing = ("label without photo", "missing folder")  # which may be why, if there is no more than a warning
@@ -101,7 +101,7 @@ def healthy(dataset: Dataset, findings: Sequence[Finding], skip_bad: bool) -> tu
         count = len({photo.path for photo in dataset} | {f.photo for f in errors if f.photo})
         raise FoodboxError(
             f"No photo with a box is left of {count}"
-            + (f": {_faults(errors)}:\n{_listed(errors)}" if errors else "; label some photos first.")
+            + (f": {counted(len(errors), 'fault')}:\n{_listed(errors)}" if errors else "; label some photos first.")
         )
     return dataset.with_photos(labelled), words
 
@@ -392,12 +392,8 @@ def _copies(paths: Sequence[Path]) -> dict[Path, Path]:
 # -- Words ----------------------------------------------------------------------------------------------------------
 
 
-def _faults(errors: Sequence[Finding]) -> str:
-    return f"{len(errors)} {'fault' if len(errors) == 1 else 'faults'}"
-
-
 def _listed(findings: Sequence[Finding]) -> str:
     lines = [f"  {finding}" for finding in findings[:SHOWN]]
     if len(findings) > SHOWN:
-        lines.append(f"  ... and {len(findings) - SHOWN} more")
+        lines.append(f"  ... and {len(findings) - SHOWN:,} more")
     return "\n".join(lines)

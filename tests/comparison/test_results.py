@@ -35,8 +35,10 @@ def test_the_verdict(tmp_path: Path) -> None:
     assert words == [
         "good finds best: AP 0.500, AP50 0.900.",
         "quick is the fastest: 20.0 ms a photo with AP 0.400; good takes 4.0 times as long.",
-        "Each had 5 epochs on the same 40 photos, and was scored on the same 1 others with 3 boxes.",
+        "Each had 5 epochs on the same 40 photos, and was scored on the same 1 other with 3 boxes.",
     ]
+    several = comparison(tmp_path, [QUICK, GOOD], train=1, valid=2, boxes=1).verdict()
+    assert several[-1].endswith("on the same 1 photo, and was scored on the same 2 others with 1 box.")
     both = comparison(tmp_path, [trial("all", 0.5, 10.0), GOOD], time=600.0).verdict()
     assert both[0] == "all finds best: AP 0.500, AP50 0.900. It is the fastest, too: 10.0 ms a photo."
     assert both[-1].startswith("Each had 10 minutes on")

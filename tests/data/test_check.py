@@ -98,11 +98,11 @@ def test_errors_stop_with_all_of_them_and_the_way_on(drawn: Dataset) -> None:
 
 
 def test_many_errors_are_counted_behind_the_first(drawn: Dataset) -> None:
-    findings = errors_of(*(Path(f"{i}.jpg") for i in range(SHOWN + 7)))
-    with pytest.raises(FoodboxError, match=r"27 faults") as caught:
+    findings = errors_of(*(Path(f"{i}.jpg") for i in range(SHOWN + 1007)))
+    with pytest.raises(FoodboxError, match=r"^1,027 faults in") as caught:
         healthy(drawn, findings, skip_bad=False)
     assert str(caught.value).count("no area") == SHOWN
-    assert "... and 7 more" in str(caught.value)
+    assert "... and 1,007 more" in str(caught.value)
 
 
 def test_bad_photos_are_left_out_and_said(drawn: Dataset) -> None:
@@ -117,8 +117,10 @@ def test_unlabelled_photos_are_left_out_and_counted(drawn: Dataset) -> None:
     drawn.photos[3].labelled = False
     left, words = healthy(drawn, [], skip_bad=False)
     assert left.photos == drawn.photos[:3] + drawn.photos[4:]
-    assert len(words) == 1
-    assert words[0].startswith("1 photo")
+    about = "without a label file; an empty one says that nothing is shown."
+    assert words == [f"Left out 1 photo {about}"]
+    drawn.photos[2].labelled = False
+    assert healthy(drawn, [], skip_bad=False)[1] == [f"Left out 2 photos {about}"]
 
 
 def test_a_labelled_photo_without_boxes_stays(drawn: Dataset) -> None:

@@ -40,7 +40,7 @@ from foodbox.data.listing import Listing
 from foodbox.files import write_whole
 from foodbox.findings import Finding, Source
 from foodbox.masks import trace_contours
-from foodbox.records import Dataset, Photo
+from foodbox.records import Dataset, Photo, counted
 
 VERSION = "5.5.0"
 """The version of labelme whose files these are like."""
@@ -233,12 +233,12 @@ def _lines(text: str, count: int) -> Sequence[int | None]:
     decoder, lines = json.JSONDecoder(), []
     start = SHAPES.search(text)
     place = start.end() if start else 0
-    line, counted = 1, 0
+    line, seen = 1, 0
     try:
         for _ in range(count):
             begin = BETWEEN.match(text, place).end()  # type: ignore[union-attr]  # it matches nothing, too
             _, place = decoder.raw_decode(text, begin)
-            line, counted = line + text.count("\n", counted, begin), begin
+            line, seen = line + text.count("\n", seen, begin), begin
             lines.append(line)
     except ValueError:  # "shapes" stands somewhere else, too
         return [None] * count
@@ -260,17 +260,18 @@ def _box(shape: dict[str, Any], source: Source, size: tuple[int, int] | None) ->
         raise _Fault(f"a {kind} has the label {_shown(label)}, expected the name of its class", "Name its class")
     name = f"the {kind} {label!r}"
     points = _points(shape.get("points"), name)
+    count = counted(len(points), "point")
     if kind == "rectangle":
         if len(points) not in (2, 4):
-            raise _Fault(f"{name} has {_count(points)}, expected 2 that are opposite each other, or all 4")
+            raise _Fault(f"{name} has {count}, expected 2 that are opposite each other, or all 4")
         outlines, polygons = [points], None
     elif kind in OUTLINED:
         if len(points) < 3:
-            raise _Fault(f"{name} has {_count(points)}, expected at least 3")
+            raise _Fault(f"{name} has {count}, expected at least 3")
         outlines = polygons = [points]
     elif kind == "circle":
         if len(points) != 2:
-            raise _Fault(f"{name} has {_count(points)}, expected 2: its centre and one on it")
+            raise _Fault(f"{name} has {count}, expected 2: its centre and one on it")
         outlines = polygons = [_circle(points, size)]
     elif kind == "mask":
         outlines = polygons = _trace(shape.get("mask"), points, name)
@@ -309,7 +310,7 @@ def _trace(encoded: object, points: list[tuple[float, float]], name: str) -> lis
         points: the mask's first and last pixel, which belong to it.
     """
     if len(points) != 2:
-        raise _Fault(f"{name} has {_count(points)}, expected 2: its first and its last pixel")
+        raise _Fault(f"{name} has {counted(len(points), 'point')}, expected 2: its first and its last pixel")
     try:
         with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:  # type: ignore[arg-type]
             mask = np.asarray(image if image.mode in ("1", "L", "P") else image.convert("L")) > 0  # [h, w]
@@ -343,10 +344,6 @@ def _together(one: RawBox, other: RawBox) -> RawBox:
 def _edge(corners: Corners) -> list[float]:
     x1, y1, x2, y2 = corners
     return [x1, y1, x2, y1, x2, y2, x1, y2]
-
-
-def _count(points: list[tuple[float, float]]) -> str:
-    return f"{len(points)} point{'' if len(points) == 1 else 's'}"
 
 
 def _shown(value: object) -> str:
