@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -178,10 +179,24 @@ class RunFolder:
     # -- What came of it --------------------------------------------------------------------------------------------
 
     def log(self) -> list[dict[str, Any]]:
-        """The epochs so far, one entry each."""
+        """The epochs so far, one entry each.
+
+        Raises:
+            UsageError: the file is damaged, or another version's.
+        """
         if not self._log.exists():
             return []
-        return [json.loads(line) for line in self._log.read_text(encoding="utf-8").split("\n") if line]
+        entries: list[dict[str, Any]] = []
+        try:
+            for line in self._log.read_text(encoding="utf-8", errors="replace").split("\n"):
+                if line:
+                    entries.append(_entry(line))
+        except (OSError, TypeError, KeyError, ValueError, RecursionError) as fault:
+            raise UsageError(
+                f"{self._log}:{len(entries) + 1} cannot be read as an epoch of this version of foodbox. "
+                "Remove the line, or start a new run."
+            ) from fault
+        return entries
 
     def write_log(self, entries: Sequence[dict[str, Any]]) -> None:
         """log.jsonl: a line an epoch."""
@@ -242,6 +257,14 @@ class RunFolder:
                 f"{self.path} cannot be resumed: {state} is missing, as no epoch ended, or is damaged. Start a new run."
             ) from fault
         return tensors, progress
+
+
+def _entry(line: str) -> dict[str, Any]:
+    """An epoch as a line of the log tells it; another error where the line lacks what will be asked of it."""
+    entry: dict[str, Any] = json.loads(line)
+    itemgetter("epoch", "seconds", "losses")(entry)
+    Scores(**entry["scores"])
+    return entry
 
 
 def expect_name(name: str | None) -> None:

@@ -183,6 +183,10 @@ def test_a_state_without_scores_takes_them_from_the_log(photos: Path, tmp_path: 
     save_file(values, state, {"progress": json.dumps(told)})
     resumed = foodbox.resume(run.folder)
     assert (resumed.scores, resumed.epoch) == (run.scores, 1)
+    log = run.folder / "log.jsonl"
+    log.write_text(log.read_text()[:-20])
+    with pytest.raises(UsageError, match=r"log\.jsonl:1 cannot be read as an epoch"):
+        foodbox.resume(run.folder)
 
 
 def test_stopped_in_the_first_epoch_leaves_a_model(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +19,11 @@ from foodbox.errors import FoodboxError, UsageError
 from foodbox.evaluation.scores import score, score_rows
 from foodbox.training.run_folder import Progress, RunFolder, Samples, load_optimiser, optimiser_tensors
 from tests.evaluation.random_detections import random_photos
+
+
+def entry(epoch: int, scores: dict[str, Any]) -> dict[str, Any]:
+    """A line of the log."""
+    return {"epoch": epoch, "seconds": 1.0, "losses": {"a": 1.0}, "scores": scores}
 
 
 def test_runs_that_start_at_once_have_folders_of_their_own(tmp_path: Path) -> None:
@@ -72,6 +79,8 @@ def test_a_run_lies_in_its_folder(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["mine", "my run", "점심", "v1.2", "a:b", None])
 def test_a_name_may_have_any_other_letter(name: str | None, tmp_path: Path) -> None:
     RunFolder.expect_free(tmp_path / "runs", name)
+    folder = RunFolder.new(tmp_path / "runs", name, "ssd")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.path.name] == [name or "ssd-1"]
 
 
 @pytest.mark.parametrize("name", ["mine", None])
@@ -111,7 +120,7 @@ def test_the_curves_name_the_epoch_that_is_kept(tmp_path: Path, monkeypatch: pyt
     dataset, found = random_photos(0)
     scores = [dataclasses.replace(score(dataset, found), ap=ap).to_dict() for ap in (0.1, 0.3, 0.2)]
     folder = RunFolder.new(tmp_path, "mine", "ssd")
-    folder.write_log([{"epoch": i + 1, "losses": {"a": 1.0}, "scores": one} for i, one in enumerate(scores)])
+    folder.write_log([entry(i + 1, one) for i, one in enumerate(scores)])
     asked: list[int] = []
     monkeypatch.setattr(drawing, "curves", lambda log, title, best: asked.append(best) or b"")
     folder.write_curves()
@@ -121,9 +130,38 @@ def test_the_curves_name_the_epoch_that_is_kept(tmp_path: Path, monkeypatch: pyt
 def test_a_class_may_have_any_letter_in_the_log(tmp_path: Path) -> None:
     """Of which some break lines, if not JSON's."""
     folder = RunFolder.new(tmp_path, "mine", "ssd")
-    entries = [{"epoch": 1, "scores": {"per_class": {"a\u2028b\u0085c": 0.5}}}, {"epoch": 2}]
+    scores = score(*random_photos(0)).to_dict()
+    entries = [entry(1, scores | {"per_class": {"a\u2028b\u0085c": 0.5}}), entry(2, scores)]
     folder.write_log(entries)
     assert folder.log() == entries
+
+
+WHOLE = json.dumps(entry(1, score(*random_photos(0)).to_dict())) + "\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        WHOLE[:-20],
+        WHOLE.replace('"epoch"', '"step"'),
+        WHOLE.replace('"voc_ap50"', '"voc"'),
+        WHOLE.replace('"seconds": 1.0, ', ""),
+        "hello",
+        "[1, 2]",
+        "7",
+        '{"epoch": 1, "seconds": 1, "losses": {}, "scores": null}',
+        "[" * 100_000,
+        "1" * 5000,
+        "\udcff\udcff",
+    ],
+    ids=["cut short", "another name", "another score", "lacks one", "words", "list", "number", "not scored", "deep",
+         "long", "no text"],
+)  # fmt: skip
+def test_a_damaged_log_is_said_in_a_sentence_with_its_line(line: str, tmp_path: Path) -> None:
+    folder = RunFolder.new(tmp_path, "mine", "ssd")
+    (folder.path / "log.jsonl").write_text(WHOLE + line, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(UsageError, match=r"log\.jsonl:2 cannot be read as an epoch of this version of foodbox\. Rem"):
+        folder.log()
 
 
 def test_the_state_is_not_mapped_when_it_is_written_again(tmp_path: Path) -> None:
