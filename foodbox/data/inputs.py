@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from typing import NamedTuple
 
@@ -56,9 +55,8 @@ def boxes_in_input(dataset: Dataset, preprocessing: Preprocessing) -> InputBoxes
     if len(boxes) > BOXES:
         drawn = sorted(draw.sample(range(len(boxes)), BOXES))
         boxes, labels = boxes[drawn], labels[drawn]
-    sizes = [(frame.input_width, frame.input_height) for frame in frames]
-    longest = [max((size[side] for size in sizes), default=1) for side in (0, 1)]
-    width, height = (preprocessing.multiple * math.ceil(side / preprocessing.multiple) for side in longest)
+    height = preprocessing.padded(max((frame.input_height for frame in frames), default=1))
+    width = preprocessing.padded(max((frame.input_width for frame in frames), default=1))
     return InputBoxes(boxes, labels, height, width)
 
 
