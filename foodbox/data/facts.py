@@ -103,14 +103,10 @@ def _look(path: Path, whole: bool) -> Facts:
             # A JPEG is read to its end, but decoded at an eighth of its size. 32 pixels are what the hash looks at.
             pixels = decode(image, path, at_least=32)
     except PhotoError as fault:
-        return Facts(0, 0, 1, "", _without_path(str(fault), path), None)
+        _, why = fault.args
+        return Facts(0, 0, 1, "", f"the file {why.rstrip('.')}", None)
     bits = np.packbits(imagehash.phash(pixels).hash.flatten())
     return Facts(*size, kind, "", int(bits.view(">i8")[0]))
-
-
-def _without_path(fault: str, path: Path) -> str:
-    said = fault.replace(str(path), "the file").rstrip(".")
-    return said.replace("There is no photo the file", "the photo is missing")
 
 
 def _stamp(path: Path) -> Stamp:

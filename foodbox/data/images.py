@@ -24,13 +24,14 @@ TURNS = {
     7: _WAY.TRANSVERSE, 8: _WAY.ROTATE_90,
 }  # fmt: skip
 """EXIF orientation → how the stored pixels become those that a person sees."""
-TURNED = frozenset({5, 6, 7, 8})
-"""EXIF orientations in which width and height change places."""
 HEIF_EXTRA = 'pip install "foodbox[heif]"'
 
 
 class PhotoError(FoodboxError):
-    """A file that is no photo, or not a whole one."""
+    """A file that is no photo, or not a whole one. Its args are the path and, in words behind it, why not."""
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.args))
 
 
 def photo_size(path: Path) -> tuple[int, int, int]:
@@ -68,27 +69,26 @@ def open_header(path: Path) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return Image.open(path)
     except FileNotFoundError as fault:
-        raise PhotoError(f"There is no photo {path}. Check the name.") from fault
+        raise PhotoError(path, "is missing. Check the name.") from fault
     except UnidentifiedImageError as fault:
         if "HEIF" not in Image.ID and _is_heif(path):
             _teach_pillow_heif(path)
             return open_header(path)
-        raise PhotoError(f"{path} is no photo, whatever its name says. Replace it or leave it out.") from fault
+        raise PhotoError(path, "is no photo, whatever its name says. Replace it or leave it out.") from fault
     except Image.DecompressionBombError as fault:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise PhotoError(
-            f"{path} says that it has more than {limit} million pixels, which are not opened. Make it smaller."
-        ) from fault
+        raise PhotoError(path, f"claims over {limit} million pixels, which are not opened. Make it smaller.") from fault
     except (OSError, SyntaxError, ValueError) as fault:
-        raise PhotoError(f"{path} cannot be opened as a photo ({fault}). Replace it or leave it out.") from fault
+        why = getattr(fault, "strerror", None) or fault  # the system's words have the path again
+        raise PhotoError(path, f"cannot be opened as a photo ({why}). Replace it or leave it out.") from fault
 
 
 def seen_size(image: Image.Image) -> tuple[int, int, int]:
     """Width and height of an opened photo in pixels as a person sees it, and its EXIF orientation, 1 to 8."""
     turn = _orientation(image)
     width, height = image.size
-    # Pillow turns TIFFs by itself, and gives their size turned from the start.
-    turned = turn in TURNED and image.format != "TIFF"
+    # From 5 on width and height change places. Pillow turns TIFFs by itself, and gives their size turned already.
+    turned = turn >= 5 and image.format != "TIFF"
     return (height, width, turn) if turned else (width, height, turn)
 
 
@@ -101,7 +101,7 @@ def decode(image: Image.Image, path: Path, at_least: int | None = None) -> Image
         return as_seen(image)
     except (OSError, SyntaxError, ValueError, RuntimeError, MemoryError) as fault:
         raise PhotoError(
-            f"{path} is a broken photo ({fault}): expected a whole {image.format} file. Copy it again or leave it out."
+            path, f"is a broken photo ({fault}): expected a whole {image.format} file. Copy it again or leave it out."
         ) from fault
 
 
@@ -148,7 +148,7 @@ def _teach_pillow_heif(path: Path) -> None:
     try:
         import pi_heif
     except ImportError as fault:
-        raise PhotoError(f"{path} is a HEIC photo: {HEIF_EXTRA} to open it, or save it as JPEG.") from fault
+        raise PhotoError(path, f"is a HEIC photo: {HEIF_EXTRA} to open it, or save it as JPEG.") from fault
     pi_heif.register_heif_opener()
 
 

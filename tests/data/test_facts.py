@@ -136,9 +136,25 @@ def test_a_remembered_fault_holds_for_every_path_to_the_photo(tmp_path: Path, mo
     assert str(tmp_path) not in fault
 
 
+@pytest.mark.parametrize("name", ["file", "photo", "e", "."])
+def test_a_fault_has_the_same_words_whatever_the_photo_is_called(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Be it one of them, or a part of one."""
+    monkeypatch.chdir(tmp_path)
+    whole = photo(tmp_path / "a.jpg").read_bytes()
+    path = Path(name)
+    if name == ".":
+        assert look([path])[path].fault.startswith("the file cannot be opened as a photo (")
+        return
+    for content, words in ((whole[:-400], "is a broken photo (image file is truncated"), (b"hello", "is no photo, wh")):
+        path.write_bytes(content)
+        assert look([path], whole=True)[path].fault.startswith(f"the file {words}")
+
+
 def test_a_missing_photo_is_no_photo_until_it_is_there(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
-    assert look([path])[path].fault.startswith("the photo is missing")
+    assert look([path])[path].fault == "the file is missing. Check the name"
     photo(path)
     assert look([path])[path].fault == ""
 

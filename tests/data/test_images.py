@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import pickle
 import struct
 import sys
 import zlib
@@ -302,9 +303,7 @@ def test_a_photo_that_says_it_is_huge_is_not_opened(tmp_path: Path) -> None:
     for look in (photo_size, open_photo):
         with pytest.raises(PhotoError) as told:
             look(path)
-        assert str(told.value) == (
-            f"{path} says that it has more than 178 million pixels, which are not opened. Make it smaller."
-        )
+        assert str(told.value) == f"{path} claims over 178 million pixels, which are not opened. Make it smaller."
 
 
 # -- What is no photo -----------------------------------------------------------------------------------------------
@@ -312,7 +311,7 @@ def test_a_photo_that_says_it_is_huge_is_not_opened(tmp_path: Path) -> None:
 
 def test_a_missing_photo(tmp_path: Path) -> None:
     for look in (photo_size, open_photo):
-        with pytest.raises(PhotoError, match=r"There is no photo .*lunch\.jpg"):
+        with pytest.raises(PhotoError, match=r"lunch\.jpg is missing\. Check the name\.$"):
             look(tmp_path / "lunch.jpg")
 
 
@@ -327,8 +326,15 @@ def test_a_file_that_is_no_photo(content: bytes, tmp_path: Path) -> None:
 
 def test_a_folder_named_like_a_photo(tmp_path: Path) -> None:
     (tmp_path / "lunch.jpg").mkdir()
-    with pytest.raises(PhotoError, match=r"lunch\.jpg cannot be opened"):
+    with pytest.raises(PhotoError, match=r"lunch\.jpg cannot be opened as a photo \([\w ]+\)"):
         photo_size(tmp_path / "lunch.jpg")
+
+
+def test_a_fault_of_a_photo_comes_whole_from_another_process() -> None:
+    fault = pickle.loads(pickle.dumps(PhotoError(Path("lunch.jpg"), "is no photo.")))
+    assert isinstance(fault, PhotoError)
+    assert str(fault) == "lunch.jpg is no photo."
+    assert fault.args == (Path("lunch.jpg"), "is no photo.")
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp"])

@@ -303,5 +303,5 @@ def test_photos_are_kept_where_they_are_asked_for_again(
 def test_a_photo_that_is_gone_is_one_sentence(drawn: Dataset, workers: int) -> None:
     """From a worker, too, whose traceback torch would put before it."""
     photos = [*drawn.photos, Photo(Path("gone.jpg"), 64, 64)]
-    with pytest.raises(PhotoError, match=r"^There is no photo gone\.jpg\. Check the name\.$"):
+    with pytest.raises(PhotoError, match=r"^gone\.jpg is missing\. Check the name\.$"):
         list(photo_loader(photos, SMALL, 4, workers))
