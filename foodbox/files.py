@@ -16,6 +16,8 @@ from filelock import FileLock, Timeout
 from foodbox.errors import FoodboxError, UsageError
 
 PathLike = str | Path
+Stamp = tuple[int, int]
+"""A file's size in bytes and its time in nanoseconds; a changed file has another."""
 
 
 def as_path(given: object, what: str, otherwise: str = "") -> Path:
@@ -133,6 +135,15 @@ def expect_new(path: Path, source: Path) -> None:
         raise UsageError(f"{path} would lie in {source} and be read with it the next time: name a folder beside it.")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"{path} is there already and not empty: name a new folder, so that nothing is overwritten.")
+
+
+def stamp(path: Path) -> Stamp:
+    """A file's size and time; (0, 0) where it is not there."""
+    try:
+        about = path.stat()
+    except OSError:
+        return (0, 0)
+    return about.st_size, about.st_mtime_ns
 
 
 def free_name(stem: str, taken: set[str]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.files import alone_in, amount, expect_new, make_folder, readable, write_whole
+from foodbox.files import alone_in, amount, expect_new, make_folder, readable, stamp, write_whole
 
 
 @pytest.mark.parametrize("content", ["떡볶이\n", b"\x00\xff", "", b""])
@@ -127,3 +127,11 @@ def test_a_name_as_long_as_names_can_be_is_written(tmp_path: Path) -> None:
     write_whole(path, "1,2,3,4")
     assert path.read_text() == "1,2,3,4"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_changed_file_has_another_stamp(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    assert stamp(path) == (0, 0)
+    path.write_text("four")
+    os.utime(path, ns=(1, 2))
+    assert stamp(path) == (4, 2)

@@ -20,10 +20,9 @@ import imagehash
 import numpy as np
 
 from foodbox.data.images import HEIF_EXTRA, PhotoError, decode, open_header, seen_size
-from foodbox.data.listing import Stamp
 from foodbox.data.processes import processes
 from foodbox.errors import FoodboxError
-from foodbox.files import cache_folder, make_folder
+from foodbox.files import Stamp, cache_folder, make_folder, stamp
 
 # Photos that are looked at before what was seen is written down: what Ctrl-C can lose.
 BATCH = 1000
@@ -62,7 +61,7 @@ class Facts(NamedTuple):
 def look(
     paths: Iterable[Path],
     whole: bool = False,
-    stamp: Callable[[Path], Stamp] | None = None,
+    stamp: Callable[[Path], Stamp] = stamp,
     progress: Callable[[int], None] = lambda count: None,
 ) -> dict[Path, Facts]:
     """The facts of many photos, opened by all cores, or remembered from the last time.
@@ -73,7 +72,7 @@ def look(
         progress: called now and then with the number of photos done.
     """
     paths = list(dict.fromkeys(paths))
-    now = {path: (stamp or _stamp)(path) for path in paths}
+    now = {path: stamp(path) for path in paths}
     with closing(_database()) as database:
         found = _remembered(database, now, whole)
         missing = iter([path for path in paths if path not in found])
@@ -107,14 +106,6 @@ def _look(path: Path, whole: bool) -> Facts:
         return Facts(0, 0, 1, "", f"the file {why.rstrip('.')}", None)
     bits = np.packbits(imagehash.phash(pixels).hash.flatten())
     return Facts(*size, kind, "", int(bits.view(">i8")[0]))
-
-
-def _stamp(path: Path) -> Stamp:
-    try:
-        about = path.stat()
-    except OSError:
-        return (0, 0)
-    return about.st_size, about.st_mtime_ns
 
 
 def _database() -> sqlite3.Connection:

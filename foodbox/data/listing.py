@@ -9,9 +9,7 @@ from pathlib import Path
 
 from foodbox.data.images import ENDINGS
 from foodbox.errors import UsageError
-
-Stamp = tuple[int, int]
-"""A file's size in bytes and its time in nanoseconds; a changed file has another."""
+from foodbox.files import Stamp
 
 WRITTEN = {"config.yaml", "split.json"}, {"compare.json", "split.json"}, {"detections.json", "detections.csv"}
 """What lies together in a folder that a run, a comparison or a detection wrote. Its pictures are no photos."""

@@ -26,7 +26,7 @@ from foodbox.console import progress_bar, say
 from foodbox.data.images import open_photo
 from foodbox.data.processes import processes
 from foodbox.errors import FoodboxError
-from foodbox.files import cache_folder, write_whole
+from foodbox.files import cache_folder, stamp, write_whole
 from foodbox.ops.anchor_fitting import best_overlap
 from foodbox.ops.boxes import area, clip
 from foodbox.records import Frame, Photo, SelectiveSearch
@@ -184,11 +184,10 @@ def _folder() -> Path:
 
 def _place(path: Path, search: SelectiveSearch) -> Path:
     """The file of a photo's regions: another one when its bytes, its time or the search is another one."""
-    try:
-        stat = path.stat()
-    except OSError as fault:
-        raise FoodboxError(f"There is no photo {path} any more. Put it back, or leave it out.") from fault
-    about = f"{VERSION} {search.search_mode} {search.search_size} {stat.st_size} {stat.st_mtime_ns}\n"
+    size, time = stamp(path)
+    if (size, time) == (0, 0):
+        raise FoodboxError(f"There is no photo {path} any more. Put it back, or leave it out.")
+    about = f"{VERSION} {search.search_mode} {search.search_size} {size} {time}\n"
     name = hashlib.sha256(about.encode() + os.fsencode(path.absolute())).hexdigest()[:32]
     return _folder() / name[:2] / f"{name}.npy"
 
