@@ -25,6 +25,12 @@ TINY = 16
 """Pixels. Where a quarter of the boxes is smaller, half the side of the smallest anchors, next to none is found
 (docs/benchmarks.md, "Tiles")."""
 
+REACHED = 0.5
+"""IoU from which an anchor or a region takes a box (RetinaNet section 4, SSD section 2.2, Fast R-CNN section 2.3; an
+RPN asks for 0.7)."""
+FEW_REACHED = 0.8
+"""The share of boxes that are reached below which that is said: more than one in five is hardly learnt then."""
+
 
 class InputBoxes(NamedTuple):
     """Boxes as a network sees them.

@@ -20,7 +20,8 @@ from foodbox.console import progress_bar
 from foodbox.data.formats import FORMATS
 from foodbox.data.formats.common import LEFT_OUT, REMOVED
 from foodbox.data.images import PhotoError, open_photo
-from foodbox.data.report import REACHED, AnchorReach, Report
+from foodbox.data.inputs import REACHED
+from foodbox.data.report import AnchorReach, Report
 from foodbox.drawing import html
 from foodbox.drawing.boxes import COLOURS, draw_truth, jpeg
 from foodbox.drawing.charts import charts

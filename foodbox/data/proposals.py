@@ -24,6 +24,7 @@ from torch import Tensor
 
 from foodbox.console import progress_bar, say
 from foodbox.data.images import open_photo
+from foodbox.data.inputs import FEW_REACHED, REACHED
 from foodbox.data.processes import processes
 from foodbox.errors import FoodboxError
 from foodbox.files import cache_folder, stamp, write_whole
@@ -31,8 +32,6 @@ from foodbox.ops.anchor_fitting import best_overlap
 from foodbox.ops.boxes import area, clip
 from foodbox.records import Frame, Photo, SelectiveSearch
 
-REACHED, FEW_REACHED = 0.5, 0.8
-"""IoU from which a region meets a box, and the share of boxes below which that is said."""
 RECALL_PHOTOS = 250
 """Photos of which it is measured."""
 REGIONS_EXTRA = 'pip install "foodbox[regions]"'

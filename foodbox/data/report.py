@@ -9,13 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from foodbox.data.check import by_harm
+from foodbox.data.inputs import FEW_REACHED, REACHED
 from foodbox.findings import Finding, Source
 from foodbox.ops.anchor_fitting import best_overlap
 from foodbox.records import Dataset, counted
-
-REACHED = 0.5
-"""IoU from which an anchor takes a box (RetinaNet section 4, SSD section 2.2; an RPN asks for 0.7)."""
-TOO_FEW_REACHED = 0.8
 
 
 @dataclass
@@ -56,7 +53,7 @@ class Report:
     anchors: AnchorReach | None = None
 
     def __post_init__(self) -> None:
-        if self.anchors is not None and self.anchors.reached < TOO_FEW_REACHED < self.anchors.fitted:
+        if self.anchors is not None and self.anchors.reached < FEW_REACHED < self.anchors.fitted:
             self.findings = [*self.findings, _few_reached(self.anchors, self.dataset)]
         self.findings = by_harm(self.findings)
 

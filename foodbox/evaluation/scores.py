@@ -13,7 +13,7 @@ from foodbox.detections import Detections
 from foodbox.evaluation.coco import MOST, CocoScores, coco_scores, mask_scores
 from foodbox.evaluation.starthon import mean_iou
 from foodbox.evaluation.threshold import SURE, F1Curve
-from foodbox.evaluation.voc import ranked_hits, voc_ap50
+from foodbox.evaluation.voc import MATCH_IOU, ranked_hits, voc_ap50
 from foodbox.ops.boxes import area, iou
 from foodbox.records import Dataset, counted
 
@@ -110,7 +110,7 @@ def _remarks(dataset: Dataset, detections: Sequence[Detections], threshold: floa
         most = max([most, *labels.bincount().tolist()])
         asked += len(labels) > 0
         silent += len(sure) == 0 and len(labels) > 0
-        overlap = iou(sure.boxes, photo.boxes[~photo.ignore]) >= 0.5  # [N, M]
+        overlap = iou(sure.boxes, photo.boxes[~photo.ignore]) >= MATCH_IOU  # [N, M]
         wrong += int((~(overlap.any(1) | _within(sure.boxes, photo.boxes[photo.ignore]))).sum())
         same = sure.labels[:, None] == labels[None, :]
         missed += int((~overlap.any(0)).sum())
@@ -118,7 +118,7 @@ def _remarks(dataset: Dataset, detections: Sequence[Detections], threshold: floa
     has = "has" if silent == 1 else "have"
     remarks = [
         (silent, f"{counted(silent, 'photo')} with boxes of {asked} {has} no detection over {threshold:.3g}"),
-        (missed, f"{missed} of {boxes} boxes are met by no detection over {threshold:.3g} (at IoU 0.5)"),
+        (missed, f"{missed} of {boxes} boxes are met by no detection over {threshold:.3g} (at IoU {MATCH_IOU})"),
         (wrong, f"{wrong} of {shown} detections over {threshold:.3g} lie on no box"),
         (most > MOST, f"A photo has {most} boxes of one class, and COCO's AP counts the best {MOST} detections of it"),
         (confused, f"{confused} of {shown} detections over {threshold:.3g} lie on a box of another class"),

@@ -13,6 +13,7 @@ from foodbox.ops.boxes import iou
 from foodbox.records import Dataset, Photo, no_labels
 
 MATCH_IOU = 0.5
+"""IoU from which a detection hits a box, low on purpose: true boxes are inexact (Everingham et al., IJCV 2010, 4.2)."""
 
 
 class RankedHits(NamedTuple):
