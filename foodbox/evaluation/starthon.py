@@ -13,22 +13,24 @@ from foodbox.records import Dataset
 
 
 def best_boxes(detections: Sequence[Detections]) -> Tensor:
-    """The best box of each photo, however unsure: [P, 4] in its pixels; the whole photo where nothing was found."""
+    """The best box of each photo, however unsure: [P, 4] in its pixels.
+
+    Where nothing was found it is the whole photo: the contest wants a box, and this one meets at least something.
+    """
     boxes = [d.boxes[0] if len(d) else torch.tensor([0.0, 0.0, d.width, d.height]) for d in detections]
     return torch.stack(boxes) if boxes else torch.zeros((0, 4))
 
 
 def mean_iou(dataset: Dataset, detections: Sequence[Detections]) -> float | None:
-    """Mean over the photos with a box of IoU(best detected box, true box): the contest's score, 0 to 1.
+    """Mean over the photos with a box of IoU(best box, true box): the contest's score of `prediction_file`, 0 to 1.
 
-    The contest has one true box a photo. Where a photo has several, the one that fits best counts. A photo without
-    any detection counts 0.
+    The contest has one true box a photo. Where a photo has several, the one that fits best counts.
     """
     overlaps = []
-    for photo, found in zip(dataset, detections, strict=True):
+    for photo, box in zip(dataset, best_boxes(detections), strict=True):
         truth = photo.boxes[~photo.ignore]
         if len(truth):
-            overlaps.append(float(iou(found.boxes[:1], truth).max()) if len(found) else 0.0)
+            overlaps.append(float(iou(box[None], truth).max()))
     return sum(overlaps) / len(overlaps) if overlaps else None
 
 

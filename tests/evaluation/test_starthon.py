@@ -43,7 +43,9 @@ def with_one_box_each(seed: int) -> tuple[Dataset, list[Detections]]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_file_and_score_agree_with_the_contests_rules(seed: int) -> None:
+    """Also of photos on which nothing was found."""
     dataset, found = with_one_box_each(seed)
+    found[seed] = nothing(dataset)[seed]
     lines = prediction_file(found).splitlines()
     truth = [(p.path.name, p.width, p.height, p.boxes[0].tolist()) for p in dataset]
     expected = contest_score(lines, truth)
@@ -67,13 +69,14 @@ def test_lines_stand_in_the_order_of_file_names_whatever_is_in_them() -> None:
     )
 
 
-def test_where_nothing_is_found_the_whole_photo_is_handed_in_and_scores_nothing() -> None:
-    photo = Photo(Path("a.jpg"), 200, 100, torch.tensor([[0.0, 0.0, 200.0, 100.0]]), torch.zeros(1, dtype=torch.int64))
+def test_where_nothing_is_found_the_whole_photo_is_handed_in_and_counts() -> None:
+    """It meets a true box of a quarter of it by that quarter."""
+    photo = Photo(Path("a.jpg"), 200, 100, torch.tensor([[20.0, 10.0, 120.0, 60.0]]), torch.zeros(1, dtype=torch.int64))
     dataset = Dataset([photo], ["food"])
     found = nothing(dataset)
     assert best_boxes(found).tolist() == [[0, 0, 200, 100]]
     assert prediction_file(found) == "0.00000000,0.00000000,1.00000000,1.00000000\n"
-    assert mean_iou(dataset, found) == 0
+    assert mean_iou(dataset, found) == pytest.approx(0.25)
 
 
 def test_photos_of_one_name_keep_their_order() -> None:
