@@ -140,7 +140,10 @@ def part_by_folders(photos: Sequence[RawPhoto], root: Path) -> None:
 
 
 def _part_of_folder(folder: Path, root: Path) -> str:
-    return next(filter(None, map(part_of_name, _below(root, folder))), "")
+    """A folder that is called just so says it; else the innermost one with such a word, as test_set/."""
+    names = [name.lower() for name in _below(root, folder)]
+    plain = (PART_WORDS[name] for name in names if name in PART_WORDS)
+    return next(plain, "") or next(filter(None, map(part_of_name, reversed(names))), "")
 
 
 def _below(root: Path, folder: Path) -> tuple[str, ...]:

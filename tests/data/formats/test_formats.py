@@ -287,6 +287,10 @@ def starthon_in(root: Path, *folders: str) -> Path:
         (("training_set", "validation_set", "test_set"), ["train", "valid", "test"]),
         (("train_images", "val_images"), ["train", "valid"]),
         (("train2017", "val2017"), ["train", "valid"]),
+        # A name that says it plainly goes before others, and of the others the innermost.
+        (("train-20240522/train", "train-20240522/test"), ["train", "test"]),
+        (("train/test tubes", "valid/test tubes"), ["train", "valid"]),
+        (("train_01/test_01", "train_01/x"), ["test", "train"]),
         (("test kitchen", "lunch"), ["", ""]),
         (("train or test", "train", "latest"), ["", "", ""]),
         # Without photos to train on, or with nothing else, names of folders may mean anything.
