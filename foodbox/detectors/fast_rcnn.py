@@ -16,7 +16,7 @@ from torch import Tensor
 
 from foodbox.detectors.base import Detector, DetectorSettings, Outputs
 from foodbox.layers import roi_heads
-from foodbox.layers.heads import Norm
+from foodbox.layers.convolutions import Norm
 from foodbox.layers.pyramids import class_map_for
 from foodbox.layers.roi_heads import BoxHead, BoxLoss, RegionScores
 from foodbox.layers.trunks import Neck, make_trunk, map_strides

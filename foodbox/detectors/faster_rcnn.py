@@ -18,7 +18,7 @@ from torch import Tensor
 
 from foodbox.detectors.base import Detector, DetectorSettings, Device, Grids, Outputs
 from foodbox.layers import roi_heads
-from foodbox.layers.heads import Norm
+from foodbox.layers.convolutions import Norm
 from foodbox.layers.pyramids import class_map_for
 from foodbox.layers.roi_heads import BoxHead, BoxLoss, Regions, RegionScores
 from foodbox.layers.rpn_head import RPNHead

@@ -17,7 +17,7 @@ from foodbox.detections import Detections
 from foodbox.detectors.base import DetectorSettings, Device, Grids, OneStageDetector, Outputs
 from foodbox.layers.backbones import Backbone
 from foodbox.layers.heads import per_anchor, start_at_prior
-from foodbox.layers.mlfpn import MLFPN, UnitNorm, Variant, scale_sides
+from foodbox.layers.mlfpn import MLFPN, Variant, scale_sides
 from foodbox.layers.pyramids import class_map_for
 from foodbox.layers.trunks import VGG
 from foodbox.layers.vgg import VGG16
@@ -64,7 +64,7 @@ class M2DetSettings(M2DetTraining):
     planes: int = Field(256, ge=16, multiple_of=16, description="Width inside the TUMs.")
     tums: int = Field(8, ge=1, description="Levels: TUMs one behind the other.")
     scales: int = Field(6, ge=3, description="Maps that each TUM gives.")
-    norm: UnitNorm = Field("batch", description="The norm in MLFPN; group for steps of few photos.")
+    norm: Literal["batch", "group"] = Field("batch", description="The norm in MLFPN; group for steps of few photos.")
 
     anchor_sizes: tuple[PositiveFloat, ...] = Field(
         (0.08, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05), description="Sides at each scale, and one more, of the input's."

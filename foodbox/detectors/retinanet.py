@@ -15,7 +15,7 @@ from torch import Tensor
 
 from foodbox.detectors.base import DetectorSettings, Device, Grids, OneStageDetector, Outputs
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.heads import Tower, TowerInit, TowerNorm, per_anchor, start_at_prior
+from foodbox.layers.heads import Tower, TowerInit, per_anchor, start_at_prior
 from foodbox.layers.pyramids import FeaturePyramid, class_map_for
 from foodbox.ops.anchor_fitting import pyramid_choices
 from foodbox.ops.anchors import pyramid_anchors
@@ -74,7 +74,7 @@ class RetinaNetSettings(RetinaNetTraining):
     )
 
     tower_layers: int = Field(4, ge=0, description="Convolutions in each subnet before its last.")
-    tower_norm: TowerNorm = Field("none", description="Group normalisation in the subnets.")
+    tower_norm: Literal["none", "group"] = Field("none", description="Group normalisation in the subnets.")
     scores: Literal["sigmoid", "objectness"] = Field(
         "sigmoid", description="The paper's sigmoid a class, or one objectness times a softmax over the classes."
     )

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from foodbox.detectors.base import DetectorSettings, Device, Grids, OneStageDetector, Outputs
 from foodbox.errors import UsageError
-from foodbox.layers.heads import Norm, per_anchor
+from foodbox.layers.convolutions import Norm
+from foodbox.layers.heads import per_anchor
 from foodbox.layers.pyramids import class_map_for
 from foodbox.layers.separable import ExtraMap, lite_head, size_after
 from foodbox.layers.trunks import OWN_STRIDES, VGG, ssd_backbone

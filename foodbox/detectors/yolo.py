@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from foodbox.detectors.base import DetectorSettings, Device, Grids, OneStageDetector, Outputs
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.darknet import SLOPE, TINY, DarknetHead, DarknetNorm
+from foodbox.layers.darknet import SLOPE, TINY, DarknetHead
 from foodbox.layers.heads import per_anchor
 from foodbox.layers.pyramids import class_map_for
 from foodbox.ops.anchor_fitting import kmeans_shapes
@@ -59,7 +59,7 @@ class YOLOSettings(YOLOTraining):
         (512, 256, 128), description="Width of each scale's head, from the coarsest scale."
     )
     head_layers: tuple[Count, ...] = Field((5, 5, 5), description="Convolutions before each head's last two.")
-    head_norm: DarknetNorm = Field("batch", description="Normalisation in the heads.")
+    head_norm: Literal["batch", "group"] = Field("batch", description="Normalisation in the heads.")
     priors: tuple[PositiveFloat, ...] = Field(
         (10, 13, 16, 30, 33, 23, 30, 61, 62, 45, 59, 119, 116, 90, 156, 198, 373, 326),
         description="Width and height of each prior, px; from the finest scale, which has the first, to the coarsest.",

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from timm.models._features import FeatureInfo
 from torch import Tensor, nn
 
-from foodbox.layers.convolutions import BatchNorm
-from foodbox.layers.heads import group_count
-
-DarknetNorm = Literal["batch", "group"]
+from foodbox.layers.convolutions import ConvNormAct, Norm, norm_layer
 
 TINY = "darknet_tiny"
 """The name by which `Backbone` knows `DarknetTiny`."""
@@ -22,7 +18,7 @@ SLOPE = 0.1
 """Of LeakyReLU below 0: darknet's src/activations.h, leaky_activate."""
 
 
-class DarknetUnit(nn.Sequential):
+class DarknetUnit(ConvNormAct):
     """A convolution without bias, norm, LeakyReLU: YOLOv3 table 1's "Convolutional"; size 3 is padded by 1.
 
     Args:
@@ -32,18 +28,10 @@ class DarknetUnit(nn.Sequential):
     """
 
     def __init__(
-        self,
-        before: int,
-        width: int,
-        size: int,
-        norm: DarknetNorm = "batch",
-        eps: float = 1e-5,
-        slope: float = SLOPE,
+        self, before: int, width: int, size: int, norm: Norm = "batch", eps: float = 1e-5, slope: float = SLOPE
     ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(before, width, size, padding=size // 2, bias=False)
-        self.norm = BatchNorm(width, eps) if norm == "batch" else nn.GroupNorm(group_count(width), width)
-        self.act = nn.LeakyReLU(slope, inplace=True)
+        act = nn.LeakyReLU(slope, inplace=True)
+        super().__init__(before, width, size, norm_layer(norm, width, eps), act, padding=size // 2)
         nn.init.kaiming_normal_(self.conv.weight, slope)
 
 
@@ -93,7 +81,7 @@ class DarknetHead(nn.Module):
         width: int,
         layers: int,
         values: int,
-        unit: tuple[DarknetNorm, float, float],
+        unit: tuple[Norm, float, float],
     ) -> None:
         super().__init__()
         self.reduce = DarknetUnit(coarser, width, 1, *unit) if coarser else None

@@ -5,10 +5,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from foodbox.layers.convolutions import BatchNorm
+from foodbox.layers.convolutions import ConvNormAct, Norm, norm_layer
 
-Norm = Literal["none", "batch", "group"]
-TowerNorm = Literal["none", "group"]
 TowerInit = Literal["paper", "kaiming"]
 
 
@@ -25,14 +23,13 @@ class Tower(nn.Sequential):
     """
 
     def __init__(
-        self, channels: int, layers: int, outputs: int, norm: TowerNorm = "none", init: TowerInit = "paper"
+        self, channels: int, layers: int, outputs: int, norm: Norm = "none", init: TowerInit = "paper"
     ) -> None:
         super().__init__()
         for i in range(layers):
-            self.add_module(f"conv{i}", nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "none"))
-            if norm == "group":
-                self.add_module(f"norm{i}", nn.GroupNorm(group_count(channels), channels))
-            self.add_module(f"relu{i}", nn.ReLU(inplace=True))
+            unit = ConvNormAct(channels, channels, 3, norm_layer(norm, channels), nn.ReLU(inplace=True), padding=1)
+            for name, part in unit.named_children():
+                self.add_module(f"{name}{i}", part)
         self.output = nn.Conv2d(channels, outputs, 3, padding=1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -42,20 +39,6 @@ class Tower(nn.Sequential):
                     nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-
-
-def norm_layer(norm: Literal["batch", "group"], width: int) -> nn.Module:
-    """A norm of so many channels."""
-    return BatchNorm(width) if norm == "batch" else nn.GroupNorm(group_count(width), width)
-
-
-def group_count(channels: int) -> int:
-    """32 groups as in the paper (Wu and He 2018), or fewer, so that each has 8 channels at least.
-
-    Smaller groups cost time (on the CPU, 32 groups of 2 channels ten times as much as one group), and one channel alone
-    on one place would have no spread.
-    """
-    return math.gcd(min(32, max(1, channels // 8)), channels)
 
 
 def per_anchor(output: Tensor, values: int) -> Tensor:

@@ -12,18 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foodbox.layers.convolutions import BatchNorm, strided
-from foodbox.layers.heads import group_count
+from foodbox.layers.convolutions import ConvNormAct, Norm, norm_layer, strided
 
 Variant = Literal["released", "released_sfam", "paper"]
-UnitNorm = Literal["batch", "group"]
 GROUPS = 8
 """Of group norm, at most. At the coarsest scale a map has one place, so that a group must have several channels."""
 SQUEEZE = 16
 """r of section 3.1, "SFAM": how much narrower the attention's middle layer is."""
 
 
-class Unit(nn.Sequential):
+class Unit(ConvNormAct):
     """What the network is built of: a convolution without bias, a norm, ReLU.
 
     Args:
@@ -31,13 +29,10 @@ class Unit(nn.Sequential):
     """
 
     def __init__(
-        self, before: int, after: int, kernel: int, stride: int = 1, padding: int = 0, norm: UnitNorm = "batch"
+        self, before: int, after: int, kernel: int, stride: int = 1, padding: int = 0, norm: Norm = "batch"
     ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(before, after, kernel, stride, padding, bias=False)
-        groups = min(GROUPS, group_count(after))
-        self.norm = BatchNorm(after, momentum=0.01) if norm == "batch" else nn.GroupNorm(groups, after)
-        self.relu = nn.ReLU(inplace=True)
+        layer = norm_layer(norm, after, momentum=0.01, most_groups=GROUPS)
+        super().__init__(before, after, kernel, layer, nn.ReLU(inplace=True), stride=stride, padding=padding)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
 
@@ -57,7 +52,7 @@ class TUM(nn.Module):
         scales: how many maps come out, 3 at least.
     """
 
-    def __init__(self, before: int, planes: int, scales: int, paper: bool, norm: UnitNorm) -> None:
+    def __init__(self, before: int, planes: int, scales: int, paper: bool, norm: Norm) -> None:
         super().__init__()
         self.paper = paper
         steps = [(2, 1)] * (scales - 2) + [(1, 0)]  # stride and padding
@@ -125,7 +120,7 @@ class MLFPN(nn.Module):
 
     def __init__(
         self, channels: Sequence[int], base_channels: Sequence[int], planes: int, levels: int, scales: int,
-        variant: Variant, norm: UnitNorm,
+        variant: Variant, norm: Norm,
     ) -> None:  # fmt: skip
         super().__init__()
         paper, half = variant == "paper", planes // 2

@@ -1,6 +1,5 @@
 """Feature pyramids, in which the fine levels get what the deep ones know, and a map of classes summed alike."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
@@ -8,8 +7,7 @@ import torch.nn.functional as F
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
-from foodbox.layers.convolutions import strided
-from foodbox.layers.heads import Norm, norm_layer
+from foodbox.layers.convolutions import ConvNormAct, Norm, norm_layer, strided
 from foodbox.ops.boxes import area, box_means, gather_boxes
 from foodbox.ops.nms import best_pairs
 
@@ -126,7 +124,5 @@ def class_map_for(scores: str, channels: list[int], classes: int, stride: int) -
 
 def _unit(before: int, width: int, kernel: int, norm: Norm) -> nn.Module:
     """A convolution, alone or with a norm behind it."""
-    conv = nn.Conv2d(before, width, kernel, padding=kernel // 2, bias=norm == "none")
-    if norm == "none":
-        return conv
-    return nn.Sequential(OrderedDict(conv=conv, norm=norm_layer(norm, width)))
+    unit = ConvNormAct(before, width, kernel, norm_layer(norm, width), padding=kernel // 2)
+    return unit.conv if norm == "none" else unit

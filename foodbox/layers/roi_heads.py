@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foodbox.layers.heads import Norm, norm_layer
+from foodbox.layers.convolutions import ConvNormAct, Norm, norm_layer
 from foodbox.ops import boxes as box_ops
 from foodbox.ops.boxes import gather_boxes
 from foodbox.ops.coding import decode_ssd
@@ -29,16 +29,13 @@ RegionScores = Literal["softmax", "objectness"]
 ClassProbabilities = Callable[[Tensor], Tensor]
 
 
-def conv_relu(before: int, width: int, norm: Norm) -> list[nn.Module]:
+def conv_relu(before: int, width: int, norm: Norm) -> ConvNormAct:
     """A 3 x 3 convolution of regions' features, a norm behind it where one is wished, and ReLU."""
-    layers: list[nn.Module] = [nn.Conv2d(before, width, 3, padding=1, bias=norm == "none")]
-    assert isinstance(layers[0], nn.Conv2d)
-    nn.init.kaiming_normal_(layers[0].weight, mode="fan_out", nonlinearity="relu")
-    if layers[0].bias is not None:
-        nn.init.zeros_(layers[0].bias)
-    if norm != "none":
-        layers.append(norm_layer(norm, width))
-    return [*layers, nn.ReLU(inplace=True)]
+    unit = ConvNormAct(before, width, 3, norm_layer(norm, width), nn.ReLU(inplace=True), padding=1)
+    nn.init.kaiming_normal_(unit.conv.weight, mode="fan_out", nonlinearity="relu")
+    if unit.conv.bias is not None:
+        nn.init.zeros_(unit.conv.bias)
+    return unit
 
 
 class BoxHead(nn.Module):

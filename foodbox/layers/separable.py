@@ -7,26 +7,19 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foodbox.layers.convolutions import BatchNorm, strided
-from foodbox.layers.heads import Norm, group_count
+from foodbox.layers.convolutions import ConvNormAct, Norm, norm_layer, strided
 
 
 def conv_unit(
     before: int, width: int, kernel: int = 1, stride: int = 1, padding: int = 0, groups: int = 1, norm: Norm = "none"
-) -> nn.Sequential:
+) -> ConvNormAct:
     """A convolution with ReLU; with a norm, ReLU6 behind it, as in the MobileNets.
 
     Epsilon and momentum of batch norm are those of SSDLite (MobileNetV3's authors, and torchvision).
     """
-    layers: dict[str, nn.Module] = {
-        "conv": nn.Conv2d(before, width, kernel, stride, padding, groups=groups, bias=norm == "none")
-    }
-    if norm == "batch":
-        layers["norm"] = BatchNorm(width, eps=1e-3, momentum=0.03)
-    elif norm == "group":
-        layers["norm"] = nn.GroupNorm(group_count(width), width)
-    layers["act"] = nn.ReLU(inplace=True) if norm == "none" else nn.ReLU6(inplace=True)
-    return nn.Sequential(OrderedDict(layers))
+    act = nn.ReLU(inplace=True) if norm == "none" else nn.ReLU6(inplace=True)
+    layer = norm_layer(norm, width, eps=1e-3, momentum=0.03)
+    return ConvNormAct(before, width, kernel, layer, act, stride=stride, padding=padding, groups=groups)
 
 
 class ExtraMap(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from foodbox.errors import UsageError
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.heads import Norm
+from foodbox.layers.convolutions import Norm
 from foodbox.layers.mobilenetv3 import MobileNetV3Large
 from foodbox.layers.pyramids import FeaturePyramid
 from foodbox.layers.vgg import VGG16

@@ -11,7 +11,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from foodbox.layers.backbones import Backbone, batch_norms
-from foodbox.layers.convolutions import FoldedConv, fold_norms, strided
+from foodbox.layers.convolutions import ConvNormAct, FoldedConv, Norm, fold_norms, norm_layer, strided
 
 
 def with_statistics(network: nn.Module) -> Any:
@@ -27,6 +27,24 @@ def with_statistics(network: nn.Module) -> Any:
 
 def folded(network: nn.Module) -> list[FoldedConv]:
     return [m for m in network.modules() if isinstance(m, FoldedConv)]
+
+
+@pytest.mark.parametrize(("norm", "parts"), [("none", ["conv", "act"]), ("group", ["conv", "norm", "act"])])
+def test_a_convolution_has_a_norm_or_a_bias(norm: Norm, parts: list[str]) -> None:
+    unit = ConvNormAct(4, 16, 3, norm_layer(norm, 16), nn.ReLU(), stride=2, padding=1)
+    assert [name for name, _ in unit.named_children()] == parts
+    assert (unit.conv.bias is None) == ("norm" in parts)
+    assert unit(torch.zeros(1, 4, 8, 6)).shape == (1, 16, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(1, 1), (9, 1), (16, 2), (36, 4), (64, 8), (256, 32), (576, 32), (960, 32)]
+)
+def test_groups_have_eight_channels_at_least(channels: int, groups: int) -> None:
+    for most in (32, 8):
+        norm = norm_layer("group", channels, most_groups=most)
+        assert isinstance(norm, nn.GroupNorm)
+        assert norm.num_groups == min(most, groups)
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2_100", "resnet18", "mobilenetv3_small_100", "regnety_002"])

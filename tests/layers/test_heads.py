@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchvision.models.detection.retinanet import RetinaNetRegressionHead
 
-from foodbox.layers.heads import Tower, group_count, per_anchor, start_at_prior
+from foodbox.layers.heads import Tower, per_anchor, start_at_prior
 
 
 def test_the_papers_start_is_a_spread_of_a_hundredth_and_no_bias() -> None:
@@ -37,13 +37,6 @@ def test_group_norm_stands_behind_each_convolution_which_has_no_bias_then() -> N
     assert [type(m).__name__ for m in tower] == ["Conv2d", "GroupNorm", "ReLU"] * 2 + ["Conv2d"]
     assert tower[0].bias is None
     assert tower[1].num_groups == 8
-
-
-@pytest.mark.parametrize(
-    ("channels", "groups"), [(1, 1), (9, 1), (16, 2), (36, 4), (64, 8), (256, 32), (576, 32), (960, 32)]
-)
-def test_groups_have_eight_channels_at_least(channels: int, groups: int) -> None:
-    assert group_count(channels) == groups
 
 
 @pytest.mark.parametrize("channels", [8, 9, 16, 32, 48, 64, 256])

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torchvision.models.detection.ssdlite import _extra_block, _prediction_block
 
-from foodbox.layers.separable import BatchNorm, ExtraMap, conv_unit, lite_head, size_after
+from foodbox.layers.convolutions import BatchNorm
+from foodbox.layers.separable import ExtraMap, conv_unit, lite_head, size_after
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 2, 1), (3, 1, 0), (4, 1, 1)])
