@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from foodbox.errors import UsageError
 from foodbox.layers import resnet_layouts
-from foodbox.layers.convolutions import fold_norms
+from foodbox.layers.convolutions import fold_norms, graph
 from foodbox.layers.darknet import TINY, DarknetTiny
 from foodbox.layers.reduced_mobilenet import REDUCED_MOBILENET_V3, reduced_mobilenet_v3
 
@@ -128,20 +128,10 @@ class Backbone(nn.Module):
         self.body.requires_grad_(True)
         with torch.enable_grad():
             found = self.body.eval()(torch.zeros(1, 3, 64, 64))
-        asked = [{names[node.variable] for node in _graph(x) if hasattr(node, "variable")} for x in found]
+        asked = [{names[node.variable] for node in graph([x.grad_fn]) if hasattr(node, "variable")} for x in found]
         for parameter, learns in zip(names, learning, strict=True):
             parameter.requires_grad_(learns)
         return asked
-
-
-def _graph(result: Tensor) -> set[Any]:
-    """All that autograd remembers of how a tensor came about."""
-    nodes: list[Any] = [result.grad_fn]
-    seen = set(nodes)
-    while nodes:
-        nodes += (before := {node for node, _ in nodes.pop().next_functions if node is not None} - seen)
-        seen |= before
-    return seen
 
 
 def batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:

@@ -6,6 +6,7 @@ They run faster than they are written: norms are folded into them, and bfloat16 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -182,27 +183,41 @@ def fold_norms(network: nn.Module, example: Tensor) -> None:
     """Lets convolutions do the work of the batch norms that follow them directly, whenever these rest.
 
     A norm rests in detection and, frozen, in training: it is then a factor and a summand a channel, and a pass over the
-    whole map is saved (Jacob et al. 2018, section 3.2). Which norm follows which convolution, a run shows.
+    whole map is saved (Jacob et al. 2018, section 3.2). Which norm follows which convolution, and that nothing else
+    reads what lies between, a run shows: autograd remembers it.
 
     Args:
         example: an input for the run.
     """
-    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # outputs by their identity; held, so that none has another's
-    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
-
-    def remember(module: nn.Module, inputs: Any, output: Any) -> None:
-        made[id(output)] = (module, output)  # type: ignore[assignment]
-
-    def pair(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if id(inputs[0]) in made:
-            pairs.append((made[id(inputs[0])][0], module))  # type: ignore[arg-type]
-
-    hooks = [m.register_forward_hook(remember) for m in network.modules() if type(m) is nn.Conv2d]
-    hooks += [m.register_forward_pre_hook(pair) for m in network.modules() if type(m) in FOLDED and m.affine]  # type: ignore[arg-type]
-    with torch.no_grad():
-        network(example)
+    convs: dict[Any, nn.Conv2d] = {}  # by what autograd knows of their outputs
+    norms: dict[Any, nn.BatchNorm2d] = {}  # of their inputs
+    hooks = [
+        m.register_forward_hook(lambda conv, _, output: convs.update({output.grad_fn: conv}))
+        for m in network.modules() if type(m) is nn.Conv2d
+    ]  # fmt: skip
+    hooks += [
+        m.register_forward_pre_hook(lambda norm, inputs: norms.update({inputs[0].grad_fn: norm}))
+        for m in network.modules() if type(m) in FOLDED and m.affine
+    ]  # fmt: skip
+    with torch.enable_grad():
+        found = network(example.requires_grad_())
     for hook in hooks:
         hook.remove()
-    for conv, norm in pairs:
-        conv.__class__, norm.__class__ = FoldedConv, FOLDED[type(norm)]  # type: ignore[assignment]
-        conv.norm, conv._made = (norm,), {}  # type: ignore[assignment]
+    ends = [x.grad_fn for x in ([found] if isinstance(found, Tensor) else found)]
+    read = [before for node in graph(ends) for before, _ in node.next_functions]
+    times = Counter((*ends, *read, *convs.values(), *norms.values()))
+    for node in convs.keys() & norms.keys():
+        conv, norm = convs[node], norms[node]
+        if max(times[node], times[conv], times[norm]) == 1:
+            conv.__class__, norm.__class__ = FoldedConv, FOLDED[type(norm)]  # type: ignore[assignment]
+            conv.norm, conv._made = (norm,), {}  # type: ignore[assignment]
+
+
+def graph(ends: Sequence[Any]) -> set[Any]:
+    """All that autograd remembers of how tensors came about, from their `grad_fn` on."""
+    nodes = list(ends)
+    seen = set(nodes)
+    while nodes:
+        nodes += (before := {node for node, _ in nodes.pop().next_functions if node is not None} - seen)
+        seen |= before
+    return seen

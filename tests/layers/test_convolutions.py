@@ -113,9 +113,11 @@ def test_a_network_without_numbers_runs() -> None:
 
 
 def test_what_was_made_in_inference_mode_can_be_used() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).eval().requires_grad_(False)
+    fold_norms(network, torch.zeros(1, 3, 8, 8))
     with torch.inference_mode():
-        network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).eval().requires_grad_(False)
-        fold_norms(network, torch.zeros(1, 3, 8, 8))
+        network = copy.deepcopy(network)
+    assert network[0].weight.is_inference()
     images = torch.randn(1, 3, 8, 8)
     for mode in (torch.inference_mode(), torch.no_grad()):
         with mode:
@@ -158,6 +160,35 @@ def test_a_norm_behind_something_else_stays() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.BatchNorm2d(8))
     fold_norms(network.eval(), torch.zeros(1, 3, 8, 8))
     assert not folded(network)
+
+
+class Entwined(nn.Module):
+    """What the convolution gives, or the norm does, is for others too."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.conv, self.norm, self.how = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), how
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.conv(x)
+        if self.how == "rectified":
+            return self.norm(y.relu_())
+        normed = self.norm(y)
+        return {
+            "added": lambda: y + normed,
+            "given": lambda: [y, normed],
+            "norm shared": lambda: normed + self.norm(x),
+            "convolution shared": lambda: normed + self.conv(x + 1),
+        }[self.how]()
+
+
+@pytest.mark.parametrize("how", ["added", "given", "rectified", "norm shared", "convolution shared"])
+def test_a_norm_is_folded_only_where_nothing_else_needs_the_two(how: str) -> None:
+    plain = with_statistics(Entwined(how)).eval()
+    ours = copy.deepcopy(plain)
+    fold_norms(ours, torch.zeros(1, 3, 8, 8))
+    images = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(ours(images), plain(images))
 
 
 def depthwise(stride: int) -> Iterator[nn.Module]:
