@@ -41,11 +41,10 @@ from foodbox.inference.output import DetectionWriter, expect_elsewhere, find_all
 from foodbox.inference.predict import pick_device
 from foodbox.model import EXPORTS, Model, evaluate, load
 from foodbox.records import Dataset, Photo, counted
-from foodbox.training.choices import enough_detections, large_enough, reach_of
+from foodbox.training.choices import enough_detections, expect_way, large_enough, reach_of
 from foodbox.training.fit import fit
 from foodbox.training.run_folder import RunFolder
 from foodbox.training.start import find_weights, put_in, settle
-from foodbox.training.step import expect_way
 from foodbox.weights import pretrained
 from foodbox.weights.model_file import build, header_of
 

@@ -1,18 +1,24 @@
-"""What training chooses by the photos where the person leaves it open: the input, tiles, detections, anchors."""
+"""What training chooses where the person leaves it open: input, tiles, detections and anchors, and a step's launch."""
 
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import Any
+from typing import Any, Literal
+
+import torch
 
 from foodbox import config
+from foodbox.config import TrainSettings
 from foodbox.console import say
 from foodbox.data.inputs import boxes_in_input, size_for, small_boxes, tile_size_for
 from foodbox.data.report import AnchorReach, anchor_reach
 from foodbox.data.tiles import cut, tile_count
 from foodbox.detectors.base import Detector, DetectorSettings
+from foodbox.errors import UsageError
 from foodbox.records import Dataset, counted
 
+Way = Literal["plain", "replayed", "compiled"]
+"""How a GPU is given the work of a step (step.py)."""
 MOST_TILES = 1000
 """Tiles and photos that training takes without being asked: at most sixteen times the pixels of 250 photos."""
 
@@ -78,3 +84,29 @@ def reach_of(
     better = {setting: value for setting, value in fitting.items() if setting not in kept}
     anchors, fitted = (kind.anchors_of(s, height, width) for s in (settings, settings.model_copy(update=better)))
     return anchor_reach(name, boxes, anchors, fitted, better)
+
+
+def way_of(settings: TrainSettings, detector: Detector, device: torch.device, processes: int) -> Way:
+    """How steps are launched: as the person says; else replayed where the detector can be, and inputs have few shapes.
+
+    Raises:
+        UsageError: see `expect_way`.
+    """
+    expect_way(settings, type(detector), device, processes)
+    if settings.gpu_step != "auto":
+        return settings.gpu_step
+    alike = detector.preprocessing.fit != "shortest"
+    return "replayed" if alike and _is_able(settings, type(detector), device, processes) else "plain"
+
+
+def expect_way(settings: TrainSettings, kind: type[Detector], device: torch.device, processes: int = 1) -> None:
+    """Raises UsageError where steps of this kind of detector cannot be launched as the person says."""
+    if settings.gpu_step in ("replayed", "compiled") and not _is_able(settings, kind, device, processes):
+        raise UsageError(
+            f"--gpu-step {settings.gpu_step} needs one CUDA GPU, a detector whose losses never wait for it, such as "
+            "retinanet, and no --freeze: leave it out."
+        )
+
+
+def _is_able(settings: TrainSettings, kind: type[Detector], device: torch.device, processes: int) -> bool:
+    return device.type == "cuda" and kind.replays and settings.freeze is None and processes == 1

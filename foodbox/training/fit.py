@@ -26,12 +26,13 @@ from foodbox.evaluation.scores import Scores, score
 from foodbox.inference.predict import default_workers, half_precision_pays, in_order, pick_device, predict
 from foodbox.inference.replay import network_for
 from foodbox.records import Batch, Dataset, Photo
+from foodbox.training.choices import way_of
 from foodbox.training.clock import Clock
 from foodbox.training.feature_cache import freeze, kept_loader
 from foodbox.training.keeper import Keeper
 from foodbox.training.optimiser import make_optimiser, set_rate
 from foodbox.training.run_folder import RunFolder
-from foodbox.training.step import PendingLoss, learner, way_of
+from foodbox.training.step import PendingLoss, learner
 from foodbox.training.words import epoch_line, outlook
 
 PATIENCE = timedelta(days=1)

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import compress
 from pathlib import Path
-from typing import Literal
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from foodbox.config import TrainSettings
 from foodbox.detectors.base import Detector
-from foodbox.errors import FoodboxError, UsageError
+from foodbox.errors import FoodboxError
 from foodbox.inference.kernels import Kernels, by_shape
 from foodbox.inference.replay import Replayed
 from foodbox.records import Batch, KeptMaps, Target, stack_targets
+from foodbox.training.choices import Way
 
-BOXES = 16
+BOX_MULTIPLE = 16
 """Where steps are recorded or compiled by shape, each photo's boxes are padded to a multiple of this."""
-Way = Literal["plain", "replayed", "compiled"]
 
 
 class TrainStep(nn.Module):
@@ -40,38 +38,12 @@ class TrainStep(nn.Module):
         """Pixels [B, 3, H, W] and B targets → the losses by part."""
         if self._compiled is None:
             return self.detector.losses(images, targets, *proposals)
-        return self._compiled(images, _apart(*stack_targets(targets, multiple=BOXES)), *proposals)
+        return self._compiled(images, _apart(*stack_targets(targets, multiple=BOX_MULTIPLE)), *proposals)
 
 
 def _apart(boxes: Tensor, labels: Tensor) -> list[Target]:
     """What `stack_targets` gave, boxes [B, M, 4] and labels [B, M], photo by photo again."""
     return [Target(*pair) for pair in zip(boxes, labels, strict=True)]
-
-
-def way_of(settings: TrainSettings, detector: Detector, device: torch.device, processes: int) -> Way:
-    """How steps are launched: as the person says; else replayed where the detector can be, and inputs have few shapes.
-
-    Raises:
-        UsageError: see `expect_way`.
-    """
-    expect_way(settings, type(detector), device, processes)
-    if settings.gpu_step != "auto":
-        return settings.gpu_step
-    alike = detector.preprocessing.fit != "shortest"
-    return "replayed" if alike and _is_able(settings, type(detector), device, processes) else "plain"
-
-
-def expect_way(settings: TrainSettings, kind: type[Detector], device: torch.device, processes: int = 1) -> None:
-    """Raises UsageError where steps of this kind of detector cannot be launched as the person says."""
-    if settings.gpu_step in ("replayed", "compiled") and not _is_able(settings, kind, device, processes):
-        raise UsageError(
-            f"--gpu-step {settings.gpu_step} needs one CUDA GPU, a detector whose losses never wait for it, such as "
-            "retinanet, and no --freeze: leave it out."
-        )
-
-
-def _is_able(settings: TrainSettings, kind: type[Detector], device: torch.device, processes: int) -> bool:
-    return device.type == "cuda" and kind.replays and settings.freeze is None and processes == 1
 
 
 def learner(
@@ -124,7 +96,7 @@ def replayed(
     replay = Replayed(whole, device, kernels)
 
     def call(images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = replay(images, *stack_targets(targets, multiple=BOXES))
+        losses: dict[str, Tensor] = replay(images, *stack_targets(targets, multiple=BOX_MULTIPLE))
         return losses
 
     return call

@@ -14,7 +14,8 @@ from foodbox.detectors import DETECTORS, base, retinanet
 from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.records import Batch, Frame, Target, stack_targets
-from foodbox.training.step import PendingLoss, TrainStep, way_of
+from foodbox.training.choices import way_of
+from foodbox.training.step import PendingLoss, TrainStep
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
