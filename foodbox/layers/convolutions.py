@@ -1,7 +1,4 @@
-"""Convolutions and the norms behind them.
-
-They run faster than they are written: norms are folded into them, and bfloat16 is left where it does harm.
-"""
+"""Convolutions with their norms, which run faster than they are written: folded, and in bfloat16 only where it pays."""
 
 from __future__ import annotations
 
@@ -31,12 +28,10 @@ class ConvNormAct(nn.Sequential):
                 self.add_module(name, part)
 
 
-def norm_layer(
-    norm: Norm, width: int, eps: float = 1e-5, momentum: float = 0.1, most_groups: int = 32
-) -> nn.Module | None:
-    """A norm of so many channels; epsilon and momentum are batch norm's."""
+def norm_layer(norm: Norm, width: int, eps: float = 1e-5, momentum: float = 0.1, groups: int = 32) -> nn.Module | None:
+    """A norm of so many channels: epsilon and momentum are batch norm's, the groups are group norm's at most."""
     if norm == "group":
-        return nn.GroupNorm(min(most_groups, group_count(width)), width)
+        return nn.GroupNorm(min(groups, group_count(width)), width)
     return BatchNorm(width, eps, momentum) if norm == "batch" else None
 
 
@@ -191,14 +186,12 @@ def fold_norms(network: nn.Module, example: Tensor) -> None:
     """
     convs: dict[Any, nn.Conv2d] = {}  # by what autograd knows of their outputs
     norms: dict[Any, nn.BatchNorm2d] = {}  # of their inputs
-    hooks = [
-        m.register_forward_hook(lambda conv, _, output: convs.update({output.grad_fn: conv}))
-        for m in network.modules() if type(m) is nn.Conv2d
-    ]  # fmt: skip
-    hooks += [
-        m.register_forward_pre_hook(lambda norm, inputs: norms.update({inputs[0].grad_fn: norm}))
-        for m in network.modules() if type(m) in FOLDED and m.affine
-    ]  # fmt: skip
+    hooks = []
+    for m in network.modules():
+        if type(m) is nn.Conv2d:
+            hooks.append(m.register_forward_hook(lambda conv, _, output: convs.update({output.grad_fn: conv})))
+        elif type(m) in FOLDED and m.affine:
+            hooks.append(m.register_forward_pre_hook(lambda norm, inputs: norms.update({inputs[0].grad_fn: norm})))
     with torch.enable_grad():
         found = network(example.requires_grad_())
     for hook in hooks:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from foodbox.layers.convolutions import ConvNormAct, Norm, norm_layer, strided
 
 Variant = Literal["released", "released_sfam", "paper"]
-GROUPS = 8
+MAX_GROUPS = 8
 """Of group norm, at most. At the coarsest scale a map has one place, so that a group must have several channels."""
-SQUEEZE = 16
+REDUCTION_RATIO = 16
 """r of section 3.1, "SFAM": how much narrower the attention's middle layer is."""
 
 
@@ -31,7 +31,7 @@ class Unit(ConvNormAct):
     def __init__(
         self, before: int, after: int, kernel: int, stride: int = 1, padding: int = 0, norm: Norm = "batch"
     ) -> None:
-        layer = norm_layer(norm, after, momentum=0.01, most_groups=GROUPS)
+        layer = norm_layer(norm, after, momentum=0.01, groups=MAX_GROUPS)
         super().__init__(before, after, kernel, layer, nn.ReLU(inplace=True), stride=stride, padding=padding)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
@@ -92,8 +92,8 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.fc1 = nn.Conv2d(channels, max(1, channels // SQUEEZE), 1)
-        self.fc2 = nn.Conv2d(max(1, channels // SQUEEZE), channels, 1)
+        self.fc1 = nn.Conv2d(channels, max(1, channels // REDUCTION_RATIO), 1)
+        self.fc2 = nn.Conv2d(max(1, channels // REDUCTION_RATIO), channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] → the same shape."""

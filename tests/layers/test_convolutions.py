@@ -42,7 +42,7 @@ def test_a_convolution_has_a_norm_or_a_bias(norm: Norm, parts: list[str]) -> Non
 )
 def test_groups_have_eight_channels_at_least(channels: int, groups: int) -> None:
     for most in (32, 8):
-        norm = norm_layer("group", channels, most_groups=most)
+        norm = norm_layer("group", channels, groups=most)
         assert isinstance(norm, nn.GroupNorm)
         assert norm.num_groups == min(most, groups)
 
