@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from foodbox.detectors.base import DetectorSettings, Device, Grids, OneStageDetector, Outputs
 from foodbox.layers.backbones import Backbone
-from foodbox.layers.darknet import SLOPE, TINY, DarknetHead
+from foodbox.layers.darknet import DARKNET_TINY, LEAKY_SLOPE, DarknetHead
 from foodbox.layers.heads import per_anchor
 from foodbox.layers.pyramids import class_map_for
 from foodbox.ops.anchor_fitting import kmeans_shapes
@@ -51,10 +51,10 @@ class YOLOTraining(DetectorSettings):
 class YOLOSettings(YOLOTraining):
     """YOLOv3 as darknet has it; presets change some."""
 
-    backbone: str = Field("darknet53", description=f"timm's name of the backbone, or {TINY}.")
+    backbone: str = Field("darknet53", description=f"timm's name of the backbone, or {DARKNET_TINY}.")
     frozen_batch_norm: bool = Field(False, description="Keep the backbone's batch norm as it came.")
     batch_norm_eps: float = Field(1e-6, ge=0, description="Epsilon of the batch norm.")
-    leaky_slope: float = Field(SLOPE, ge=0, description="Slope below 0 of every LeakyReLU.")
+    leaky_slope: float = Field(LEAKY_SLOPE, ge=0, description="Slope below 0 of every LeakyReLU.")
     head_widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=3)] = Field(
         (512, 256, 128), description="Width of each scale's head, from the coarsest scale."
     )
@@ -135,7 +135,7 @@ class YOLO(OneStageDetector):
         "yolov3": {"preprocessing": DARKNET},
         "yolov3_tiny": {
             "preprocessing": DARKNET,
-            "backbone": TINY,
+            "backbone": DARKNET_TINY,
             "head_widths": (256, 128),
             "head_layers": (1, 0),
             # The published .cfg gives the finer scale 10 x 14 instead of 81 x 82; its weights then reach an AP50 of

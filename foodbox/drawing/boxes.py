@@ -20,7 +20,7 @@ from foodbox.records import Photo
 # Okabe and Ito's colours, which people with any colour vision tell apart; the first is used where there is one class.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
 TRUTH = "#FFFFFF"
-SHADE = 110
+MASK_ALPHA = 110
 """How much a mask's colour covers the photo, of 255: both are to be seen."""
 # System fonts that have Korean and Chinese letters: Linux, Windows, macOS. Pillow's own font has ASCII alone.
 WIDE_FONTS = (
@@ -113,7 +113,7 @@ def _shade(image: Image.Image, outlines: Sequence[Polygon], scale: tuple[float, 
     right, bottom = min(image.width, int(max(xs)) + 1), min(image.height, int(max(ys)) + 1)
     cover = Image.new("L", (max(1, right - left), max(1, bottom - top)))
     for outline in corners:
-        ImageDraw.Draw(cover).polygon([(x - left, y - top) for x, y in outline], fill=SHADE)
+        ImageDraw.Draw(cover).polygon([(x - left, y - top) for x, y in outline], fill=MASK_ALPHA)
     image.paste(colour, (left, top), cover)
     for outline in corners:  # tells objects of one class apart that touch
         ImageDraw.Draw(image).polygon(outline, outline=colour, width=max(1, round(_length(image.size) / 500)))

@@ -29,16 +29,16 @@ from matplotlib.textpath import TextPath
 WIDTH = 660
 """Of a row at most, if its families can be put below each other: what a README shows without making it smaller."""
 FONT, SMALL = 8.0, 7.0
-LINE = 9.6
-PAD = 5.0
+LINE_HEIGHT = 9.6
+PADDING = 5.0
 BESIDE, BETWEEN, WORDS, MARGIN = 9.0, 17.0, 7.0, 10.0
 """Between boxes of a row, between rows, more between rows with words on arrows, and around the picture."""
-LANE = 5.0
+LANE_WIDTH = 5.0
 """What an arrow that passes a row needs there, and what is left free beside it."""
-STRAIGHT = (6, 1, 8)
+BEND_COSTS = (6, 1, 8)
 """What it costs to be out of line, for two boxes, for a box and a long arrow, and for an arrow on its way: chains of
 boxes are straight, and long arrows step aside once."""
-PORT = 7.0
+ARROW_GAP = 7.0
 """Between the arrows that begin or end at one box."""
 
 
@@ -61,11 +61,11 @@ class Box:
     @property
     def width(self) -> float:
         first, *rest = self.lines
-        return max(_long(first, FONT, "bold"), *(_long(line, SMALL) for line in rest)) + 2 * PAD
+        return max(_long(first, FONT, "bold"), *(_long(line, SMALL) for line in rest)) + 2 * PADDING
 
     @property
     def height(self) -> float:
-        return LINE * sum(map(bool, self.lines)) + 2 * PAD - 3
+        return LINE_HEIGHT * sum(map(bool, self.lines)) + 2 * PADDING - 3
 
 
 @functools.cache
@@ -99,7 +99,7 @@ def picture(
     """
     rows, wires = _rows(graph, boxes)
     _order(rows, wires, boxes)
-    widths = {node: boxes[node].width if node in boxes else LANE for row in rows for node in row}
+    widths = {node: boxes[node].width if node in boxes else LANE_WIDTH for row in rows for node in row}
     x = _columns(rows, wires, widths)
     tall = [max((boxes[n].height for n in row if n in boxes), default=0) for row in rows]
     row_of = {node: r for r, row in enumerate(rows) for node in row}
@@ -108,7 +108,7 @@ def picture(
     tops = list(itertools.accumulate((h + gap for h, gap in zip(tall, gaps, strict=True)), initial=0.0))
     left = min(x[n] - widths[n] / 2 for n in x)
     right = max(x[n] + widths[n] / 2 for n in x)
-    head = 2 * LINE + 14
+    head = 2 * LINE_HEIGHT + 14
     width = max(right - left, 420.0) + 2 * MARGIN
     height = head + tops[-1] - gaps[-1] + 2 * MARGIN
     shift = (width - (right - left)) / 2 - left
@@ -125,7 +125,7 @@ def picture(
     lengths = [_long(words, SMALL) + 24 for words, _ in legend]
     at = width / 2 - sum(lengths) / 2 + 6
     for (words, colour), length in zip(legend, lengths, strict=True):
-        y = height - MARGIN - LINE - 12
+        y = height - MARGIN - LINE_HEIGHT - 12
         axes.add_patch(FancyBboxPatch((at, y - 3), 8, 6, "round,pad=0,rounding_size=1.5", fc=_light(colour), ec=colour))
         axes.text(at + 11, y, words, size=SMALL, va="center")
         at += length
@@ -144,7 +144,7 @@ def picture(
         axes.add_patch(FancyBboxPatch((cx - w / 2, cy - h / 2), w, h, style, fc=_light(box.colour), ec=box.colour))
         shown = [(line, i == 0) for i, line in enumerate(box.lines) if line]
         for i, (line, bold) in enumerate(shown):
-            y = cy + ((len(shown) - 1) / 2 - i) * LINE
+            y = cy + ((len(shown) - 1) / 2 - i) * LINE_HEIGHT
             axes.text(cx, y, line, size=FONT if bold else SMALL, weight="bold" if bold else "normal", ha="center",
                       va="center_baseline")  # fmt: skip
     buffer = io.BytesIO()
@@ -222,7 +222,7 @@ def _neighbours(rows: list[list[int]], wires: Mapping[Any, list[int]]) -> tuple[
 
 SWEEPS = 16
 """How often rows are put in order, down or up."""
-ASIDE = 0.5
+SHIFT_COST = 0.5
 """What it costs when an arrow goes one place aside, where a crossing costs 1."""
 
 
@@ -234,7 +234,7 @@ def _order(rows: list[list[int]], wires: Mapping[Any, list[int]], boxes: Mapping
         near = above if sweep % 2 == 0 else below
         for row in rows if near is above else reversed(rows):
             _sort(row, rows, near, boxes)
-        if (cost := _crossings(rows, below) + ASIDE * _aside(rows, below)) < least:
+        if (cost := _crossings(rows, below) + SHIFT_COST * _aside(rows, below)) < least:
             best, least = [list(row) for row in rows], cost
     for row, kept in zip(rows, best, strict=True):
         row[:] = kept
@@ -283,13 +283,13 @@ def _columns(rows: list[list[int]], wires: Mapping[Any, list[int]], widths: Mapp
     for row in rows:
         gaps.add_nodes_from(row)
         for a, b in itertools.pairwise(row):
-            beside = BESIDE if a in boxes and b in boxes else LANE
+            beside = BESIDE if a in boxes and b in boxes else LANE_WIDTH
             gaps.add_edge(a, b, least=math.ceil((widths[a] + widths[b]) / 2 + beside), cost=0)
     for wire in wires.values():
         for a, b in itertools.pairwise(wire):
             # |x_a - x_b| is the least of (x_a - y) + (x_b - y) for a y that is left of both.
             for end in (a, b):
-                gaps.add_edge((a, b), end, least=0, cost=STRAIGHT[(a not in boxes) + (b not in boxes)])
+                gaps.add_edge((a, b), end, least=0, cost=BEND_COSTS[(a not in boxes) + (b not in boxes)])
     flow_graph: nx.DiGraph[Any] = nx.DiGraph()
     for node in gaps:
         inside = sum(cost for _, _, cost in gaps.in_edges(node, data="cost"))
@@ -322,7 +322,7 @@ def _curves(
         for edges, end in ((graph.out_edges(node), 0), (graph.in_edges(node), -1)):
             near = {edge: middle[wires[edge][1 if end == 0 else -2]][0] for edge in edges}
             order = sorted(near, key=near.__getitem__)
-            gap = min(PORT, (widths[node] - 10) / max(1, len(order)))
+            gap = min(ARROW_GAP, (widths[node] - 10) / max(1, len(order)))
             for i, edge in enumerate(order):
                 numbers[edge, end] = i, len(order)
                 ports[edge, end] = middle[node][0] + (i - (len(order) - 1) / 2) * gap

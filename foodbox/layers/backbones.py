@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from foodbox.errors import UsageError
 from foodbox.layers import resnet_layouts
 from foodbox.layers.convolutions import fold_norms, graph
-from foodbox.layers.darknet import TINY, DarknetTiny
+from foodbox.layers.darknet import DARKNET_TINY, DarknetTiny
 from foodbox.layers.reduced_mobilenet import REDUCED_MOBILENET_V3, reduced_mobilenet_v3
 
 REDUCTIONS = (8, 16, 32)
@@ -148,7 +148,7 @@ def rest_frozen_norms(module: nn.Module) -> None:
 
 def check_backbone(name: str) -> None:
     """Raises UsageError where timm has no network of this name, with names that are near."""
-    if not timm.is_model(name) and name not in (TINY, REDUCED_MOBILENET_V3):
+    if not timm.is_model(name) and name not in (DARKNET_TINY, REDUCED_MOBILENET_V3):
         near = difflib.get_close_matches(name, timm.list_models(), n=3) or ["mobilenetv2_100", "resnet50"]
         raise UsageError(f"Unknown backbone {name!r}: expected the name of a timm network, such as {', '.join(near)}.")
 
@@ -157,10 +157,10 @@ def _timm_features(name: str, expansion: bool = False, strides: tuple[int, ...] 
     """Timm's network with feature maps only, and which of its maps are C3, C4 and C5, or others of these strides."""
     check_backbone(name)
     try:
-        body: Any = DarknetTiny() if name == TINY else _create(name, expansion)
+        body: Any = DarknetTiny() if name == DARKNET_TINY else _create(name, expansion)
         reductions = list(body.feature_info.reduction())
         levels = [max(i for i, r in enumerate(reductions) if r == wanted) for wanted in strides]
-        if levels[-1] + 1 < len(reductions) and name != TINY:  # what comes behind the last map is not built
+        if levels[-1] + 1 < len(reductions) and name != DARKNET_TINY:  # what comes behind the last map is not built
             body = _create(name, expansion, out_indices=tuple(range(levels[-1] + 1)))
         with torch.no_grad():
             shapes = [feature.shape for feature in body.eval()(torch.zeros(1, 3, 64, 64))]

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from foodbox.layers.convolutions import ConvNormAct, Norm, norm_layer
 
-TINY = "darknet_tiny"
+DARKNET_TINY = "darknet_tiny"
 """The name by which `Backbone` knows `DarknetTiny`."""
 
-SLOPE = 0.1
+LEAKY_SLOPE = 0.1
 """Of LeakyReLU below 0: darknet's src/activations.h, leaky_activate."""
 
 
@@ -28,7 +28,7 @@ class DarknetUnit(ConvNormAct):
     """
 
     def __init__(
-        self, before: int, width: int, size: int, norm: Norm = "batch", eps: float = 1e-5, slope: float = SLOPE
+        self, before: int, width: int, size: int, norm: Norm = "batch", eps: float = 1e-5, slope: float = LEAKY_SLOPE
     ) -> None:
         act = nn.LeakyReLU(slope, inplace=True)
         super().__init__(before, width, size, norm_layer(norm, width, eps), act, padding=size // 2)

@@ -14,7 +14,7 @@ from torchvision.models import mobilenet_v3_large
 from foodbox.layers.backbones import batch_norms, rest_frozen_norms
 from foodbox.layers.convolutions import BatchNorm
 
-C4 = 13
+FIRST_OF_C5 = 13
 """The block with which C5 begins; what its expansion gives, at C4's stride, is the first map."""
 BLOCKS_UP_TO = (1, 3, 6, 12, 16)
 """The last block at stride 2, 4, 8, 16 and 32."""
@@ -63,12 +63,12 @@ class MobileNetV3Large(nn.Module):
 
         With `behind_block` the first is [B, 80 or 160, H/32, W/32].
         """
-        x = self.body[:C4](images)
-        expand, *rest = cast(nn.Sequential, self.body[C4].block)
+        x = self.body[:FIRST_OF_C5](images)
+        expand, *rest = cast(nn.Sequential, self.body[FIRST_OF_C5].block)
         c4 = x = expand(x)
         for layer in rest:
             x = layer(x)
-        return [x if self.behind_block else c4, self.body[C4 + 1 :](x)]
+        return [x if self.behind_block else c4, self.body[FIRST_OF_C5 + 1 :](x)]
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

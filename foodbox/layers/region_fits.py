@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 # The norm to which features are scaled on average, and with it C, the bias' multiple and the positives' weight: the
 # figures of the authors' code (rcnn_train.m), which the paper leaves out.
-NORM = 20.0
+FEATURE_NORM = 20.0
 SVM_C, BIAS, POSITIVE_WEIGHT = 1e-3, 10.0, 2.0
 # A negative is hard if its score is over this: on the margin, or beyond it (rcnn_train.m's hard_thresh).
-HARD = -1.0001
+HARD_SCORE = -1.0001
 # Negatives that a class' first SVM is fitted on, for each of its positives; then rounds of hard ones follow.
 FIRST_NEGATIVES, ROUNDS = 10, 3
 # Appendix C: "lambda = 1000".
-RIDGE = 1000.0
+RIDGE_LAMBDA = 1000.0
 
 
 class RegionSVMs(nn.Module):
@@ -66,7 +66,7 @@ class RegionSVMs(nn.Module):
             truths, labels: [M, width] of the boxes themselves, the only positives (appendix B), and int64 [M].
             negative_iou: a proposal under this is a negative of the class (appendix B: 0.3); others are left out.
         """
-        scale = NORM / torch.cat((features, truths)).norm(dim=1).mean().clamp(min=1e-6)
+        scale = FEATURE_NORM / torch.cat((features, truths)).norm(dim=1).mean().clamp(min=1e-6)
         for k in sorted(set(labels.tolist())):
             positives = truths[labels == k] * scale  # [P, width]
             negatives = features[overlaps[:, k] < negative_iou] * scale
@@ -99,7 +99,7 @@ def fit_svm(positives: Tensor, negatives: Tensor) -> tuple[Tensor, float]:
             warnings.simplefilter("ignore")  # where classes overlap, it stops near its end after max_iter rounds
             svm.fit(rows.numpy(), (torch.arange(len(rows)) < len(positives)).numpy().astype(int))
         weight, bias = torch.from_numpy(svm.coef_[0]).float(), float(svm.intercept_[0])
-        hard = (negatives @ weight + bias > HARD) & ~chosen
+        hard = (negatives @ weight + bias > HARD_SCORE) & ~chosen
         if not hard.any():
             break
         chosen |= hard
@@ -158,11 +158,11 @@ class BoxRegressors(nn.Module):
         """
         from sklearn.linear_model import Ridge
 
-        scale = NORM / features.norm(dim=1).mean().clamp(min=1e-6)
+        scale = FEATURE_NORM / features.norm(dim=1).mean().clamp(min=1e-6)
         weight, bias = self.weight.view(4, -1, self.weight.shape[1]), self.bias.view(4, -1)  # [4, K, width], [4, K]
         for k in sorted(set(labels.tolist())):
             mine = labels == k
-            ridge = Ridge(alpha=RIDGE).fit((features[mine] * scale).numpy(), offsets[mine].numpy())
+            ridge = Ridge(alpha=RIDGE_LAMBDA).fit((features[mine] * scale).numpy(), offsets[mine].numpy())
             weight[:, k] = torch.from_numpy(ridge.coef_).float() * scale
             bias[:, k] = torch.from_numpy(ridge.intercept_).float()
 

@@ -8,7 +8,7 @@ from torchvision.ops import batched_nms, nms
 
 from foodbox.ops import boxes as box_ops
 
-FEW = 1000
+BOXES_AT_ONCE = 1000
 """Boxes below which a CPU thins out all groups at once, as torchvision does."""
 
 
@@ -44,7 +44,7 @@ def nms_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> T
     # classes that leaves float32 a tenth of a pixel, which decides small boxes; MPS has no float64.
     exact = torch.float32 if boxes.device.type == "mps" else torch.float64
     boxes, scores = boxes.to(exact), scores.to(exact)
-    if boxes.device.type != "cpu" or len(boxes) < FEW:
+    if boxes.device.type != "cpu" or len(boxes) < BOXES_AT_ONCE:
         kept: Tensor = batched_nms(boxes, scores, groups, iou)
     else:  # it would look through all boxes once for each group, of which eight photos of 256 classes have 2,048
         counts = groups.bincount()

@@ -13,7 +13,7 @@ from torchvision.ops import roi_align, roi_pool
 from foodbox.ops.boxes import area
 
 Pooling = Literal["align", "pool"]
-SAMPLING = 2
+SAMPLING_RATIO = 2
 """Points across and down of a cell that RoIAlign looks at; as detectron and torchvision."""
 
 
@@ -73,5 +73,5 @@ def _pool(features: Tensor, regions: Tensor, scale: float, size: int, method: Po
     if method == "pool":
         pooled = roi_pool(features, regions, size, scale)
     else:
-        pooled = roi_align(features, regions, size, scale, SAMPLING)
+        pooled = roi_align(features, regions, size, scale, SAMPLING_RATIO)
     return pooled

@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 
-SCORING = 4
+TRAINING_PER_SCORING = 4
 """Where the time is given, epochs go unscored until training has taken this many times as long as scoring."""
 
 
@@ -45,7 +45,7 @@ class Clock:
 
     def is_soon(self, scored: float) -> bool:
         """Whether it is too soon after the last scores, at so many seconds, for others."""
-        return self.seconds() - scored < SCORING * self.scoring
+        return self.seconds() - scored < TRAINING_PER_SCORING * self.scoring
 
     def agreed(self, value: float) -> float:
         """What the first of the processes that train together has for a value: its clock counts for all.

@@ -35,10 +35,10 @@ from foodbox.training.run_folder import RunFolder
 from foodbox.training.step import PendingLoss, learner
 from foodbox.training.words import epoch_line, outlook
 
-PATIENCE = timedelta(days=1)
+PROCESS_TIMEOUT = timedelta(days=1)
 """How long processes that train together wait for the first, which alone scores and makes the last fit; NCCL's ten
 minutes are not enough for that on many photos."""
-KEEPING_MAPS = 0.25
+MAPS_SHARE = 0.25
 """The share of a given time after which no further view's maps are computed: the rest is for training on them."""
 
 
@@ -106,7 +106,7 @@ def fit(
     ended = keeper.progress.epochs >= epochs if settings.budget is None else keeper.progress.ended
     if settings.freeze is not None and settings.views and detector.has_maps and not ended:
         disk = settings.cache == "disk"
-        until = None if settings.budget is None else start - clock.earlier + KEEPING_MAPS * settings.budget
+        until = None if settings.budget is None else start - clock.earlier + MAPS_SHARE * settings.budget
         batches, checks = (
             kept_loader(detector, loader, views, device, half, disk, until)
             for loader, views in ((batches, min(settings.views, epochs)), (checks, 1))
@@ -206,7 +206,7 @@ def _accelerator(settings: TrainSettings) -> Accelerator:
     return Accelerator(
         mixed_precision="bf16" if half else "no",
         cpu=device.type == "cpu",
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PROCESS_TIMEOUT)],
     )
 
 

@@ -17,7 +17,7 @@ from foodbox.training.clock import Clock
 from foodbox.training.run_folder import Progress, RunFolder, Samples, load_optimiser, optimiser_tensors
 from foodbox.weights.model_file import save_model
 
-DRAWING, KEEPING = 30.0, 10.0
+DRAW_SECONDS, KEEP_SECONDS = 30.0, 10.0
 """Seconds from one drawing of curves and samples to the next, and from one state that a run can go on from to the next:
 of epochs that take a few seconds, some go undrawn and unkept."""
 
@@ -44,7 +44,7 @@ class Keeper:
         self._detector, self._optimiser = detector, optimiser
         self._samples: Samples | None = None  # of the best epoch, undrawn
         self._drawn = 0.0
-        self._kept = -KEEPING  # the first epoch is
+        self._kept = -KEEP_SECONDS  # the first epoch is
 
     def go_on(self) -> None:
         """Puts weights, the optimiser's memory, the log and the clock where they were at the last epoch kept."""
@@ -86,7 +86,7 @@ class Keeper:
         better = self.progress.note_if_better(scores, epoch)
         if better:
             self._samples = Samples.of(valid, detections, scores.threshold)
-        keep = ended or clock.seconds() - self._kept >= KEEPING
+        keep = ended or clock.seconds() - self._kept >= KEEP_SECONDS
         if files := [folder.best_model] * better + [folder.last_model] * keep:
             save_model(
                 files[0], self._detector, self._config | {"epoch": epoch, "threshold": scores.threshold}, *files[1:]
@@ -107,7 +107,7 @@ class Keeper:
             weights = {f"model.{name}": tensor for name, tensor in self._detector.state_dict().items()}
             state = weights | optimiser_tensors(self._optimiser)
             folder.write_state(state, dataclasses.replace(self.progress, seconds=self._kept, ended=ended))
-        if ended or clock.seconds() - self._drawn >= DRAWING:
+        if ended or clock.seconds() - self._drawn >= DRAW_SECONDS:
             self._draw(curves=not ended)  # then they come with the report
             self._drawn = clock.seconds()
         return entry

@@ -76,9 +76,9 @@ class Muon(torch.optim.AdamW):
             nesterov = weight.grad.lerp(state["average"], MOMENTUM)
             # Any order of a matrix's columns gives the same; that of channels last in memory needs no copy.
             ahead.append(nesterov.movedim(1, -1).flatten(1))
-        for weight, way in zip(weights, orthogonal(ahead), strict=True):
-            kernel = way.view(weight.movedim(1, -1).shape).movedim(-1, 1)
-            length = group["lr"] * max(way.shape) ** 0.5
+        for weight, update in zip(weights, orthogonal(ahead), strict=True):
+            kernel = update.view(weight.movedim(1, -1).shape).movedim(-1, 1)
+            length = group["lr"] * max(update.shape) ** 0.5
             weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(kernel * length)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-ENOUGH = 4
+MIN_SCORED = 4
 """Scored epochs below which a run says nothing about a longer one."""
-CHANCE = 0.01
+AP_NOISE = 0.01
 """Differences in AP below this are chance: the same run with another seed differs by more (docs/benchmarks.md)."""
 
 
@@ -35,7 +35,7 @@ def outlook(log: Sequence[dict[str, Any]]) -> str | None:
     Args:
         log: entries of the run's scored epochs, with "seconds" and "scores".
     """
-    if len(log) < ENOUGH:
+    if len(log) < MIN_SCORED:
         return None
     kind = "ap" if log[-1]["scores"].get("mask_ap") is None else "mask_ap"
     name = {"ap": "AP", "mask_ap": "mask AP"}[kind]
@@ -43,9 +43,9 @@ def outlook(log: Sequence[dict[str, Any]]) -> str | None:
     half = scored[-1][0] / 2
     early = [score for seconds, score in scored if seconds <= half]
     before, after = max(early, default=0.0), max(score for seconds, score in scored if seconds > half)
-    if not early or after < CHANCE:
+    if not early or after < AP_NOISE:
         return None  # nothing that could be judged by
-    if after - before < CHANCE:
+    if after - before < AP_NOISE:
         return (
             f"The second half of the time brought nothing ({name} {before:.3f} before, {after:.3f} after): more time "
             "would not help. A larger input (--size) may, or more and other photos."

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from foodbox.console import say
 from foodbox.detectors.yolo import DARKNET, YOLO, YOLOSettings
 from foodbox.errors import FoodboxError, first_line
-from foodbox.layers.darknet import TINY
+from foodbox.layers.darknet import DARKNET_TINY
 from foodbox.weights.torchvision import COCO_CLASSES
 from foodbox.weights.transfer import Weights, not_downloaded
 
@@ -46,7 +46,7 @@ OTHERS = {
 }
 
 URL = "https://pjreddie.com/media/files/"
-PUBLISHED = {"darknet53": ("yolov3.weights", 248_007_048), TINY: ("yolov3-tiny.weights", 35_434_956)}
+PUBLISHED = {"darknet53": ("yolov3.weights", 248_007_048), DARKNET_TINY: ("yolov3-tiny.weights", 35_434_956)}
 """By backbone: the official file and its bytes; its author publishes no hash."""
 
 

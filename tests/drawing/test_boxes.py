@@ -12,7 +12,7 @@ from PIL import Image, ImageColor
 
 from foodbox.detections import Detections
 from foodbox.drawing import boxes
-from foodbox.drawing.boxes import COLOURS, SHADE, TRUTH, captioned, draw_detections, draw_truth, font, sheet
+from foodbox.drawing.boxes import COLOURS, MASK_ALPHA, TRUTH, captioned, draw_detections, draw_truth, font, sheet
 from foodbox.records import Photo, no_boxes, no_labels
 
 GREY = (112, 112, 112)
@@ -132,7 +132,7 @@ def test_masks_are_shaded_in_their_class_colour_and_the_photo_shines_through() -
     one = found(([200.0, 200.0, 600.0, 500.0], 0.9, 1), width=800, height=600)
     one.masks = torch.ones(1, 28, 28)
     drawn = draw_detections(plain(), one)
-    share = SHADE / 255
+    share = MASK_ALPHA / 255
     expected = [round(112 * (1 - share) + c * share) for c in ImageColor.getrgb(COLOURS[1])]
     assert colour_at(drawn, 200, 170) == pytest.approx(expected, abs=1)
     assert colour_at(drawn, 200, 260) == GREY

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
-from foodbox.ops.nms import FEW, best_by_group, best_pairs, nms_by_group, soft_nms
+from foodbox.ops.nms import BOXES_AT_ONCE, best_by_group, best_pairs, nms_by_group, soft_nms
 
 
 def crowded(count: int, groups: int, side: float, place: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -49,7 +49,7 @@ def test_a_batch_of_many_classes_is_kept_as_the_loop_does() -> None:
 
 
 def test_many_boxes_are_kept_group_by_group() -> None:
-    boxes, scores, groups = crowded(4 * FEW, 700, side=40, place=300)
+    boxes, scores, groups = crowded(4 * BOXES_AT_ONCE, 700, side=40, place=300)
     kept = nms_by_group(boxes, scores, groups, 0.5)
     assert sorted(kept.tolist()) == sorted(batched_nms(boxes.double(), scores.double(), groups, 0.5).tolist())
     assert (scores[kept].diff() <= 0).all()

@@ -111,7 +111,7 @@ def test_resume_goes_on_where_it_was(
         return forward(self, *arguments)
 
     monkeypatch.setattr(TrainStep, "forward", stopping)
-    monkeypatch.setattr(keeper, "KEEPING", keeping)
+    monkeypatch.setattr(keeper, "KEEP_SECONDS", keeping)
     stopped = foodbox.train(photos, runs=tmp_path, name="stopped", epochs=3, **QUICK)
     assert stopped.interrupted
     assert len(losses(stopped.folder)) == epoch - 1
@@ -131,7 +131,7 @@ def test_the_best_model_may_be_of_an_epoch_that_was_not_kept(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Going on, even twice, no worse model takes its place, and its scores are the run's."""
-    monkeypatch.setattr(keeper, "KEEPING", 1e9)
+    monkeypatch.setattr(keeper, "KEEP_SECONDS", 1e9)
     score, given = fit_module.score, iter((0.1, 0.9, None, 0.2, None, 0.3))
 
     def scored(*arguments: Any) -> Scores:
@@ -489,7 +489,7 @@ def test_the_last_fit_is_made_though_coming_back_used_up_the_time(
     run = foodbox.train(photos, runs=tmp_path, time="60s", **QUICK)
     assert (run.interrupted, fits) == (True, [])
     now[0] = 1000
-    monkeypatch.setattr(keeper, "KEEPING", 0.0)
+    monkeypatch.setattr(keeper, "KEEP_SECONDS", 0.0)
     read = RunFolder.read_state
 
     def late(self: RunFolder) -> Any:

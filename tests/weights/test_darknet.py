@@ -14,7 +14,7 @@ from torch import Tensor
 from foodbox.config import apply
 from foodbox.detectors.yolo import LIGHT, YOLO, YOLOSettings
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.layers.darknet import TINY
+from foodbox.layers.darknet import DARKNET_TINY
 from foodbox.weights import darknet, pretrained
 from foodbox.weights.model_file import build
 from foodbox.weights.transfer import Weights, put
@@ -333,7 +333,7 @@ def test_the_official_file_is_asked_for_and_its_size_checked(tmp_path: Path, mon
         assert weights.names[-1] == "toothbrush"
     assert asked == ["https://pjreddie.com/media/files/yolov3-tiny.weights"]
     file = tmp_path / "checkpoints" / "yolov3-tiny.weights"
-    assert file.stat().st_size == darknet.PUBLISHED[TINY][1]
+    assert file.stat().st_size == darknet.PUBLISHED[DARKNET_TINY][1]
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda _, file: Path(file).write_bytes(b"<html>"))
     with pytest.raises(
