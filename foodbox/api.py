@@ -42,6 +42,7 @@ from foodbox.inference.predict import pick_device
 from foodbox.model import EXPORTS, Model, evaluate, load
 from foodbox.records import Dataset, Photo, counted
 from foodbox.training.choices import enough_detections, expect_way, large_enough, reach_of
+from foodbox.training.fit import Run as Run
 from foodbox.training.fit import fit
 from foodbox.training.run_folder import RunFolder
 from foodbox.training.start import find_weights, put_in, settle
@@ -49,24 +50,6 @@ from foodbox.weights import pretrained
 from foodbox.weights.model_file import build, header_of
 
 # -- Training -------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Run:
-    """A training run that has ended: its folder, its best model, the scores of that model on the validation photos."""
-
-    folder: Path
-    model: Path
-    seconds: float
-    epoch: int
-    scores: Scores | None
-    interrupted: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """What `foodbox train --json` prints."""
-        result: dict[str, Any] = {"run": str(self.folder), "model": str(self.model), "seconds": round(self.seconds, 1)}
-        result |= {"epoch": self.epoch, "interrupted": self.interrupted}
-        return result | (self.scores.to_dict() if self.scores else {})
 
 
 _training = threading.RLock()
@@ -188,12 +171,11 @@ def _fit(
         proposals.say_reached(train_part.photos, detector.search)
     with alone_in(folder.path) if is_speaker() else nullcontext():
         try:
-            fitted = fit(detector, train_part, valid_part, chosen, folder, about, resume, start)
+            return fit(detector, train_part, valid_part, chosen, folder, about, resume, start)
         except FoodboxError as fault:
             if isinstance(fault.__cause__, OSError) and folder.has_state:  # a full disk
                 raise FoodboxError(f"{fault} Then go on with foodbox train --resume {folder.path}.") from fault
             raise
-    return Run(folder.path, folder.best_model, fitted.seconds, fitted.epoch, fitted.scores, fitted.interrupted)
 
 
 def expect_sense(settings: TrainSettings) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,13 +43,26 @@ MAPS_SHARE = 0.25
 
 
 @dataclass
-class Fitted:
-    """What came of a run: the best scores (None if no epoch was scored), and whether it was stopped before its end."""
+class Run:
+    """A training run that has ended: its folder, its best model, the scores of that model on the validation photos.
 
-    scores: Scores | None
-    epoch: int
+    Attributes:
+        epoch, scores: of the best model; None if no epoch was scored.
+        interrupted: it was stopped before its end.
+    """
+
+    folder: Path
+    model: Path
     seconds: float
+    epoch: int
+    scores: Scores | None
     interrupted: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `foodbox train --json` prints."""
+        result: dict[str, Any] = {"run": str(self.folder), "model": str(self.model), "seconds": round(self.seconds, 1)}
+        result |= {"epoch": self.epoch, "interrupted": self.interrupted}
+        return result | (self.scores.to_dict() if self.scores else {})
 
 
 def fit(
@@ -61,7 +74,7 @@ def fit(
     config: dict[str, Any],
     resume: bool = False,
     start: float | None = None,
-) -> Fitted:
+) -> Run:
     """Trains the detector and leaves the run in its folder.
 
     Ctrl-C ends the run at once; the folder then holds a model that works and all that going on needs.
@@ -80,10 +93,6 @@ def fit(
     device, main = accelerator.device, accelerator.is_main_process
     half = accelerator.mixed_precision == "bf16"
     workers = default_workers(device) if settings.workers is None else settings.workers
-    has_last_fit = type(detector).finish is not Detector.finish
-    # The last fit goes over the photos to train on as scoring does over the others.
-    at_end = 1 + len(train) / len(valid) if has_last_fit else 1
-    clock = Clock(start, settings.budget, at_end, accelerator)
 
     way = way_of(settings, detector, device, accelerator.num_processes)
     shown = training_tiles(train.photos, detector.preprocessing.tile_size)
@@ -95,6 +104,10 @@ def fit(
         every_tile(valid, detector.preprocessing.tile_size), detector.preprocessing, PHOTOS_AT_ONCE, workers,
         search=detector.search, pinned=device.type == "cuda", keep=True,
     )  # fmt: skip
+    has_last_fit = type(detector).finish is not Detector.finish
+    # The last fit goes over the photos to train on as scoring does over the others.
+    at_end = 1 + len(train) / len(valid) if has_last_fit else 1
+    clock = Clock(start, settings.budget, epochs * len(batches), at_end, accelerator)
 
     detector.to(device).to(memory_format=torch.channels_last)
     if settings.freeze is not None:
@@ -103,79 +116,70 @@ def fit(
     keeper = Keeper(folder, config, detector, optimiser, clock)
     if resume:
         keeper.go_on()
-    ended = keeper.progress.epochs >= epochs if settings.budget is None else keeper.progress.ended
+    epoch = keeper.progress.epochs
+    ended = epoch >= epochs if settings.budget is None else keeper.progress.ended
     if settings.freeze is not None and settings.views and detector.has_maps and not ended:
-        disk = settings.cache == "disk"
-        until = None if settings.budget is None else start - clock.earlier + MAPS_SHARE * settings.budget
-        batches, checks = (
-            kept_loader(detector, loader, views, device, half, disk, until)
-            for loader, views in ((batches, min(settings.views, epochs)), (checks, 1))
-        )
+        disk, until = settings.cache == "disk", clock.until(MAPS_SHARE)
+        batches = kept_loader(detector, batches, min(settings.views, epochs), device, half, disk, until)
+        checks = kept_loader(detector, checks, 1, device, half, disk, until)
     learn = learner(detector, optimiser, settings.clip, accelerator, way)
     network = network_for(detector, device, recorded=way == "replayed")
-
-    def done(steps: int) -> float:
-        """The share of the run that lies behind when so many steps do: of all steps, or of the time."""
-        return steps / (epochs * len(batches)) if settings.budget is None else clock.share()
-
-    sums = torch.zeros((), device=device)  # of each part of the loss, since the last scores
-    pending: PendingLoss | None = None  # of the last step
-    steps = first = keeper.progress.epochs * len(batches)
-    scored = clock.seconds()
     if settings.budget is not None and not ended:
-        clock.scoring = _expected(detector, checks, device, half, network)
+        clock.expect_scoring(_expected(detector, checks, device, half, network))
     if main:
         keeper.begin()
+
+    steps = scored_steps = epoch * len(batches)
+    sums = torch.zeros((), device=device)  # of each part of the loss, since the last scores
+    pending: PendingLoss | None = None  # of the last step
     try:
-        for epoch in itertools.count(keeper.progress.epochs):
-            if ended:
-                break
+        while not ended:
             detector.train()
             order.epoch = epoch
             torch.manual_seed(hash((settings.seed, epoch)))  # of lots that losses draw; the same after going on
-            with progress_bar(f"epoch {epoch + 1} of {settings.time or epochs}", len(batches)) as bar:
+            epoch += 1
+            with progress_bar(f"epoch {epoch} of {settings.time or epochs}", len(batches)) as bar:
                 for batch in batches:
-                    set_rate(optimiser, settings, min(1.0, done(steps + 1)))
+                    set_rate(optimiser, settings, min(1.0, clock.share(steps + 1)))
                     losses = learn(batch)
                     steps += 1
                     before, pending = pending, PendingLoss(losses, batch)
                     sums = sums + pending.losses
                     bar.advance(note=f"loss {before.value(folder.last_model):.3f}" if before else None)
-                    if settings.budget is not None and done(steps) >= 1:
+                    if ended := clock.share(steps) >= 1:
                         break
             assert pending is not None  # an epoch has a step
             pending.value(folder.last_model)
-            ended = done(steps) >= 1
-            if settings.budget is not None and not ended and clock.agreed(clock.is_soon(scored)):
+            if not ended and clock.is_soon():
                 continue  # short epochs of few photos: the time is for training
 
-            began = clock.seconds()
-            if main:
-                if ended and has_last_fit:
-                    _finish(detector, train, device, workers)
-                detections = _detect(detector, checks, device, half, valid, network)
-                scores = score(valid, detections)
-            clock.scoring = clock.seconds() - began
-            if not has_last_fit:  # which is still to be made, though scoring may have used the time up
-                ended = ended or done(steps) >= 1
-            if main:
-                means = dict(zip(pending.parts, (sums / (steps - first)).tolist(), strict=True))
-                entry = keeper.add(epoch + 1, means, valid, detections, scores, ended)
-                say(epoch_line(entry, f"/{epochs}" if settings.time is None else f" of {settings.time}"))
-                scored = clock.seconds()
-                clock.scoring = scored - began
-            sums, first = torch.zeros((), device=device), steps
+            with clock.scoring():
+                if main:
+                    if ended and has_last_fit:
+                        _finish(detector, train, device, workers)
+                    detections = _detect(detector, checks, device, half, valid, network)
+                    scores = score(valid, detections)
+                if not has_last_fit:  # which is still to be made, though scoring may have used the time up
+                    ended = ended or clock.share(steps) >= 1
+                if main:
+                    means = dict(zip(pending.parts, (sums / (steps - scored_steps)).tolist(), strict=True))
+                    entry = keeper.add(epoch, means, valid, detections, scores, ended)
+                    say(epoch_line(entry, f"/{epochs}" if settings.time is None else f" of {settings.time}"))
+            sums, scored_steps = torch.zeros((), device=device), steps
             accelerator.wait_for_everyone()
     except KeyboardInterrupt:
         if main:
             keeper.stopped()
         say(f"Stopped. The model so far is {folder.best_model}.")
-        return Fitted(keeper.progress.scores, keeper.progress.best_epoch, clock.seconds(), interrupted=True)
-    if main:
-        keeper.finish()
-        if (sentence := outlook(keeper.log)) is not None:
-            say(sentence)
-    return Fitted(keeper.progress.scores, keeper.progress.best_epoch, clock.seconds())
+        interrupted = True
+    else:
+        interrupted = False
+        if main:
+            keeper.finish()
+            if (sentence := outlook(keeper.log)) is not None:
+                say(sentence)
+    best = keeper.progress
+    return Run(folder.path, folder.best_model, clock.seconds(), best.best_epoch, best.scores, interrupted)
 
 
 def _batches(
