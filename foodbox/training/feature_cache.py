@@ -83,55 +83,74 @@ def kept_loader(
     """
     photos = loader.dataset
     assert isinstance(photos, PreparedPhotos)
-    kept = KeptPhotos(detector, photos, views, loader.num_workers, device, half, disk, until)
+    kept = keep_maps(detector, photos, views, loader.num_workers, device, half, disk, until)
     return DataLoader(kept, batch_sampler=loader.batch_sampler, collate_fn=collate, generator=torch.Generator())
+
+
+def keep_maps(
+    detector: Detector, photos: PreparedPhotos, views: int, workers: int, device: torch.device, half: bool, disk: bool,
+    until: float | None = None,
+) -> KeptPhotos:  # fmt: skip
+    """Runs the backbone over one view of all photos after the other; arguments as `kept_loader` has them."""
+    counted = slice(-1 if any(p.requires_grad for p in detector.backbone.parameters()) else None)
+    order = _alike(photos, views)
+    kept: KeptPhotos | None = None
+    detector.eval()
+    with progress_bar("backbone", len(photos) * views) as bar, torch.no_grad():
+        for keys, batch in zip(order, PhotoLoader(photos, order, workers), strict=True):
+            view, photo = keys[0]
+            if view and photo == order[0][0][1] and until is not None and time.monotonic() > until:
+                break  # before another view begins
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                maps = [m.bfloat16().cpu() for m in detector.backbone_maps(batch.to(device).images)[counted]]
+            size = batch.images.shape[2:]
+            if kept is None:  # maps are as large as the inputs that they are of
+                own = sum(m.nbytes for m in maps) / math.prod((len(keys), *size))
+                kept = KeptPhotos(len(photos), _store(round(own * _pixels(photos) * views), disk))
+            for i, key in enumerate(keys):
+                proposals = None if batch.proposals is None else batch.proposals[i]
+                kept.put(key, ([m[i] for m in maps], size, batch.targets[i], batch.frames[i], proposals))
+            bar.advance(len(keys))
+    assert kept is not None  # there are photos
+    return kept
 
 
 class KeptPhotos(TorchDataset[Item]):
     """The maps of photos, asked for by (epoch, index) as `PreparedPhotos` is: epoch e has view e % views."""
 
-    def __init__(
-        self, detector: Detector, photos: PreparedPhotos, views: int, workers: int, device: torch.device, half: bool,
-        disk: bool, until: float | None = None,
-    ) -> None:  # fmt: skip
-        self.views = views
+    def __init__(self, photos: int, maps: MemoryMaps | DiskMaps) -> None:
+        """
+        Args:
+            photos: how many there are.
+            maps: where their maps go.
+        """
+        self._photos = photos
+        self._maps = maps
         self._about: dict[Key, tuple[tuple[int, int], Target, Frame, Tensor | None]] = {}
         self._masks: dict[Key, list[dict[str, Any]]] = {}  # the targets', as run lengths: pixels take more than maps
-        self._kept: MemoryMaps | DiskMaps = MemoryMaps()
-        counted = slice(-1 if any(p.requires_grad for p in detector.backbone.parameters()) else None)
-        order = _alike(photos, views)
-        loader = PhotoLoader(photos, order, workers)
-        detector.eval()
-        with progress_bar("backbone", len(photos) * views) as bar, torch.no_grad():
-            for keys, batch in zip(order, loader, strict=True):
-                view, whole = keys[0][0], len(self._about) % len(photos) == 0
-                if view and whole and until is not None and time.monotonic() > until:
-                    self.views = view
-                    break
-                with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                    maps = [m.bfloat16().cpu() for m in detector.backbone_maps(batch.to(device).images)[counted]]
-                if not self._about:  # maps are as large as the inputs that they are of
-                    own = sum(m.nbytes for m in maps) / math.prod((len(keys), *batch.images.shape[2:]))
-                    self._kept = _store(round(own * _pixels(photos) * views), disk)
-                for i, key in enumerate(keys):
-                    self._kept.put(key, [m[i] for m in maps])
-                    regions = None if batch.proposals is None else batch.proposals[i]
-                    target = batch.targets[i]
-                    if target.masks is not None and len(target.masks):
-                        self._masks[key] = rles_from_bitmaps(target.masks)
-                        target = replace(target, masks=None)
-                    self._about[key] = batch.images.shape[2:], target, batch.frames[i], regions
-                bar.advance(len(keys))
+
+    @property
+    def views(self) -> int:
+        """Of each photo."""
+        return len(self._about) // self._photos
+
+    def put(self, key: Key, item: Item) -> None:
+        maps, size, target, frame, proposals = item
+        self._maps.put(key, maps)
+        if target.masks is not None and len(target.masks):
+            self._masks[key] = rles_from_bitmaps(target.masks)
+            target = replace(target, masks=None)
+        self._about[key] = size, target, frame, proposals
 
     def __len__(self) -> int:
-        return len(self._about) // self.views
+        return self._photos
 
     def __getitem__(self, key: Key) -> Item:
         view = key[0] % self.views, key[1]
-        size, target, frame, regions = self._about[view]
+        size, target, frame, proposals = self._about[view]
         if view in self._masks:
             target = replace(target, masks=bitmaps_from_rles(self._masks[view]))
-        return self._kept.get(view), size, target, frame, regions
+        return self._maps.get(view), size, target, frame, proposals
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -17,11 +17,11 @@ import foodbox
 from foodbox.data import tables
 from foodbox.data.augment import Augmentation
 from foodbox.data.formats import FORMATS
-from foodbox.data.loader import PreparedPhotos, training_loader
+from foodbox.data.loader import PhotoLoader, PreparedPhotos, training_loader
 from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.layers.backbones import Backbone
-from foodbox.records import Batch, Dataset, KeptMaps, Photo, Preprocessing, SelectiveSearch
+from foodbox.records import Batch, Dataset, KeptMaps, Preprocessing, SelectiveSearch
 from foodbox.training import feature_cache
 from foodbox.training.feature_cache import kept_loader
 from foodbox.training.run_folder import RunFolder
@@ -137,7 +137,7 @@ def test_the_room_that_maps_need_is_said_beforehand(tmp_path: Path, capfd: pytes
     monkey = detector()
     feature_cache.freeze(monkey, "backbone")
     kept = kept_loader(monkey, plain, 3, CPU, False, False).dataset
-    size = sum(m.nbytes for maps in kept._kept._maps.values() for m in maps)  # type: ignore[attr-defined]
+    size = sum(m.nbytes for maps in kept._maps._maps.values() for m in maps)  # type: ignore[attr-defined]
     assert f"in memory: {size / 2**20:,.1f} MB" in capfd.readouterr().err
 
 
@@ -239,28 +239,51 @@ def test_each_photo_keeps_its_own_proposals(tmp_path: Path) -> None:
     boxes = [[(0, 8, 10, 40, 50)], [(1, 50, 20, 90, 60)]]
     two = [draw_photo(tmp_path / f"{i}.png", (96, 64), own) for i, own in enumerate(boxes)]
     photos = PreparedPhotos(two, SMALL, None, search=SelectiveSearch(search_size=96))
-    kept = feature_cache.KeptPhotos(Brightness(), photos, 1, 0, CPU, False, False)  # type: ignore[arg-type]
+    kept = feature_cache.keep_maps(Brightness(), photos, 1, 0, CPU, False, False)  # type: ignore[arg-type]
     for i in range(2):
         proposals, own = kept[0, i][4], photos[0, i][3]  # type: ignore[misc]
         assert proposals is not None
         assert torch.equal(proposals[: len(own)], own)
 
 
-def test_photos_whose_maps_are_made_together_are_equally_large() -> None:
-    three = [Photo(Path("a"), 96, 64), Photo(Path("b"), 80, 60), Photo(Path("c"), 96, 64)]
-    assert feature_cache._alike(PreparedPhotos(three, SMALL, None), 1) == [[(0, 0), (0, 2)], [(0, 1)]]
+def test_photos_of_all_shapes_keep_the_maps_that_they_have_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Photos of another shape would see each other's padding; those of one shape are run together."""
+    sizes = [(96, 64), (64, 96), (96, 48), (96, 64)]
+    photos = PreparedPhotos(
+        [draw_photo(tmp_path / f"{i}.png", s, [(0, 8, 8, 30, 40)]) for i, s in enumerate(sizes)], SMALL, None
+    )
+    network, together = detector(), []
+    backbone_maps = network.backbone_maps
+
+    def counting(images: Tensor) -> list[Tensor]:
+        together.append(len(images))
+        return backbone_maps(images)
+
+    monkeypatch.setattr(network, "backbone_maps", counting)
+    feature_cache.freeze(network, "backbone")
+    kept = feature_cache.keep_maps(network, photos, 2, 0, CPU, False, False, until=time.monotonic() - 1)
+    assert sorted(together) == [1, 1, 2]  # one view of each, however late it is
+    for i in range(len(sizes)):
+        alone = next(iter(PhotoLoader(photos, [[(0, i)]], 0)))
+        with torch.no_grad():
+            expected = backbone_maps(alone.images)
+        for found, right in zip(kept[0, i][0], expected, strict=True):
+            torch.testing.assert_close(found.float(), right[0], rtol=2**-7, atol=1e-3)
 
 
-def test_many_maps_go_to_the_disk_unasked() -> None:
-    most = feature_cache.MEMORY_BYTES
-    assert isinstance(feature_cache._store(most + 1, False), feature_cache.DiskMaps)
-    assert isinstance(feature_cache._store(most, False), feature_cache.MemoryMaps)
-
-
-def test_upright_and_lying_photos_maps_are_made_apart() -> None:
-    """Both at once would see each other's padding."""
-    photos = [Photo(Path("lying"), 96, 64), Photo(Path("upright"), 64, 96)]
-    assert feature_cache._alike(PreparedPhotos(photos, SMALL, None), 1) == [[(0, 0)], [(0, 1)]]
+@pytest.mark.parametrize(("more", "place"), [(0, "in memory"), (-1, "on the disk")])
+def test_maps_go_to_the_disk_unasked_where_memory_is_too_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], more: int, place: str
+) -> None:
+    """To the byte: a photo's maps are its input, 96 x 64 values in bfloat16."""
+    monkeypatch.setenv("FOODBOX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(feature_cache, "MEMORY_BYTES", 96 * 64 * 2 + more)
+    photos = PreparedPhotos([draw_photo(tmp_path / "a.png", (96, 64), [])], SMALL, None)
+    kept = feature_cache.keep_maps(Brightness(), photos, 1, 0, CPU, False, False)  # type: ignore[arg-type]
+    assert f"maps {place}" in capfd.readouterr().err
+    assert kept[0, 0][0][0].shape == (1, 64, 96)
 
 
 def test_a_kept_map_holds_no_others_in_memory() -> None:
