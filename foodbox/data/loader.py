@@ -190,8 +190,10 @@ def training_loader(
     items = PreparedPhotos(photos, preprocessing, augmentation, seed, masks, search)
     if cache == "disk":
         items.cache = DiskCache(photos, items.sizes, items.antialias)
+    elif cache == "memory" and workers:
+        items.cache = SharedCache(items.sizes, KEPT_BYTES)
     else:
-        items.cache = _cache(items, workers, cache == "memory")
+        items.cache = MemoryCache(KEPT_BYTES if cache == "memory" else 0)
     return PhotoLoader(items, Shuffled(items.upright, batch_size, seed, part, whole), workers, pinned)
 
 
@@ -210,15 +212,8 @@ def photo_loader(
     """
     items = PreparedPhotos(photos, preprocessing, None, search=search)
     order = [[(0, i) for i in batch] for batch in apart(photos, preprocessing, batch_size)]
-    items.cache = _cache(items, workers, keep)
+    items.cache = SharedCache(items.sizes, KEPT_BYTES) if keep and workers else MemoryCache(KEPT_BYTES if keep else 0)
     return PhotoLoader(items, order, workers, pinned)
-
-
-def _cache(items: PreparedPhotos, workers: int, keep: bool) -> PixelCache:
-    """Where a loader keeps photos for the next time through."""
-    if keep and workers:
-        return SharedCache(items.sizes, KEPT_BYTES)
-    return MemoryCache(KEPT_BYTES if keep else 0)
 
 
 def apart(photos: Sequence[Photo], preprocessing: Preprocessing, batch_size: int) -> list[list[int]]:

@@ -194,7 +194,7 @@ def _batches(
         part=(accelerator.process_index, accelerator.num_processes), cache=settings.cache, masks=detector.needs_masks,
         search=detector.search, whole=whole, pinned=accelerator.device.type == "cuda",
     )  # fmt: skip
-    if detector.preprocessing.tile_size and not workers:
+    if detector.preprocessing.tile_size:
         _open_in_order(batches.dataset)  # type: ignore[arg-type]
     return batches
 

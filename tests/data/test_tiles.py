@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -304,20 +305,29 @@ def test_tiles_of_a_model_that_was_trained_without(
     assert of_tiles != best.read_text()
 
 
-@pytest.mark.parametrize(("cache", "each"), [("memory", 2), ("none", 5)])
+@pytest.mark.parametrize(
+    ("cache", "workers", "each"),
+    [
+        ("memory", 0, 2),
+        pytest.param("memory", 1, 2, marks=pytest.mark.skipif(sys.platform != "linux", reason="It has to fork.")),
+        ("none", 0, 5),
+    ],
+)
 def test_training_decodes_a_photo_once_for_its_tiles(
-    bolts: Path, cache: str, each: int, monkeypatch: pytest.MonkeyPatch
+    bolts: Path, cache: str, workers: int, each: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Once to train on and once to validate on, in two epochs; kept nowhere, at least twice more in each."""
-    decoded: Counter[str] = Counter()
+    log = tmp_path / "decoded.log"
 
     def counted(path: Path, at_least: int | None = None) -> Image.Image:
-        decoded[path.name] += 1
+        with log.open("a") as file:  # which a worker writes to, too
+            file.write(f"{path.name}\n")
         return open_photo(path, at_least)
 
     monkeypatch.setattr(module, "open_photo", counted)
-    asked = {"size": 160, "tile_size": 200, "cache": cache, "epochs": 2}
+    asked = {"size": 160, "tile_size": 200, "cache": cache, "workers": workers, "epochs": 2}
     foodbox.train(bolts, valid=bolts, runs=bolts / "runs", **{**COMMON, **asked})
+    decoded = Counter(log.read_text().split())
     assert decoded.keys() == {"a.png", "b.png"}
     assert all(count == each if each == 2 else count >= each for count in decoded.values()), decoded
 
