@@ -46,6 +46,7 @@ class Backbone(nn.Module):
         UsageError: timm has no such network, or it has no such feature maps.
     """
 
+    @torch.inference_mode(False)  # in which autograd would remember nothing of what is looked at here
     def __init__(
         self,
         name: str,

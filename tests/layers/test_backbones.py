@@ -147,3 +147,13 @@ def test_all_that_the_maps_ask_learns_and_nothing_else() -> None:
     asked = {name for name, parameter in backbone.body.named_parameters() if parameter.grad is not None}
     fresh = Backbone("hrnet_w18_small", frozen_batch_norm=False)
     assert {name for name, parameter in fresh.body.named_parameters() if parameter.requires_grad} == asked
+
+
+def test_a_backbone_may_be_built_in_inference_mode() -> None:
+    torch.manual_seed(0)
+    usual = Backbone("resnet18").eval()
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        found = Backbone("resnet18").eval()(torch.ones(1, 3, 64, 64))
+    for mine, wanted in zip(found, usual(torch.ones(1, 3, 64, 64)), strict=True):
+        torch.testing.assert_close(mine, wanted.detach())
