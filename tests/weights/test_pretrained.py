@@ -103,12 +103,14 @@ def test_a_runs_folder_names_its_model(tmp_path: Path) -> None:
 
 def test_half_of_an_exported_model_names_the_other(tmp_path: Path) -> None:
     (tmp_path / "best.bin").write_bytes(b"x")
-    with pytest.raises(UsageError, match=r"best\.bin does not end in .* for detecting an exported model's \.xml\."):
+    with pytest.raises(
+        UsageError, match=r"best\.bin does not end in .* for detecting an exported model's \.xml or \.onnx\."
+    ):
         pretrained.read(tmp_path / "best.bin")
     (tmp_path / "best.xml").write_bytes(b"x")
     with pytest.raises(UsageError, match=rf"best\.bin does not end in .* for detecting {tmp_path}/best\.xml\."):
         pretrained.read(tmp_path / "best.bin")
-    with pytest.raises(UsageError, match=r"for detecting also of an exported model's \.xml, or for training"):
+    with pytest.raises(UsageError, match=r"for detecting also of an exported model's \.xml or \.onnx, or for training"):
         pretrained.read(tmp_path / "gone.bin")
 
 
