@@ -230,6 +230,8 @@ def load(file: PathLike, device: str | None = None, *, tile_size: int | None = N
     if not isinstance(tile_size, int | None):
         raise UsageError(f"The tile size is {tile_size!r}: expected a whole number of pixels, or 0 for whole photos.")
     if (runtime := EXPORTS.get(path.suffix.lower())) is not None:
+        if not path.is_file():
+            raise UsageError(f"There is no exported model {path}: expected a file that foodbox export wrote.")
         graph, header = runtime.read(path)
         about = understand(header, {}, path)
         if device not in (None, "cpu"):

@@ -13,7 +13,6 @@ import weakref
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -108,12 +107,11 @@ class SharedCache(FileCache):
     """
 
     def __init__(self, sizes: Sequence[tuple[int, int]], most_bytes: int) -> None:
-        super().__init__(Path(), sizes)
-        self._most_bytes = most_bytes
         handle, name = tempfile.mkstemp(suffix=".pixels", prefix="foodbox.")
         os.close(handle)
-        self.path = Path(name)
-        self._gone = weakref.finalize(self, _remove, self.path, os.getpid())
+        super().__init__(Path(name), sizes)
+        self._most_bytes = most_bytes
+        weakref.finalize(self, _remove, self.path, os.getpid())
 
     def get(self, index: int) -> Tensor | None:
         return super().get(index) if self._has_room(index) else None
@@ -124,10 +122,6 @@ class SharedCache(FileCache):
 
     def _has_room(self, index: int) -> bool:
         return self._starts[index] + 3 * math.prod(self.sizes[index]) <= self._most_bytes
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For a worker that is no fork: the file is the one's who made it."""
-        return {name: value for name, value in vars(self).items() if name != "_gone"}
 
 
 def _remove(path: Path, maker: int) -> None:

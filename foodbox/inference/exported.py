@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +18,8 @@ from foodbox.records import Frame, Target
 
 VERSION = "1"
 """Of what the graph takes and gives. It goes up when an older foodbox could not use a newer one's."""
+one_at_a_time = threading.Lock()
+"""Exporting and calibrating change what the whole process has once: parts of torch, warnings, standard output."""
 EXTRA = 'pip install "foodbox[export]"'
 
 

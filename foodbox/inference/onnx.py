@@ -5,7 +5,6 @@ All but NMS is in the graph. `docs/export.md` says what goes in and what comes o
 
 from __future__ import annotations
 
-import threading
 import warnings
 from pathlib import Path
 
@@ -13,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from foodbox.detectors.base import Detector, OneStageDetector, Outputs
-from foodbox.errors import FoodboxError, UsageError, first_line
+from foodbox.errors import FoodboxError, first_line
 from foodbox.files import make_folder, write_whole
-from foodbox.inference.exported import VERSION, expect_ours, library
+from foodbox.inference.exported import VERSION, expect_ours, library, one_at_a_time
 from foodbox.records import Preprocessing
 
 ENDING = ".onnx"
@@ -25,8 +24,6 @@ ALIKE = 1e-3
 """How far scores may be from the detector's, and boxes as a share of the side: rounding stays far below it."""
 FOUND = 0.95
 """Share of the detector's candidates that the graph has to have: of nearly equal scores others may be the best ones."""
-_one_at_a_time = threading.Lock()
-"""torch's exporter changes what the whole process has once, such as what warns."""
 
 
 class Network:
@@ -87,7 +84,7 @@ def graph_of(detector: OneStageDetector, header: dict[str, str]) -> bytes:
     example = torch.randint(256, (2, 3, side, side), dtype=torch.uint8)
     batch = {"images": {0: torch.export.Dim("batch")}}
     try:
-        with _one_at_a_time, warnings.catch_warnings():
+        with one_at_a_time, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch's own parts, which nobody here can change
             program = torch.onnx.export(
                 _Whole(detector.eval()).eval(), (example,), dynamo=True, verbose=False, dynamic_shapes=batch,
@@ -119,11 +116,8 @@ def read(path: Path) -> tuple[bytes, dict[str, str]]:
     """What an exported model's file holds, and the header that was written into it.
 
     Raises:
-        UsageError: there is no such file.
         FoodboxError: it is cut short, is not one of ours, or was written by a newer foodbox.
     """
-    if not path.is_file():
-        raise UsageError(f"There is no exported model {path}: expected a file that foodbox export wrote.")
     onnx, graph = library("onnx"), path.read_bytes()
     garbled = library("google.protobuf.message").DecodeError
     try:

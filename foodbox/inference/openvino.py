@@ -7,7 +7,6 @@ import hashlib
 import io
 import logging
 import tempfile
-import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +18,9 @@ from torch import Tensor, nn
 from foodbox.console import progress_bar
 from foodbox.data.loader import photo_loader
 from foodbox.detectors.base import Detector, OneStageDetector, Outputs
-from foodbox.errors import FoodboxError, UsageError, first_line
+from foodbox.errors import FoodboxError, first_line
 from foodbox.files import make_folder, write_whole
-from foodbox.inference.exported import VERSION, expect_ours, library
+from foodbox.inference.exported import VERSION, expect_ours, library, one_at_a_time
 from foodbox.records import Batch, Photo
 
 ENDING = ".xml"
@@ -33,8 +32,6 @@ LAYOUTS = 8
 """Input sizes whose anchors are kept: those of a large input take some megabytes, and come anew in milliseconds."""
 ALIKE = 1e-3
 """How far the graph's outputs may be from the detector's, as a share of the largest: rounding stays far below it."""
-_one_at_a_time = threading.Lock()
-"""Tracing and calibrating change what the whole process has once: parts of torch, warnings, standard output."""
 
 
 class Network:
@@ -110,7 +107,7 @@ def graph_of(detector: OneStageDetector, header: dict[str, str]) -> Any:
     example = torch.randint(256, (2, 3, *lying), dtype=torch.uint8)
     sizes = openvino.PartialShape([-1, 3, -1, -1])
     try:
-        with _one_at_a_time, warnings.catch_warnings():
+        with one_at_a_time, warnings.catch_warnings():
             # Tracing warns of each Python number in the network; whether one matters is looked at below.
             warnings.simplefilter("ignore")
             graph = openvino.convert_model(network, example_input=example, input=[sizes])
@@ -147,7 +144,7 @@ def quantise(graph: Any, photos: Sequence[Photo], detector: Detector) -> Any:
             return batch.images.numpy()  # type: ignore[union-attr]
 
         # NNCF shows its own bars on standard output, where we have results.
-        with _one_at_a_time, contextlib.redirect_stdout(io.StringIO()):
+        with one_at_a_time, contextlib.redirect_stdout(io.StringIO()):
             # Biases are corrected by the numbers that reach each layer: an estimate of them costs more AP than time.
             return nncf.quantize(
                 graph, nncf.Dataset(loader, pixels), subset_size=len(photos), fast_bias_correction=False
@@ -178,12 +175,9 @@ def read(path: Path) -> tuple[Any, dict[str, str]]:
     """The graph (openvino.Model) of an exported model, and the header that was written into it.
 
     Raises:
-        UsageError: there is no such file.
         FoodboxError: it is cut short, lacks its weights or has another model's, is not one of ours, or was written by a
             newer foodbox.
     """
-    if not path.is_file():
-        raise UsageError(f"There is no exported model {path}: expected a file that foodbox export wrote.")
     if not (weights := path.with_suffix(".bin")).is_file():
         raise FoodboxError(
             f"{path} is half of an exported model: its weights, {weights.name}, are not beside it. Copy both files."
@@ -214,9 +208,7 @@ def digest(weights: Path) -> str:
 
 def _shapes(detector: Detector) -> list[tuple[int, int]]:
     """Height and width of a lying and of an upright photo's input."""
-    prepared = detector.preprocessing
-    frames = [prepared.frame(*size) for size in ((400, 300), (300, 400))]
-    return [(prepared.padded(frame.input_height), prepared.padded(frame.input_width)) for frame in frames]
+    return [detector.preprocessing.shape(*size) for size in ((400, 300), (300, 400))]
 
 
 def _expect_alike(detector: Detector, exported: Network, shape: tuple[int, int]) -> None:

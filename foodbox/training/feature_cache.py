@@ -167,9 +167,7 @@ def collate(items: Sequence[Item]) -> Batch:
 
 def _pixels(photos: PreparedPhotos) -> int:
     """Of all photos' inputs together, with their padding."""
-    prepared = photos.preprocessing
-    frames = (prepared.frame(photo.width, photo.height) for photo in photos.photos)
-    return sum(prepared.padded(frame.input_height) * prepared.padded(frame.input_width) for frame in frames)
+    return sum(math.prod(photos.preprocessing.shape(photo.width, photo.height)) for photo in photos.photos)
 
 
 def _alike(photos: PreparedPhotos, views: int) -> list[list[Key]]:

@@ -200,15 +200,14 @@ def _unknown(place: Path, listing: Listing) -> str:
             "save them beside the photos, or, where there are labels elsewhere, name a folder that holds both."
         )
     text = first_text(files[0])
-    what += (
-        f" and no labels of a known format, but {_several(files)}, which begins {' '.join(text[:200].split())[:60]!r}"
-    )
+    begins = f"{_several(files)}, which begins {' '.join(text[:200].split())[:60]!r}"
+    unread = f"{what} and no labels of a known format, but {begins}"
     if program := next((name for mark, name in PROGRAMS.items() if re.search(mark, text)), None):
-        return f"{what}. It looks like {program}, which is not read: export it as COCO or Pascal VOC."
+        return f"{unread}. It looks like {program}, which is not read: export it as COCO or Pascal VOC."
     if lacking := csv_table.lacking(listing):
-        return f"{place} holds {counted(len(listing.photos), 'photo')} and no labels that can be read: {lacking}"
+        return f"{what} and no labels that can be read: {lacking}"
     known = "; ".join(f"{kind.title} ({kind.looks})" for kind in FORMATS.values())
-    return f"{what}: expected one of {known}. Where labels lie in another folder, name one that holds both."
+    return f"{unread}: expected one of {known}. Where labels lie in another folder, name one that holds both."
 
 
 def _strange(listing: Listing) -> list[Path]:
