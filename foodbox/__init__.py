@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from foodbox.evaluation.scores import Scores
     from foodbox.model import Model, evaluate, load
     from foodbox.records import Dataset, Photo
+    from foodbox.serving.server import serve
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ _WHERE = {
     "Report": "foodbox.data.report",
     "Scores": "foodbox.evaluation.scores",
     "compare": "foodbox.comparison.compare",
+    "serve": "foodbox.serving.server",
 }
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "export",
     "load",
     "resume",
+    "serve",
     "train",
 ]
 

@@ -41,6 +41,7 @@ DESCRIPTION = """foodbox finds the food in your own photos: photos and boxes in,
   foodbox evaluate runs/retinanet-1/best.safetensors PHOTOS
   foodbox detect runs/retinanet-1/best.safetensors lunch.jpg
   foodbox export runs/retinanet-1/best.safetensors      the same model, faster on a CPU
+  foodbox serve runs/retinanet-1/best.safetensors       a page for photos, and an HTTP API for programs
   foodbox --version                                     which version this is
 """
 
@@ -124,7 +125,8 @@ def _of_disk(fault: OSError) -> str | None:
 
 def _commands(words: list[str]) -> tyro.extras.SubcommandApp:
     app = tyro.extras.SubcommandApp()
-    for command in (demo, check, convert, _train_command(words), _compare_command(words), evaluate, detect, export):
+    trains = _train_command(words), _compare_command(words)
+    for command in (demo, check, convert, *trains, evaluate, detect, export, serve):
         app.command(command)
     return app
 
@@ -415,6 +417,31 @@ def export(
     print(f"model   {result.model}")
     if result.weights is not None:
         print(f"weights {result.weights}")
+
+
+def serve(
+    model: Model,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    tile_size: int | None = None,
+    json: bool = False,
+) -> None:
+    """Serve a model over HTTP until Ctrl-C: a page that photos are dropped on, and an API for programs.
+
+    Args:
+        model: A model file.
+        host: The address to listen at; 0.0.0.0 to be reached from other computers and phones.
+        port: The port to listen at; 0 for one that is free.
+        tile_size: See larger photos in tiles of this side, px, too, 0 for whole alone; else as the model was trained.
+        json: Print one JSON object with the address and nothing else on standard output.
+    """
+    import foodbox
+
+    def ready(address: str) -> None:
+        print(as_json({"address": address}) if json else f"{address}  (Ctrl-C stops it)", flush=True)
+
+    foodbox.serve(foodbox.load(model, tile_size=tile_size), host=host, port=port, ready=ready)
 
 
 # -- Words and numbers out ------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -19,14 +20,14 @@ from foodbox.console import progress_bar, say
 from foodbox.data import proposals, splits
 from foodbox.data.check import healthy, look_whole
 from foodbox.data.formats.common import BROKEN
-from foodbox.data.images import PhotoError, as_seen, photo_size, prepare
+from foodbox.data.images import PhotoError, as_seen, decode, open_header, photo_size, prepare, seen_size
 from foodbox.data.loader import PHOTOS_AT_ONCE, Collate, Item, apart
 from foodbox.data.parts import part_of, read_labels
 from foodbox.data.tiles import open_tile, shown_by, tiles, together
 from foodbox.defaults import usual_defaults
 from foodbox.detections import Detections
 from foodbox.detectors.base import Detector
-from foodbox.errors import UsageError, first_line
+from foodbox.errors import UsageError
 from foodbox.evaluation.scores import Scores, score
 from foodbox.evaluation.starthon import prediction_file
 from foodbox.evaluation.threshold import SURE
@@ -87,7 +88,7 @@ class Model:
 
         A picture's EXIF turn is applied, as a file's is. Where the network sees no more of it, a large JPEG's file is
         opened at a half, a quarter or an eighth of its size: its scores and boxes may differ a little from those of the
-        same photo given as a picture.
+        same photo given as a picture. An open file is read from its beginning, a stream from where it is.
 
         Args:
             min_score: leave out what is less sure; the model's own threshold if not given.
@@ -104,6 +105,8 @@ class Model:
             if path.is_dir():
                 raise UsageError(f"{path} is a folder: name one photo, or give folders to foodbox.detect(model, ...).")
             width, height, _ = photo_size(path)
+        elif hasattr(photo, "read"):
+            picture, (width, height) = self._of_file(photo)  # type: ignore[arg-type]
         else:
             picture = as_seen(_picture(photo))
             width, height = picture.size
@@ -125,6 +128,22 @@ class Model:
             batch = Collate(prepared)([item(every[i]) for i in some])
             found |= zip(some, self.detect_prepared(batch, min_score), strict=True)
         return next(together([whole], prepared.tile_size, (found[i] for i in range(len(every)))))
+
+    def _of_file(self, file: IO[bytes]) -> tuple[Image.Image, tuple[int, int]]:
+        """The pixels of an open file as `detect` takes those of a path, and the photo's width and height."""
+        with suppress(OSError, AttributeError):  # of a stream, which does not go back
+            file.seek(0)
+        content, prepared = file.read(), self.detector.preprocessing
+        if not isinstance(content, bytes):
+            raise UsageError("The open file gives letters and not bytes: open it with mode 'rb'.")
+        try:
+            with open_header(opened := io.BytesIO(content)) as header:
+                width, height, _ = seen_size(header)
+                in_parts = prepared.tile_size or self.detector.search is not None  # which look at all of its pixels
+                least = None if in_parts else max(prepared.resized(width, height))
+                return decode(header, opened, least), (width, height)
+        except PhotoError as fault:
+            raise PhotoError("The open file", *fault.args[1:]) from fault
 
     def detect_prepared(self, batch: Batch, min_score: float | None = None) -> list[Detections]:
         """`detect` over photos or tiles that are prepared and put together already (data/loader.py), in their order."""
@@ -193,16 +212,9 @@ class Model:
 
 
 def _picture(photo: object) -> Image.Image:
-    """A picture as it is; an open file, or an array [H, W, 3], [H, W, 4] with alpha, or [H, W] in grey, as one."""
+    """A picture as it is; an array [H, W, 3], [H, W, 4] with alpha, or [H, W] in grey, as one."""
     if isinstance(photo, Image.Image):
         return photo
-    if hasattr(photo, "read"):
-        try:
-            picture = Image.open(photo)  # type: ignore[arg-type]
-            picture.load()
-            return picture
-        except (OSError, ValueError, Image.DecompressionBombError) as fault:
-            raise PhotoError(f"The open file is no photo ({first_line(fault)}): take another.") from fault
     if isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.size and photo.shape[2:] != (2,):
         with suppress(TypeError):  # of other shapes
             return Image.fromarray(photo)

@@ -29,6 +29,10 @@ settings.load_profile("foodbox")
 torch.set_num_threads(1)
 
 NAMES = ["apple", "bowl", "cake"]
+STOPPABLE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from foodbox.cli import main; main()"
+)
+"""The program for `python -c`, which Ctrl-C reaches: a job in the background of a shell would pass it by."""
 COLOURS = ["#D02020", "#20A040", "#2040D0"]
 # Width, height, and (label, x1, y1, x2, y2) of what is drawn: lying and upright photos, one of them empty.
 DRAWN: list[tuple[tuple[int, int], list[tuple[int, int, int, int, int]]]] = [

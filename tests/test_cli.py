@@ -344,7 +344,8 @@ def test_evaluate_a_part(photos: Path, model: Path, tmp_path: Path, capfd: pytes
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["demo"], ["check"], ["convert"], ["train"], ["compare"], ["evaluate"], ["detect"], ["export"]]
+    "command",
+    [[], ["demo"], ["check"], ["convert"], ["train"], ["compare"], ["evaluate"], ["detect"], ["export"], ["serve"]],
 )
 def test_help(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert call(*command, "--help") == 0
@@ -352,7 +353,7 @@ def test_help(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert "usage: foodbox" in words
     if not command:
         listed = re.findall(r"• (\w+) ", words)
-        assert listed == ["demo", "check", "convert", "train", "compare", "evaluate", "detect", "export"]
+        assert listed == ["demo", "check", "convert", "train", "compare", "evaluate", "detect", "export", "serve"]
 
 
 def test_the_version_is_that_of_the_installed_package(capfd: pytest.CaptureFixture[str]) -> None:
@@ -371,6 +372,7 @@ def test_the_version_is_that_of_the_installed_package(capfd: pytest.CaptureFixtu
         ("evaluate", "MODEL PHOTOS"),
         ("detect", "MODEL PHOTO ..."),
         ("export", "MODEL"),
+        ("serve", "MODEL"),
     ],
 )
 def test_help_names_what_a_command_takes(command: str, words: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,7 @@ FLOORS = {
     "model": 6,
     "api": 7,
     "comparison": 8,
+    "serving": 8,
     "cli": 8,
     "__init__": 9,
 }

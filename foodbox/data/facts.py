@@ -19,7 +19,8 @@ from typing import NamedTuple
 import imagehash
 import numpy as np
 
-from foodbox.data.images import HEIF_EXTRA, PhotoError, decode, open_header, seen_size
+from foodbox.data import heif
+from foodbox.data.images import PhotoError, decode, open_header, seen_size
 from foodbox.data.processes import processes
 from foodbox.errors import FoodboxError
 from foodbox.files import Stamp, cache_folder, make_folder, stamp
@@ -165,7 +166,7 @@ def _remembered(database: sqlite3.Connection, now: Mapping[Path, Stamp], whole: 
 
 def _remember(database: sqlite3.Connection, seen: Mapping[Path, Facts], now: Mapping[Path, Stamp]) -> None:
     # Not what may be opened the next time, the file unchanged.
-    kept = {path: facts for path, facts in seen.items() if HEIF_EXTRA not in facts.fault}
+    kept = {path: facts for path, facts in seen.items() if heif.EXTRA not in facts.fault}
     rows = [(_key(path), *now[path], *facts) for path, facts in kept.items() if now[path] != (0, 0)]
     try:
         with database:

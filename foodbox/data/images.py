@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import IO
 
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
+from foodbox.data import heif
 from foodbox.errors import FoodboxError
 from foodbox.records import Frame, Preprocessing
 
@@ -24,7 +26,6 @@ TURNS = {
     7: _WAY.TRANSVERSE, 8: _WAY.ROTATE_90,
 }  # fmt: skip
 """EXIF orientation → how the stored pixels become those that a person sees."""
-HEIF_EXTRA = 'pip install "foodbox[heif]"'
 
 
 class PhotoError(FoodboxError):
@@ -58,8 +59,8 @@ def open_photo(path: Path, at_least: int | None = None) -> Image.Image:
         return decode(image, path, at_least)
 
 
-def open_header(path: Path) -> Image.Image:
-    """A file opened as a photo, its pixels not yet decoded. To be closed.
+def open_header(path: Path | IO[bytes]) -> Image.Image:
+    """A file, or one that is open already, as a photo whose pixels are not yet decoded. To be closed.
 
     Raises:
         PhotoError: it is no photo, or holds more pixels than Pillow opens (179 million, against decompression bombs).
@@ -71,8 +72,11 @@ def open_header(path: Path) -> Image.Image:
     except FileNotFoundError as fault:
         raise PhotoError(path, "is missing. Check the name.") from fault
     except UnidentifiedImageError as fault:
-        if "HEIF" not in Image.ID and _is_heif(path):
-            _teach_pillow_heif(path)
+        if "HEIF" not in Image.ID and heif.is_heif(path):
+            try:
+                heif.teach_pillow()
+            except ImportError:
+                raise PhotoError(path, f"is a HEIC photo: {heif.EXTRA} to open it, or save it as JPEG.") from fault
             return open_header(path)
         raise PhotoError(path, "is no photo, whatever its name says. Replace it or leave it out.") from fault
     except Image.DecompressionBombError as fault:
@@ -92,7 +96,7 @@ def seen_size(image: Image.Image) -> tuple[int, int, int]:
     return (height, width, turn) if turned else (width, height, turn)
 
 
-def decode(image: Image.Image, path: Path, at_least: int | None = None) -> Image.Image:
+def decode(image: Image.Image, path: Path | IO[bytes], at_least: int | None = None) -> Image.Image:
     """The pixels of a photo that `open_header` gave; as `open_photo`."""
     try:
         if at_least is not None:
@@ -135,21 +139,6 @@ def lay(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     square = square.repeat(1, preprocessing.size, preprocessing.size)
     square[:, top : top + height, left : left + width] = pixels
     return square
-
-
-def _is_heif(path: Path) -> bool:
-    """Whether a file is what iPhones write, whatever its name says (ISO 23008-12, section 10.2: the brands)."""
-    with path.open("rb") as file:
-        return file.read(12)[4:] in (b"ftypheic", b"ftypheix", b"ftypmif1")
-
-
-def _teach_pillow_heif(path: Path) -> None:
-    """Lets Pillow read what iPhones write. pi-heif and not pillow-heif, whose wheels hold the GPL's x265."""
-    try:
-        import pi_heif
-    except ImportError as fault:
-        raise PhotoError(path, f"is a HEIC photo: {HEIF_EXTRA} to open it, or save it as JPEG.") from fault
-    pi_heif.register_heif_opener()
 
 
 def _orientation(image: Image.Image) -> int:

@@ -28,6 +28,7 @@ from foodbox.errors import FoodboxError, UsageError
 from foodbox.records import Dataset, Photo
 from foodbox.training.run_folder import RunFolder
 from foodbox.weights.model_file import read_model
+from tests.conftest import STOPPABLE
 
 QUICK: dict[str, Any] = {
     "epochs": 1,
@@ -44,7 +45,7 @@ WITH_STAND_INS = """
 import os
 from foodbox.comparison.trial import main
 from foodbox.detectors import DETECTORS
-from foodbox.errors import FoodboxError
+from foodbox.errors import FoodboxError, UsageError
 
 LIKE = DETECTORS["retinanet"]
 
@@ -227,18 +228,13 @@ def test_the_words_of_the_program(
 
 # -- Stopped and killed -----------------------------------------------------------------------------------------------
 
-# A job in the background of a shell would pass Ctrl-C by.
-PROGRAM = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from foodbox.cli import main; main()"
-)
-
 
 def start(photos: Path, runs: Path) -> subprocess.Popen[str]:
     settings = QUICK | {"epochs": 5}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     words = ["compare", photos, "--detectors", "ssd,retinanet", "--runs", runs, *flags, "--json"]
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", STOPPABLE, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import io
 import itertools
 import json
 import multiprocessing
+import os
 import pickle
 import time
 from collections.abc import Iterator
@@ -31,6 +33,7 @@ from foodbox.inference.predict import default_workers, in_order, predict, predic
 from foodbox.model import Model
 from foodbox.records import Batch, Dataset, Preprocessing, Target, no_boxes, no_labels
 from tests.conftest import NAMES
+from tests.data.test_images import heic
 
 CPU = torch.device("cpu")
 
@@ -295,10 +298,36 @@ def test_an_open_file_is_a_photo_and_a_folder_is_not(detector: RetinaNet, tmp_pa
     with (tmp_path / "a.png").open("rb") as file:
         assert model.detect(file, 0.0).path is None
     for broken in (b"a text", data[:200]):
-        with pytest.raises(FoodboxError, match="The open file is no photo"):
+        with pytest.raises(FoodboxError, match=r"^The open file is (no photo|a broken photo)"):
             model.detect(io.BytesIO(broken))
+    with pytest.raises(UsageError, match="open it with mode 'rb'"):
+        model.detect(io.StringIO("a text"))  # type: ignore[arg-type]
+    reading, writing = os.pipe()  # a stream, which does not go back
+    os.write(writing, data)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        assert torch.equal(model.detect(stream, 0.0).boxes, model.detect(tmp_path / "a.png", 0.0).boxes)
     with pytest.raises(UsageError, match=r"is a folder: name one photo, or give folders to foodbox\.detect"):
         model.detect(tmp_path)
+
+
+def test_an_open_file_is_decoded_as_a_path_is(detector: RetinaNet, tmp_path: Path) -> None:
+    """A large JPEG at a reduced size, its EXIF turn applied; and what iPhones write."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.effect_noise((1600, 1200), 90).convert("RGB").save(tmp_path / "a.jpg", exif=exif)
+    photos = [tmp_path / "a.jpg"]
+    if importlib.util.find_spec("pi_heif"):
+        photos.append(heic(tmp_path / "b.heic"))
+    model = Model(detector, {}, "cpu")
+    for path in photos:
+        with path.open("rb") as file:
+            mine, theirs = model.detect(file, 0.0), model.detect(path, 0.0)
+        assert (mine.width, mine.height) == (theirs.width, theirs.height)
+        assert torch.equal(mine.boxes, theirs.boxes)
+    assert not torch.equal(
+        model.detect(Image.open(tmp_path / "a.jpg"), 0.0).scores, model.detect(photos[0], 0.0).scores
+    )
 
 
 def test_what_is_printed_of_a_model_and_its_detections_is_short(detector: RetinaNet, drawn: Dataset) -> None:
