@@ -36,6 +36,7 @@ from foodbox.inference import onnx, openvino
 from foodbox.inference.exported import Exported
 from foodbox.inference.predict import half_precision_pays, pick_device, predict, predict_photos
 from foodbox.inference.replay import network_for
+from foodbox.inference.threads import Threads
 from foodbox.records import Batch, Dataset, Photo, Target, counted, no_boxes, no_labels
 from foodbox.weights import pretrained
 from foodbox.weights.model_file import build, save_model, understand
@@ -60,6 +61,8 @@ class Model:
         self.detector = detector.to(self.device).eval().requires_grad_(False)
         self._one_at_a_time = threading.RLock()  # again by the same thread: what is told of progress may detect, too
         self._network = network_for(self.detector, self.device)
+        in_torch = self.device.type == "cpu" and not isinstance(detector, Exported)
+        self._threads = Threads() if in_torch else None
         self.run = run
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -149,7 +152,8 @@ class Model:
         """`detect` over photos or tiles that are prepared and put together already (data/loader.py), in their order."""
         min_score = self._least_score(min_score)
         with self._one_at_a_time, usual_defaults():  # torch's threads are the process's, and change while decoding
-            return list(predict(self.detector, [batch], self.device, self._half, min_score, network=self._network))
+            network, on = self._network, self._threads
+            return list(predict(self.detector, [batch], self.device, self._half, min_score, network=network, on=on))
 
     def detect_many(
         self,
@@ -160,8 +164,9 @@ class Model:
         """`detect` over many photos, which are opened in other processes meanwhile; in their order."""
         min_score = self._least_score(min_score)
         found = predict_photos(
-            self.detector, photos, self.device, self._half, min_score, progress=progress, network=self._network
-        )
+            self.detector, photos, self.device, self._half, min_score, progress=progress, network=self._network,
+            on=self._threads,
+        )  # fmt: skip
         return self._in_turn(found)
 
     def _in_turn(self, found: Iterator[Detections]) -> Iterator[Detections]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from multiprocessing import current_process
 from typing import Any
 
@@ -16,6 +16,7 @@ from foodbox.data.tiles import every_tile, together
 from foodbox.detections import Detections
 from foodbox.detectors.base import Detector, Outputs
 from foodbox.errors import UsageError
+from foodbox.inference.threads import Threads, threads
 from foodbox.records import Batch, Photo
 
 
@@ -74,6 +75,7 @@ def predict(
     min_score: float | None = None,
     progress: Callable[[int], None] = lambda count: None,
     network: Callable[..., Outputs] | None = None,
+    on: Threads | None = None,
 ) -> Iterator[Detections]:
     """Detections of every photo of the batches, in their order.
 
@@ -82,13 +84,18 @@ def predict(
         min_score: instead of the detector's own score threshold.
         progress: called after each batch with the number of its photos.
         network: what runs the detector's `forward`, and maybe its `candidates`, if not it itself (replay.py).
+        on: the threads of a network that torch runs on a CPU; all that torch has, if not given.
     """
     detector.eval()
     network = network or detector
     for batch in batches:
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+        mode, numbers = torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half)
+        with mode, numbers, nullcontext() if on is None else on.step(batch.frames):
             outputs = network(*batch.to(device).inputs)
-        with torch.no_grad(), one_thread():  # detections are the caller's to change, which inference mode forbids
+        # Decoding is many small steps. Where the processes that open photos have one of two cores, two threads that
+        # wait for each other at each took a hundred times as long as one. Detections are the caller's to change, which
+        # inference mode forbids.
+        with torch.no_grad(), threads(1):
             found = detector.decode(outputs, batch.frames, min_score)
         yield from found
         progress(len(batch))
@@ -106,21 +113,6 @@ def in_order(found: Iterable[Detections], loader: DataLoader[Any]) -> Iterator[D
             following += 1
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Has torch calculate on one thread within the block.
-
-    Decoding is many small steps, at each of which threads wait for each other. Where the processes that open photos
-    have one of two cores, that took a hundred times as long as one thread does.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def predict_photos(
     detector: Detector,
     photos: Sequence[Photo],
@@ -131,6 +123,7 @@ def predict_photos(
     workers: int | None = None,
     progress: Callable[[int], None] = lambda count: None,
     network: Callable[..., Outputs] | None = None,
+    on: Threads | None = None,
 ) -> Iterator[Detections]:
     """`predict` over photos on the disk, tile by tile where the detector has them so."""
     workers = default_workers() if workers is None else workers
@@ -140,7 +133,7 @@ def predict_photos(
         workers = 0  # starting a process costs more than it saves
     pinned = device.type == "cuda"
     loader = photo_loader(shown, detector.preprocessing, batch_size, workers, detector.search, pinned)
-    found = in_order(predict(detector, loader, device, half, min_score, network=network), loader)  # type: ignore[arg-type]
+    found = in_order(predict(detector, loader, device, half, min_score, network=network, on=on), loader)  # type: ignore[arg-type]
     for detections in together(photos, side, found):
         yield detections
         progress(1)

@@ -25,6 +25,7 @@ from foodbox.detectors.base import Detector, Outputs
 from foodbox.evaluation.scores import Scores, score
 from foodbox.inference.predict import default_workers, half_precision_pays, in_order, pick_device, predict
 from foodbox.inference.replay import network_for
+from foodbox.inference.threads import Threads
 from foodbox.records import Batch, Dataset, Photo
 from foodbox.training.choices import way_of
 from foodbox.training.clock import Clock
@@ -47,7 +48,7 @@ class Run:
     """A training run that has ended: its folder, its best model, the scores of that model on the validation photos.
 
     Attributes:
-        epoch, scores: of the best model; None if no epoch was scored.
+        epoch, scores: of the best model; 0 and None if no epoch was scored.
         interrupted: it was stopped before its end.
     """
 
@@ -124,8 +125,9 @@ def fit(
         checks = kept_loader(detector, checks, 1, device, half, disk, until)
     learn = learner(detector, optimiser, settings.clip, accelerator, way)
     network = network_for(detector, device, recorded=way == "replayed")
+    on = Threads() if device.type == "cpu" else None  # that photos are scored on
     if settings.budget is not None and not ended:
-        clock.expect_scoring(_expected(detector, checks, device, half, network))
+        clock.expect_scoring(_expected(detector, checks, device, half, network, on))
     if main:
         keeper.begin()
 
@@ -157,7 +159,7 @@ def fit(
                 if main:
                     if ended and has_last_fit:
                         _finish(detector, train, device, workers)
-                    detections = _detect(detector, checks, device, half, valid, network)
+                    detections = _detect(detector, checks, device, half, valid, network, on)
                     scores = score(valid, detections)
                 if not has_last_fit:  # which is still to be made, though scoring may have used the time up
                     ended = ended or clock.share(steps) >= 1
@@ -244,20 +246,22 @@ def _finish(detector: Detector, train: Dataset, device: torch.device, workers: i
 
 
 def _expected(
-    detector: Detector, checks: Any, device: torch.device, half: bool, network: Callable[..., Outputs]
-) -> float:
+    detector: Detector, checks: Any, device: torch.device, half: bool, network: Callable[..., Outputs],
+    on: Threads | None,
+) -> float:  # fmt: skip
     """Seconds that detection on the validation photos will take, by their first batch."""
     batch = next(iter(checks))
     for _ in range(2):  # in the first all memory is asked for
         began = time.monotonic()
-        list(predict(detector, [batch], device, half, min_score=0.0, network=network))
+        list(predict(detector, [batch], device, half, min_score=0.0, network=network, on=on))
     return (time.monotonic() - began) * len(checks)
 
 
 def _detect(
-    detector: Detector, batches: Any, device: torch.device, half: bool, valid: Dataset, network: Callable[..., Outputs]
-) -> list[Detections]:
+    detector: Detector, batches: Any, device: torch.device, half: bool, valid: Dataset,
+    network: Callable[..., Outputs], on: Threads | None = None,
+) -> list[Detections]:  # fmt: skip
     """Detections on the validation photos, unsure ones too: AP counts them, the contest's score needs one each."""
     with progress_bar("validation", len(batches.dataset)) as bar:
-        found = predict(detector, batches, device, half, min_score=0.0, progress=bar.advance, network=network)
+        found = predict(detector, batches, device, half, 0.0, progress=bar.advance, network=network, on=on)
         return list(together(valid, detector.preprocessing.tile_size, in_order(found, batches)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import compress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from foodbox.detectors.base import Detector
 from foodbox.errors import FoodboxError
 from foodbox.inference.kernels import Kernels, by_shape
 from foodbox.inference.replay import Replayed
+from foodbox.inference.threads import Threads
 from foodbox.records import Batch, KeptMaps, Target, stack_targets
 from foodbox.training.choices import Way
 
@@ -72,11 +74,15 @@ def learner(
     elif way == "plain" and device.type == "cuda":
         learn = by_shape(learn, Kernels(detector))
 
+    # Of processes that train together each waits for all others: one that tries would not see what it gains.
+    on = Threads() if device.type == "cpu" and accelerator.num_processes == 1 else None
+
     def call(batch: Batch) -> dict[str, Tensor]:
         if way != "replayed":  # which copies them to where they were recorded
             batch = batch.to(device)
         images, *proposals = batch.inputs
-        return learn(images, batch.targets, *proposals)
+        with nullcontext() if on is None else on.step(batch.frames):
+            return learn(images, batch.targets, *proposals)
 
     return call
 
