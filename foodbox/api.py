@@ -57,8 +57,12 @@ _training = threading.RLock()
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """A training waits for that of another thread: both would draw from torch's one row of random numbers."""
-    with _training:
+    """A training waits for that of another thread: both would draw from torch's one row of random numbers.
+
+    The caller's row then goes on where it was.
+    """
+    gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with _training, torch.random.fork_rng(gpus):
         yield
 
 
@@ -166,10 +170,11 @@ def _fit(
     detector: Detector, train_part: Dataset, valid_part: Dataset, chosen: TrainSettings, folder: RunFolder,
     about: dict[str, Any], start: float, resume: bool,
 ) -> Run:  # fmt: skip
-    if detector.search is not None:
-        proposals.prepare_all([*train_part.photos, *valid_part.photos], detector.search)
-        proposals.say_reached(train_part.photos, detector.search)
-    with alone_in(folder.path) if is_speaker() else nullcontext():
+    its_own = torch.autocast(pick_device(chosen.device).type, enabled=False)  # whatever the caller is in
+    with alone_in(folder.path) if is_speaker() else nullcontext(), its_own:
+        if detector.search is not None:
+            proposals.prepare_all([*train_part.photos, *valid_part.photos], detector.search)
+            proposals.say_reached(train_part.photos, detector.search)
         try:
             return fit(detector, train_part, valid_part, chosen, folder, about, resume, start)
         except FoodboxError as fault:
@@ -193,7 +198,6 @@ def expect_sense(settings: TrainSettings) -> None:
         "--backbone-rate is for a backbone that learns, and --freeze backbone keeps it": (
             settings.freeze == "backbone" and settings.backbone_rate is not None
         ),
-        "--views is for --freeze, which is not given": not frozen and settings.views != fields["views"].default,
         "--valid-share sets photos apart, and --valid or --split names them": (
             (settings.valid is not None or settings.split is not None)
             and settings.valid_share != fields["valid_share"].default
@@ -202,6 +206,8 @@ def expect_sense(settings: TrainSettings) -> None:
     for what, is_so in senseless.items():
         if is_so:
             raise UsageError(f"{what}: leave one of them out.")
+    if not frozen and settings.views != fields["views"].default:
+        raise UsageError("--views is for --freeze, which is not given: add it, or leave --views out.")
 
 
 def expect_use(run: TrainSettings, changes: dict[str, Any], settled: DetectorSettings) -> None:
@@ -523,7 +529,7 @@ def demo(folder: PathLike = "demo", photos: int = 200, unseen: int = 40, seed: i
     """
     if theirs := settings.keys() & {"valid", "runs"}:
         raise UsageError(f"demo has photos and a folder of its own: leave {' and '.join(sorted(theirs))} out.")
-    if min(photos, unseen) < 1:
+    if not (isinstance(photos, int) and isinstance(unseen, int) and min(photos, unseen) >= 1):
         raise UsageError(f"--photos is {photos} and --unseen {unseen}: expected 1 or more of each.")
     folder = as_path(folder, "The folder of the demonstration")
     for part, count, start in (("train", photos, seed), ("unseen", unseen, seed + 1)):

@@ -23,6 +23,15 @@ def _word(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def _named(path: Any) -> Any:
+    if path == "":  # which would be the folder that one is in
+        raise ValueError("expected a path, and this is an empty word")
+    return path
+
+
+Place = Annotated[Path, BeforeValidator(_named)]
+
+
 def _duration(text: str) -> str:
     _seconds(text)
     return text
@@ -48,9 +57,9 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # What is trained on.
-    valid: Path | None = Field(None, description="Folder of validation photos; else a part of PHOTOS is set apart.")
+    valid: Place | None = Field(None, description="Folder of validation photos; else a part of PHOTOS is set apart.")
     valid_share: float = Field(0.2, gt=0, lt=1, description="The share of PHOTOS set apart where --valid is not given.")
-    split: Path | None = Field(
+    split: Place | None = Field(
         None,
         description="Another run's split.json: train and validate on its very photos; with its --valid, if it had one.",
     )

@@ -83,7 +83,7 @@ class Detections:
         """
         if self.masks is None:
             raise UsageError("These detections have boxes only: bitmaps come of a detector that finds masks.")
-        result = torch.zeros((self.height, self.width), dtype=torch.bool)
+        result = torch.zeros((self.height, self.width), dtype=torch.bool, device=self.boxes.device)
         part, left, top = paste_mask(self.masks[i], self.boxes[i], self.height, self.width)
         result[top : top + part.shape[0], left : left + part.shape[1]] = part
         return result
@@ -95,7 +95,7 @@ class Detections:
             UsageError: as `bitmap`.
         """
         bitmaps = [self.bitmap(i) for i in range(len(self))]
-        return torch.stack(bitmaps) if bitmaps else torch.zeros((0, self.height, self.width), dtype=torch.bool)
+        return torch.stack(bitmaps) if bitmaps else self.boxes.new_zeros((0, self.height, self.width), dtype=torch.bool)
 
     def outlines(self) -> list[list[Polygon]]:
         """The outlines of each detection in the photo's pixels, holes filled; none for a detection without a mask."""
@@ -136,6 +136,6 @@ class Detections:
             xyxy=self.boxes.cpu().numpy(),
             confidence=self.scores.cpu().numpy(),
             class_id=self.labels.cpu().numpy(),
-            mask=None if self.masks is None else self.bitmaps().numpy(),
+            mask=None if self.masks is None else self.bitmaps().cpu().numpy(),
             data={"class_name": [self.names[i] for i in self.labels.tolist()]},
         )

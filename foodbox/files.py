@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,15 +63,14 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
     """A neighbour of the file, which takes its name when the block has ended, and goes where it fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".foodbox.")
+        # Not of tempfile, whose files are the owner's alone: what a person writes can be read as their other files can.
+        neighbour = path.with_name(f".foodbox.{secrets.token_hex(8)}")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with neighbour.open("xb") as file:
                 yield file
-            # mkstemp gives rights to the owner alone; what a person writes should be readable as their other files are.
-            Path(name).chmod(0o666 & ~_umask())
-            Path(name).replace(path)
+            neighbour.replace(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            neighbour.unlink(missing_ok=True)
             raise
     except OSError as fault:
         raise cannot_write(path, fault) from fault
@@ -183,12 +182,6 @@ def cannot_write(path: Path, fault: OSError) -> FoodboxError:
     return FoodboxError(
         f"Cannot write {path}: {fault.strerror or fault}. Choose a place that you may write to and that has room."
     )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def amount(size: float) -> str:

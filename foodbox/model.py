@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -27,7 +28,7 @@ from foodbox.data.tiles import open_tile, shown_by, tiles, together
 from foodbox.defaults import usual_defaults
 from foodbox.detections import Detections
 from foodbox.detectors.base import Detector
-from foodbox.errors import UsageError
+from foodbox.errors import UsageError, first_line
 from foodbox.evaluation.scores import Scores, score
 from foodbox.evaluation.starthon import prediction_file
 from foodbox.evaluation.threshold import SURE
@@ -43,6 +44,12 @@ from foodbox.weights.model_file import build, save_model, understand
 
 EXPORTS: dict[str, Any] = {openvino.ENDING: openvino, onnx.ENDING: onnx}
 """By the ending of an exported model's file, the module that makes, writes, reads and runs its network."""
+DEEP = (3,), (4,)
+"""The third dimension of arrays in colour, and in colour with alpha."""
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
+    # A fork has none of the threads that torch calculated on, and would wait for them for ever: as where a server loads
+    # a model and forks its workers then.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 SHOWN = 5
 """Classes that a model names where it is printed."""
 
@@ -103,7 +110,7 @@ class Model:
         min_score = self._least_score(min_score)
         prepared = self.detector.preprocessing
         path, picture = None, None
-        if isinstance(photo, str | Path):
+        if isinstance(photo, str | os.PathLike):
             path = as_path(photo, "A photo")
             if path.is_dir():
                 raise UsageError(f"{path} is a folder: name one photo, or give folders to foodbox.detect(model, ...).")
@@ -111,7 +118,7 @@ class Model:
         elif hasattr(photo, "read"):
             picture, (width, height) = self._of_file(photo)  # type: ignore[arg-type]
         else:
-            picture = as_seen(_picture(photo))
+            picture = _picture(photo)
             width, height = picture.size
         whole = Photo(path or Path(), width, height)
         opened: dict[Path, Image.Image] = {}
@@ -217,12 +224,18 @@ class Model:
 
 
 def _picture(photo: object) -> Image.Image:
-    """A picture as it is; an array [H, W, 3], [H, W, 4] with alpha, or [H, W] in grey, as one."""
+    """A picture as it is seen; an array [H, W, 3], [H, W, 4] with alpha, or [H, W] in grey, as one."""
     if isinstance(photo, Image.Image):
-        return photo
-    if isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.size and photo.shape[2:] != (2,):
+        if 0 in photo.size:
+            raise UsageError(f"The picture has {photo.width} x {photo.height} pixels: expected one of each or more.")
+        try:
+            return as_seen(photo)
+        except (OSError, ValueError) as fault:  # it is closed, or of a mode that Pillow cannot convert
+            raise PhotoError(f"The picture cannot be used ({first_line(fault)}): take another.") from fault
+    flat = isinstance(photo, np.ndarray) and photo.ndim == 2
+    if isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.size and (flat or photo.shape[2:] in DEEP):
         with suppress(TypeError):  # of other shapes
-            return Image.fromarray(photo)
+            return as_seen(Image.fromarray(photo))
     about = f"an array {list(photo.shape)} of {photo.dtype}" if isinstance(photo, np.ndarray) else type(photo).__name__
     raise UsageError(
         f"A photo is {about}: expected a path, an open file, a Pillow picture, or an array [height, width, 3] of "

@@ -43,7 +43,7 @@ class Window(NamedTuple):
     whole_height: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # tensors have no one answer to ==
 class Photo:
     """One photo and what is known to be on it; its pixels stay on the disk.
 
@@ -115,7 +115,7 @@ def _tensors(value: Any) -> Any:
     return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
 
 
-@dataclass
+@dataclass(eq=False)
 class Dataset:
     """Photos, the names of their classes, and the format that they were read as."""
 
@@ -312,7 +312,7 @@ class Frame:
         return boxes[..., [0, 3, 2, 1]] if self.upside_down else boxes
 
 
-@dataclass
+@dataclass(eq=False)
 class Target:
     """What a detector should find on one input.
 
@@ -348,7 +348,7 @@ def stack_targets(targets: list[Target], multiple: int = 1) -> tuple[Tensor, Ten
     return F.pad(boxes, (0, 0, 0, more)), F.pad(labels, (0, more))
 
 
-@dataclass
+@dataclass(eq=False)
 class KeptMaps:
     """A backbone's maps of B images, computed before, in these images' place (`Detector.backbone_maps`).
 
@@ -383,7 +383,7 @@ def _moved(images: Tensor, device: torch.device | str) -> Tensor:
     return images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
 
 
-@dataclass
+@dataclass(eq=False)
 class Batch:
     """What goes into a detector at once.
 

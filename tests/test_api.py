@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -10,11 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from accelerate import Accelerator
 
 import foodbox
 from foodbox import api
+from foodbox.data import tables
+from foodbox.data.formats import FORMATS
 from foodbox.errors import UsageError
 from foodbox.files import as_path
+from foodbox.records import Dataset
 
 MODEL = "best.safetensors"
 CALLS: dict[str, Callable[[Any], Any]] = {
@@ -36,6 +42,8 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "export": lambda path: foodbox.export(path),
     "export to": lambda path: foodbox.export(MODEL, out=path),
     "demo": lambda path: foodbox.demo(path),
+    "compare": lambda path: foodbox.compare(path),
+    "compare to": lambda path: foodbox.compare("photos", runs=path),
 }
 MAY_BE_NONE = {"check beside", "check to", "mend to", "evaluate to", "detect to", "export to"}
 
@@ -50,6 +58,53 @@ def test_what_is_no_path_is_refused(verb: str, wrong: Any, tmp_path: Path, monke
     with pytest.raises(UsageError, match=r" is (NoneType|an empty word|int|bytes|list): expected a path"):
         CALLS[verb](wrong)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: foodbox.train("photos", name=5), "The name of the run is 5"),  # type: ignore[arg-type]
+        (lambda: foodbox.compare("photos", name=5), "The name of the run is 5"),  # type: ignore[arg-type]
+        (lambda: foodbox.train("photos", valid=""), "valid is '': expected a path, and this is an empty word"),
+        (lambda: foodbox.train("photos", split=""), "split is '': expected a path, and this is an empty word"),
+        (lambda: foodbox.compare("photos", detectors=[]), "No detector is named"),
+        (lambda: foodbox.compare("photos", detectors=","), "No detector is named"),
+        (lambda: foodbox.compare("photos", detectors=[1]), r"detectors is \[1\]"),  # type: ignore[list-item]
+        (lambda: foodbox.compare("photos", detectors=None), "detectors is None"),  # type: ignore[arg-type]
+        (lambda: foodbox.demo("there", photos="a"), "--photos is a"),  # type: ignore[arg-type]
+        (lambda: foodbox.demo("there", unseen=2.5), "--unseen 2.5"),  # type: ignore[arg-type]
+        (lambda: foodbox.train("photos", views=2), "--views is for --freeze, which is not given: add it"),
+    ],
+)
+def test_what_an_argument_cannot_be_is_said_before_anything_is_read(
+    call: Callable[[], object], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=words):
+        call()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_callers_program_goes_on_as_it_was(tmp_path: Path) -> None:
+    """Its Accelerate, its row of random numbers, and its autocast, which is not for a training in float32."""
+    photos = tables.write_tables(tmp_path / "photos", 6, seed=3, workers=1)
+    FORMATS["voc"].write(Dataset(photos, tables.NAMES), tmp_path / "photos")
+    settings = {"epochs": 1, "size": 64, "batch_size": 3, "workers": 0, "precision": "float32", "weights": "none"}
+    its_own = Accelerator(cpu=True, mixed_precision="no", gradient_accumulation_steps=4)
+    losses = []
+    for half in (False, True):
+        torch.manual_seed(5)
+        expected = torch.rand(3)
+        torch.manual_seed(5)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            run = foodbox.train(tmp_path / "photos", runs=tmp_path / "runs", **settings)
+        assert torch.equal(torch.rand(3), expected)
+        losses.append(json.loads((run.folder / "log.jsonl").read_text().splitlines()[-1])["losses"])
+        assert (its_own.mixed_precision, its_own.gradient_accumulation_steps) == ("no", 4)
+        Accelerator(
+            cpu=True, mixed_precision="no", gradient_accumulation_steps=4
+        )  # which refuses what is not as it was
+    assert losses[0] == losses[1]
 
 
 def test_paths_are_taken_as_they_come(tmp_path: Path) -> None:

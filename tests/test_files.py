@@ -63,6 +63,13 @@ def test_others_may_read_what_the_person_lets_them(mask: int, tmp_path: Path) ->
     assert found == mask
 
 
+def test_what_all_threads_share_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask that is read by setting another one is that other one to a second thread, which then keeps it for good."""
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the process's mask was changed"))
+    write_whole(tmp_path / "file", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="names are always Unicode there")
 @pytest.mark.parametrize(
     ("name", "text"),

@@ -20,10 +20,12 @@ from torchvision.transforms.v2 import functional as transforms
 from torchvision.tv_tensors import BoundingBoxes
 
 from foodbox.detections import Detections
+from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
 from foodbox.errors import UsageError
 from foodbox.findings import Finding, Source
 from foodbox.ops.boxes import clip
 from foodbox.records import Dataset, Frame, Photo, Preprocessing, Target, no_boxes, no_labels
+from tests.conftest import NAMES
 
 side = st.integers(10, 6000)
 
@@ -332,3 +334,32 @@ def test_supervision_filters_them_with_their_masks(found: Detections) -> None:
     assert sure.mask is not None
     assert sure.mask.shape == (1, 60, 50)
     np.testing.assert_array_equal(sure.mask[0], found.bitmap(0))
+
+
+def test_things_with_tensors_are_equal_to_themselves_alone() -> None:
+    """Two tensors have no one answer to ==: it would be an error in `photo in photos`."""
+    boxes, labels = torch.tensor([[0.0, 0, 4, 4], [1, 1, 2, 2]]), torch.tensor([0, 0])
+    photos = [Photo(Path("a"), 8, 8, boxes, labels) for _ in range(2)]
+    assert photos[1] in photos
+    assert photos[0] != photos[1]
+    assert len(set(photos)) == 2
+    assert Dataset(photos, ["food"]) != Dataset(photos, ["food"])
+
+
+def test_detections_of_a_network_that_learns_hold_no_graph() -> None:
+    detector = RetinaNet(NAMES, RetinaNetSettings(preprocessing=Preprocessing(size=64), backbone="resnet18", prior=0.5))
+    outputs = detector.train()(torch.zeros(1, 3, 64, 64))
+    (found,) = detector.decode(outputs, [detector.preprocessing.frame(64, 64)], 0.0)
+    assert len(found) > 0
+    assert not found.boxes.requires_grad
+    assert not found.scores.requires_grad
+
+
+def test_bitmaps_lie_where_their_boxes_do() -> None:
+    """Whatever device a caller has tensors made on."""
+    for count in (0, 2):
+        boxes = torch.tensor([[0.0, 0, 4, 4], [1, 1, 6, 6]])[:count]
+        found = Detections(boxes, torch.ones(count), torch.zeros(count, dtype=torch.int64), NAMES, 8, 8)
+        found.masks = torch.ones(count, 28, 28)
+        with torch.device("meta"):
+            assert found.bitmaps().device.type == "cpu"

@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from foodbox.data.splits import spread
 from foodbox.detectors.base import Detector
 from foodbox.drawing.boxes import draw_truth, jpeg
 from foodbox.errors import UsageError
-from foodbox.files import PathLike, alone_in, as_json, write_whole
+from foodbox.files import PathLike, alone_in, as_json, as_path, write_whole
 from foodbox.inference.predict import pick_device
 from foodbox.records import Dataset
 from foodbox.training.run_folder import RunFolder, expect_name, expect_writable
@@ -89,8 +89,10 @@ def compare(
         UsageError: a folder, a setting or a name is wrong, or runs/name is another comparison.
         FoodboxError: photos or labels are at fault, or the place cannot be written to.
     """
+    photos, runs = as_path(photos, "The folder of photos"), as_path(runs, "The folder of runs")
+    expect_name(name)
     asked, chosen = _plan(photos, detectors, settings)
-    folder, plan = _folder(Path(runs), name, asked)
+    folder, plan = _folder(runs, name, asked)
     expect_writable(folder)
     with alone_in(folder):
         result = _compared(photos, folder, plan, chosen)
@@ -148,9 +150,14 @@ def _compared(photos: PathLike, folder: Path, plan: Plan, chosen: TrainSettings)
 def _plan(photos: PathLike, detectors: str | Sequence[str], settings: dict[str, Any]) -> tuple[Plan, TrainSettings]:
     """The call, checked before anything is read or written."""
     known = api.detector_names()
-    names = detectors.split(",") if isinstance(detectors, str) else list(detectors)
+    given = detectors.split(",") if isinstance(detectors, str) else detectors
+    names = list(given) if isinstance(given, Iterable) else [given]
+    if not all(isinstance(name, str) for name in names):
+        raise UsageError(f"detectors is {detectors!r}: expected all, or names such as retinanet,ssd.")
     names = list(dict.fromkeys(name.strip() for name in names if name.strip()))
-    names = known if names in ([], ["all"]) else names
+    if not names:
+        raise UsageError(f"No detector is named: expected all, or some of {', '.join(known)}.")
+    names = known if names == ["all"] else names
     for name in names:
         if name not in known:
             raise UsageError(f"There is no detector {name!r}: expected all, or some of {', '.join(known)}.")

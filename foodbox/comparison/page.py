@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import platform
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image
 
 from foodbox.comparison.results import Comparison, Trial, cells, milliseconds
 from foodbox.comparison.trial import SIDE, shown_name
+from foodbox.data.processes import cores
 from foodbox.drawing import html
 from foodbox.drawing.boxes import captioned, jpeg, sheet
 from foodbox.drawing.tradeoffs import Line, colour_of, tradeoffs
@@ -118,7 +118,7 @@ def _words(result: Comparison) -> str:
     columns = "".join(f"<dt>{html.text(c.head)}</dt><dd>{html.text(c.words)}</dd>" for c in result.columns)
     sizes = ", ".join(f"{t.detector} {t.size}" for t in result.scored)
     devices = ", ".join(sorted({t.device for t in result.scored}))
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, device {devices}"
+    machine = f"{platform.system()} {platform.machine()}, {cores()} cores, device {devices}"
     notes = (
         f"Scores are of {result.valid:,} photos: with another split, detectors whose AP is a few hundredths apart may "
         "change places. A longer budget favours the larger ones.",

@@ -90,6 +90,7 @@ def run(order: Order) -> Trial:
             rate = speed.per_second(model.detect_many(some))
     # A photo, not an empty square: what a network of two stages has to do depends on what there is to see.
     square = opened(photos[0].path).resize((preprocessing.size, preprocessing.size))
+    counted = model if model.device.type == "cpu" else load(trained.model, "cpu")  # what a GPU replays is not counted
     return Trial(
         detector=order.detector,
         ap=scores.get("ap"),
@@ -101,7 +102,7 @@ def run(order: Order) -> Trial:
         milliseconds=milliseconds,
         photos_per_second=rate,
         parameters=speed.parameters(model.detector),
-        multiply_adds=speed.multiply_adds(lambda: model.detect(square)),
+        multiply_adds=speed.multiply_adds(lambda: counted.detect(square)),
         memory=memory,
         gpu_memory=gpu_memory,
         file_size=trained.model.stat().st_size,
@@ -172,10 +173,10 @@ def main() -> None:
     collect_seldom()
     end_without_collecting()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would have none
-    threading.Thread(target=_listen, daemon=True).start()
     order = Order(**json.loads(sys.argv[1]))
     folder = Path(order.folder) / order.detector
     try:
+        threading.Thread(target=_listen, daemon=True).start()  # it may have been asked to stop already
         trial = run(order)
     except KeyboardInterrupt:
         sys.exit(1)

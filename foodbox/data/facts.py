@@ -21,7 +21,7 @@ import numpy as np
 
 from foodbox.data import heif
 from foodbox.data.images import PhotoError, decode, open_header, seen_size
-from foodbox.data.processes import processes
+from foodbox.data.processes import cores, processes
 from foodbox.errors import FoodboxError
 from foodbox.files import Stamp, cache_folder, make_folder, stamp
 
@@ -91,7 +91,7 @@ def look(
 
 def _pool(count: int) -> AbstractContextManager[Executor]:
     """All cores: threads for few photos; processes, which start slowly, for many: half the work is Python's own."""
-    return ThreadPoolExecutor(os.cpu_count()) if count < MANY else processes()
+    return ThreadPoolExecutor(cores()) if count < MANY else processes()
 
 
 def _look(path: Path, whole: bool) -> Facts:

@@ -82,7 +82,7 @@ def open_header(path: Path | IO[bytes]) -> Image.Image:
     except Image.DecompressionBombError as fault:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise PhotoError(path, f"claims over {limit} million pixels, which are not opened. Make it smaller.") from fault
-    except (OSError, SyntaxError, ValueError) as fault:
+    except (OSError, SyntaxError, ValueError, RuntimeError, MemoryError) as fault:
         why = getattr(fault, "strerror", None) or fault  # the system's words have the path again
         raise PhotoError(path, f"cannot be opened as a photo ({why}). Replace it or leave it out.") from fault
 

@@ -22,6 +22,7 @@ from foodbox.data.augment import Augmentation, visible
 from foodbox.data.disk_cache import DiskCache, SharedCache
 from foodbox.data.images import lay, open_photo, resize
 from foodbox.data.pixel_cache import MemoryCache, PixelCache
+from foodbox.data.shared_memory import with_room
 from foodbox.data.tiles import open_tile
 from foodbox.errors import FoodboxError
 from foodbox.records import Batch, Frame, Photo, Preprocessing, SelectiveSearch, Target
@@ -114,8 +115,8 @@ class PreparedPhotos(TorchDataset[Item]):
         width, height = self.preprocessing.resized(photo.width, photo.height)
         if self.augmentation is None:
             return width, height
-        spare = min(SPARE, photo.width / width)
-        return max(1, round(width * spare)), max(1, round(height * spare))
+        spare = (min(SPARE, photo.width / width), min(SPARE, photo.height / height))  # which stretching makes two
+        return max(1, round(width * spare[0])), max(1, round(height * spare[1]))
 
 
 class Shuffled(Sampler[list[tuple[int, int]]]):
@@ -242,6 +243,7 @@ class PhotoLoader(DataLoader[Item]):
     def __init__(
         self, photos: PreparedPhotos, batches: Iterable[list[tuple[int, int]]], workers: int, pinned: bool = False
     ) -> None:
+        workers = workers and with_room(workers, photos, batches)
         super().__init__(
             photos,
             batch_sampler=batches,  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from foodbox.data.formats import FORMATS
 from foodbox.data.formats.common import LEFT_OUT, REMOVED
 from foodbox.data.images import PhotoError, open_photo
 from foodbox.data.inputs import REACHED
+from foodbox.data.processes import cores
 from foodbox.data.report import AnchorReach, Report
 from foodbox.drawing import html
 from foodbox.drawing.boxes import COLOURS, draw_truth, jpeg
@@ -79,7 +80,7 @@ def page(report: Report, title: str) -> str:
     cards = _cards(kinds.values(), dataset)
     samples = _samples(dataset)
     views = [*cards.values(), *(view for some in samples.values() for view in some)]
-    with progress_bar("drawing photos", len(views)) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with progress_bar("drawing photos", len(views)) as bar, ThreadPoolExecutor(cores()) as pool:
         for view, image in zip(views, pool.map(_draw, views), strict=True):
             view.image = image
             bar.advance()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -14,6 +15,11 @@ import torch
 from foodbox.errors import FoodboxError, UsageError
 
 GUARD = 'in a script the call must stand under `if __name__ == "__main__":`, as Python asks for what starts processes.'
+
+
+def cores() -> int:
+    """The cores that this process may use; a part of the machine's in a job of a cluster, or by taskset."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
@@ -29,7 +35,7 @@ def processes(count: int | None = None, fresh: bool = False) -> Iterator[Executo
         FoodboxError: one of them ended by itself.
         UsageError: this is such a process itself, which reads a script that did not expect it.
     """
-    pool = ProcessPoolExecutor(count, get_context("spawn" if fresh else None), _begin)
+    pool = ProcessPoolExecutor(count or cores(), get_context("spawn" if fresh else None), _begin)
     try:
         yield pool
     except BrokenProcessPool:

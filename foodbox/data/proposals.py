@@ -25,7 +25,7 @@ from torch import Tensor
 from foodbox.console import progress_bar, say
 from foodbox.data.images import open_photo
 from foodbox.data.inputs import FEW_REACHED, REACHED
-from foodbox.data.processes import processes
+from foodbox.data.processes import cores, processes
 from foodbox.errors import FoodboxError
 from foodbox.files import cache_folder, stamp, write_whole
 from foodbox.ops.anchor_fitting import best_overlap
@@ -99,7 +99,7 @@ def prepare_all(photos: Sequence[Photo], search: SelectiveSearch) -> None:
     if not missing:
         return
     say(f"Finding regions of {len(missing):,} photos (selective search), which are kept in {_folder()}.")
-    with processes(min(os.cpu_count() or 1, len(missing))) as pool, progress_bar("regions", len(missing)) as bar:
+    with processes(min(cores(), len(missing))) as pool, progress_bar("regions", len(missing)) as bar:
         for _ in pool.map(partial(_find_and_keep, search=search), missing, chunksize=4):
             bar.advance()
 

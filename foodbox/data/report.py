@@ -38,7 +38,7 @@ class AnchorReach:
         return f"{self.reached:.1%} of {self.boxes:,} boxes are reached by an anchor of {self.detector}{more}"
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class Report:
     """What is known of a folder of labelled photos.
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from foodbox.data.processes import processes
+from foodbox.data.processes import cores, processes
 from foodbox.files import make_folder
 from foodbox.findings import Source
 from foodbox.masks import Polygon, trace_contours
@@ -112,7 +111,7 @@ def write_tables(folder: Path, count: int, seed: int = 0, workers: int | None = 
     """
     images = make_folder(folder / "images")
     if workers is None:
-        workers = min(os.cpu_count() or 1, count // TABLES_A_WORKER)
+        workers = min(cores(), count // TABLES_A_WORKER)
     write = partial(_write_table, images, seed)
     if workers <= 1:
         return [_photo(*write(i)) for i in range(count)]

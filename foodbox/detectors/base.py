@@ -162,14 +162,14 @@ class Detector(nn.Module, ABC):
         if masks is not None:
             masks = crop_masks(masks.flip([-1] * frame.mirror + [-2] * frame.upside_down), there, inside)
         detections = Detections(
-            boxes=inside,
-            scores=scores,
+            boxes=inside.detach(),
+            scores=scores.detach(),
             labels=labels,
             names=self.names,
             width=frame.width,
             height=frame.height,
             path=frame.path,
-            masks=masks,
+            masks=None if masks is None else masks.detach(),
         )
         return detections.keep((detections.boxes[:, 2:] > detections.boxes[:, :2]).all(1))
 

@@ -50,7 +50,7 @@ class FastRCNNSettings(FastRCNNTraining):
     """The paper's choices; presets change some."""
 
     search: SelectiveSearch = Field(default_factory=SelectiveSearch)
-    backbone: str = Field("vgg16", description="timm's name, or torchvision's mobilenet_v3_large(_reduced).")
+    backbone: str = Field("vgg16", description="timm's name, or mobilenet_v3_large, torchvision's.")
     frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm as it came.")
     batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm; weights bring theirs.")
     neck: Neck = Field("c4", description="One map, of stride 16, as in the paper, or a pyramid.")

@@ -65,7 +65,7 @@ class FasterRCNNTraining(DetectorSettings):
 class FasterRCNNSettings(FasterRCNNTraining):
     """The choices of Feature Pyramid Networks; presets change some."""
 
-    backbone: str = Field("resnet50", description="timm's name, or torchvision's mobilenet_v3_large(_reduced).")
+    backbone: str = Field("resnet50", description="timm's name, or mobilenet_v3_large, torchvision's.")
     frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm as it came.")
     batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm; weights bring theirs.")
     neck: Neck = Field("pyramid", description="A pyramid, or one map, C4, as in Faster R-CNN's paper.")

@@ -9,7 +9,7 @@ import io
 import os
 from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,7 @@ class DetectionWriter:
         Raises:
             FoodboxError: a picture could not be written, or a table.
         """
-        wait(self._writing)
+        self._thread.shutdown()
         self._write_tables(found)
         while self._writing:
             self._writing.popleft().result()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from multiprocessing import current_process
@@ -12,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from foodbox.data.loader import PHOTOS_AT_ONCE, photo_loader
+from foodbox.data.processes import cores
 from foodbox.data.tiles import every_tile, together
 from foodbox.detections import Detections
 from foodbox.detectors.base import Detector, Outputs
@@ -29,10 +29,9 @@ def default_workers(training_on: torch.device | None = None) -> int:
     """
     if current_process().daemon:  # a worker of a pool, which may have no processes of its own
         return 0
-    cores = os.cpu_count() or 1
-    if training_on is not None and training_on.type == "cpu" and cores <= 2:
+    if training_on is not None and training_on.type == "cpu" and cores() <= 2:
         return 0
-    return min(8, max(1, cores // 2))
+    return min(8, max(1, cores() // 2))
 
 
 def pick_device(name: str | None = None) -> torch.device:

@@ -47,11 +47,11 @@ def group_count(channels: int) -> int:
 def strided(conv: nn.Module, x: Tensor) -> Tensor:
     """A module of strided convolutions, in float32 where bfloat16 is wrong: [B, C, H, W] → [B, C', H', W'].
 
-    On the CPU, the weights' gradient of a strided bfloat16 convolution over maps of width 1 is wrong, up to NaN
-    (torch 2.15 with oneDNN). Photos of 64 px, or far taller than wide, have such maps. The input's gradient of a
-    strided depthwise one is right, but takes forty times as long as in float32.
+    On the CPU, the weights' gradient of a strided bfloat16 convolution that gives a map one place wide, from a map of
+    width 1 or 2, is wrong, up to NaN (torch 2.14 with oneDNN). Photos of 64 px, or far taller than wide, have such
+    maps. The input's gradient of a strided depthwise one is right, but takes forty times as long as in float32.
     """
-    if x.device.type == "cpu" and (x.shape[-1] == 1 or any(_slow_backward(part, x) for part in conv.modules())):
+    if x.device.type == "cpu" and (x.shape[-1] <= 2 or any(_slow_backward(part, x) for part in conv.modules())):
         with torch.autocast("cpu", enabled=False):
             result: Tensor = conv(x.float())
     else:
@@ -62,11 +62,8 @@ def strided(conv: nn.Module, x: Tensor) -> Tensor:
 def _slow_backward(module: nn.Module, x: Tensor) -> bool:
     """Whether it is a strided convolution of each channel by itself, and gradients will go through it."""
     depthwise = isinstance(module, nn.Conv2d) and max(module.stride) > 1 and module.groups == module.in_channels > 1
-    return depthwise and _learns(x, *module.parameters(recurse=False))
-
-
-def _learns(*tensors: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    learns = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *module.parameters(recurse=False)))
+    return depthwise and learns
 
 
 class FoldedConv(nn.Conv2d):
@@ -86,10 +83,8 @@ class FoldedConv(nn.Conv2d):
         weight, bias = (self.weight, self.bias) if norm.training else self._folded(norm)
         if input.device.type == "cpu" and _slow_backward(self, input):  # see `strided`
             with torch.autocast("cpu", enabled=False):
-                result: Tensor = self._conv_forward(input.to(weight), weight, bias)
-        else:
-            result = self._conv_forward(input, weight, bias)
-        return result
+                return self._conv_forward(input.to(weight), weight, bias)  # type: ignore[no-any-return]
+        return self._conv_forward(input, weight, bias)  # type: ignore[no-any-return]
 
     def _folded(self, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
         """Kernel and bias that do the resting norm's work too; in autocast's type where nothing of it learns."""

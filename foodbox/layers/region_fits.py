@@ -52,7 +52,8 @@ class RegionSVMs(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [..., width] → probabilities [..., K]."""
-        return (self.slope * (features @ self.weight.T + self.bias) + self.offset).sigmoid()
+        with torch.autocast(features.device.type, enabled=False):  # bfloat16 would make many scores the same
+            return (self.slope * (features @ self.weight.T + self.bias) + self.offset).sigmoid()
 
     def forget(self) -> None:
         """None is fitted: the features that they were fitted on are being changed."""
@@ -141,7 +142,8 @@ class BoxRegressors(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [..., width] → offsets [..., K, 4], R-CNN's t_x, t_y, t_w, t_h."""
-        offsets = features @ self.weight.T + self.bias  # [..., 4 x K]
+        with torch.autocast(features.device.type, enabled=False):  # as they were fitted
+            offsets = features @ self.weight.T + self.bias  # [..., 4 x K]
         return offsets.reshape(*offsets.shape[:-1], 4, len(self.bias) // 4).transpose(-1, -2)
 
     def forget(self) -> None:

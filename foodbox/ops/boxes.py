@@ -65,7 +65,9 @@ def box_means(maps: Tensor, boxes: Tensor, stride: int) -> Tensor:
     x, y = torch.stack((x1, x2)).clamp(0, width), torch.stack((y1, y2)).clamp(0, height)  # [2, B, N]
     # grid_sample's table goes from -1 to 1.
     corners = torch.stack((2 * x.repeat(2, 1, 1) / width - 1, 2 * y.repeat_interleave(2, 0) / height - 1), -1)
-    table = F.pad(maps.float().cumsum(2).cumsum(3), (1, 0, 1, 0))  # [B, C, 1 + H, 1 + W]
+    mean = maps.float().mean((2, 3), keepdim=True)  # [B, C, 1, 1]; sums without it are small, and keep their digits
+    table = F.pad((maps.float() - mean).cumsum(2).cumsum(3), (1, 0, 1, 0))  # [B, C, 1 + H, 1 + W]
     sums = F.grid_sample(table, corners.transpose(0, 1), align_corners=True).unbind(2)  # four times [B, C, N]
-    size = ((x[1] - x[0]) * (y[1] - y[0])).clamp(min=0.01)  # a pixel, where a place has 10 x 10
-    return ((sums[3] - sums[2] - sums[1] + sums[0]) / size[:, None]).mT
+    size = ((x[1] - x[0]) * (y[1] - y[0]))[:, None]  # [B, 1, N]
+    within = (sums[3] - sums[2] - sums[1] + sums[0]) / size.clamp(min=0.01)  # a pixel, where a place has 10 x 10
+    return (within + mean[..., 0] * (size > 0)).mT

@@ -52,9 +52,10 @@ def freeze(detector: Detector, part: Literal["backbone", "C4"]) -> None:
     elif isinstance(detector.backbone, Backbone) and detector.backbone.resumes:
         detector.backbone.freeze(4)
     else:
+        kind = type(detector).__name__
         raise UsageError(
-            "--freeze C4 needs a backbone of which timm tells what comes behind C4, such as mobilenetv2_100 or "
-            "resnet50, and this detector's is none: take --freeze backbone."
+            f"--freeze C4 needs to know what comes behind C4 in the backbone, and for {kind}'s that is not known: take "
+            "--freeze backbone, or a detector such as retinanet."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import InitProcessGroupKwargs
 from torch.utils.data import DataLoader
 
@@ -66,6 +67,20 @@ class Run:
         return result | (self.scores.to_dict() if self.scores else {})
 
 
+@contextmanager
+def _accelerate_as_it_was() -> Iterator[None]:
+    """Accelerate has one state for the whole process: a caller's own finds his again afterwards."""
+    states = (PartialState, AcceleratorState, GradientState)
+    before = [dict(state._shared_state) for state in states]
+    try:
+        yield
+    finally:
+        for state, values in zip(states, before, strict=True):
+            state._shared_state.clear()
+            state._shared_state.update(values)
+
+
+@_accelerate_as_it_was()
 def fit(
     detector: Detector,
     train: Dataset,

@@ -30,7 +30,7 @@ from foodbox.drawing import html
 from foodbox.drawing.boxes import draw_detections, draw_truth, jpeg, sheet
 from foodbox.errors import UsageError
 from foodbox.evaluation.scores import Scores, score_rows
-from foodbox.files import as_json, cannot_write, make_folder, write_whole
+from foodbox.files import alone_in, as_json, cannot_write, make_folder, write_whole
 from foodbox.records import Dataset, Photo, counted
 from foodbox.training.words import outlook
 
@@ -123,7 +123,8 @@ class RunFolder:
             return
         path = runs / (name or "")
         if name is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
-            begun = RunFolder(path).has_state
+            with alone_in(path):  # by another one that is at work there, it is not to be removed
+                begun = RunFolder(path).has_state
             instead = f"go on with --resume {path}" if begun else "remove it, for no epoch of it was kept"
             raise UsageError(f"The run folder {path} is there already: choose another --name, or {instead}.")
         expect_writable(path)
@@ -275,6 +276,8 @@ def expect_name(name: str | None) -> None:
     """
     if name is None:
         return
+    if not isinstance(name, str):
+        raise UsageError(f"The name of the run is {name!r}: expected a word, the name of its folder.")
     elsewhere = name in ("", "..") or Path(name).name != name or set(name) & set("\\\0")
     if elsewhere or len(os.fsencode(name)) > LONGEST_NAME:
         raise UsageError(

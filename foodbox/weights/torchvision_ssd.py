@@ -96,7 +96,8 @@ def imagenet_mobilenet() -> Weights:
     """
     url = MobileNet_V3_Large_Weights.IMAGENET1K_V1.url
     tensors = {f"backbone.body.{n.removeprefix('features.')}": t for n, t in fetch(url).items() if "features" in n}
-    settings = {"backbone": "mobilenet_v3_large", "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    settings = {"backbone": "mobilenet_v3_large", "batch_norm_eps": 1e-3, "mean": mean, "std": std}
     return Weights(tensors, f"torchvision's {url.rsplit('/', 1)[-1]}", settings=settings)
 
 

@@ -394,3 +394,24 @@ def test_resizing_gives_width_and_height_in_this_order() -> None:
 def test_twelve_bits_of_sixteen_are_stretched_to_white(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 2048], [1024, 4095]], np.uint16)).save(tmp_path / "a.png")
     assert np.asarray(open_photo(tmp_path / "a.png"))[..., 0].tolist() == [[0, 127], [63, 255]]
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "bmp", "gif", "tiff", "avif"])
+def test_a_damaged_photo_is_a_fault_of_the_photo_whatever_its_kind(kind: str, tmp_path: Path) -> None:
+    """Bytes turned at random, mostly in the head: opened all the same, or a PhotoError; nothing else."""
+    path, drawn = tmp_path / f"lunch.{kind}", np.random.default_rng(0)
+    with_rectangle(STORED, BOX).save(path)
+    whole = path.read_bytes()
+    faults = []
+    for _ in range(60):
+        content = bytearray(whole)
+        for place in drawn.integers(0, min(len(whole), 400), drawn.integers(1, 6)):
+            content[place] = drawn.integers(256)
+        path.write_bytes(content)
+        try:
+            photo_size(path)
+            open_photo(path)
+        except PhotoError as fault:
+            faults.append(str(fault))
+    assert faults
+    assert all(fault.startswith(str(path)) for fault in faults)

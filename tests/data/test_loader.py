@@ -305,3 +305,10 @@ def test_a_photo_that_is_gone_is_one_sentence(drawn: Dataset, workers: int) -> N
     photos = [*drawn.photos, Photo(Path("gone.jpg"), 64, 64)]
     with pytest.raises(PhotoError, match=r"^gone\.jpg is missing\. Check the name\.$"):
         list(photo_loader(photos, SMALL, 4, workers))
+
+
+def test_a_photo_that_is_stretched_has_what_is_to_spare_in_each_direction() -> None:
+    """A narrow upright photo has none in its width, and much in its height."""
+    square = Preprocessing(size=320, fit="stretch")
+    sizes = PreparedPhotos([Photo(Path("a"), 240, 640), Photo(Path("b"), 640, 240)], square, Augmentation()).sizes
+    assert sizes == [(240, 416), (416, 240)]

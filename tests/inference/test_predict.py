@@ -10,6 +10,8 @@ import json
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -146,9 +148,9 @@ def test_no_photos(detector: RetinaNet) -> None:
     assert list(predict_photos(detector, [], CPU, half=False)) == []
 
 
-@pytest.mark.parametrize(("cores", "workers"), [(None, 1), (1, 1), (2, 1), (8, 4), (64, 8)])
-def test_half_the_cores_open_photos(cores: int | None, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict_file.os, "cpu_count", lambda: cores)
+@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 1), (8, 4), (64, 8)])
+def test_half_the_cores_open_photos(cores: int, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict_file, "cores", lambda: cores)
     assert default_workers() == workers
     assert default_workers(CPU) == (workers if workers > 1 else 0)
     assert default_workers(torch.device("cuda")) == workers
@@ -372,6 +374,40 @@ def test_detections_are_the_callers_to_change(detector: RetinaNet, drawn: Datase
     assert torch.equal(one.boxes, other.boxes * 2)
 
 
+def test_a_picture_that_pillow_cannot_use_is_said(detector: RetinaNet) -> None:
+    closed = Image.new("RGB", (8, 8))
+    closed.close()
+    for picture in (closed, Image.new("La", (8, 8))):
+        with pytest.raises(PhotoError, match="The picture cannot be used"):
+            Model(detector, {}, "cpu").detect(picture)
+
+
+def test_a_path_of_another_kind_is_a_path(detector: RetinaNet, drawn: Dataset) -> None:
+    model = Model(detector, {}, "cpu")
+    path = drawn.photos[0].path
+    entry = next(entry for entry in os.scandir(path.parent) if entry.name == path.name)
+    assert model.detect(entry, 0.0).path == path  # type: ignore[arg-type]
+
+
+FORKED = """
+import multiprocessing, sys
+import torch, foodbox
+torch.set_num_threads(2)
+model = foodbox.load(sys.argv[1])
+torch.nn.functional.conv2d(torch.rand(8, 16, 64, 64), torch.rand(16, 16, 3, 3))
+child = multiprocessing.get_context("fork").Process(target=model.detect, args=(sys.argv[2],))
+child.start()
+child.join(60)
+sys.exit(child.exitcode if child.exitcode is not None else child.kill() or 99)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="This system has no forks.")
+def test_a_model_loaded_before_a_fork_detects_in_the_child(detector: RetinaNet, drawn: Dataset, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FORKED, str(saved(detector, tmp_path)), str(drawn.photos[0].path)]
+    assert subprocess.run(command, check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
@@ -382,6 +418,10 @@ def test_detections_are_the_callers_to_change(detector: RetinaNet, drawn: Datase
         (np.zeros((8, 8, 2), np.uint8), r"A photo is an array \[8, 8, 2\] of uint8"),
         ("", "A photo is an empty word"),
         (np.zeros((0, 0, 3), np.uint8), r"A photo is an array \[0, 0, 3\] of uint8"),
+        (np.zeros(10, np.uint8), r"A photo is an array \[10\] of uint8"),  # as where a file was not decoded
+        (np.array(1, np.uint8), r"A photo is an array \[\] of uint8"),
+        (np.zeros((1, 8, 8, 3), np.uint8), r"A photo is an array \[1, 8, 8, 3\] of uint8"),
+        (Image.new("RGB", (0, 4)), "The picture has 0 x 4 pixels"),
     ],
 )
 def test_what_is_no_photo_is_said(detector: RetinaNet, wrong: Any, words: str) -> None:

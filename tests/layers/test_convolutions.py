@@ -223,3 +223,22 @@ def grad(x: Tensor) -> Tensor:
 def test_other_convolutions_keep_bfloat16() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert strided(nn.Conv2d(16, 8, 3, 2, 1), torch.randn(1, 16, 8, 8)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("height", [2, 9, 16, 33])
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_strided_convolutions_of_narrow_maps_learn_as_in_float32(width: int, height: int) -> None:
+    """Where the output is one place wide, oneDNN's gradient of the weights is anything, up to NaN."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(40, 24, 3, 2, 1)
+    for order in (torch.contiguous_format, torch.channels_last):
+        image = torch.randn(2, 40, height, width).to(memory_format=order)
+        gradients = []
+        for half in (True, False):
+            conv.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                output = strided(conv, image)
+            output.float().square().sum().backward()
+            assert conv.weight.grad is not None
+            gradients.append(conv.weight.grad.clone())
+        assert (gradients[0] - gradients[1]).norm() < 0.05 * gradients[1].norm()

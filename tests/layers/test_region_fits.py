@@ -149,3 +149,15 @@ def test_rows_stay_together() -> None:
     values, rows = sample.rows()
     assert torch.equal(values, rows.float()[:, None].expand(-1, 3))
     assert RandomSubset(10).count == 0
+
+
+@pytest.mark.parametrize("kind", [RegionSVMs, BoxRegressors])
+def test_what_was_fitted_in_float32_scores_in_float32(kind: type[RegionSVMs] | type[BoxRegressors]) -> None:
+    """In bfloat16 half of the scores were the same, whose order AP counts."""
+    torch.manual_seed(0)
+    fits, features = kind(64, 3), torch.randn(2000, 64)
+    for buffer in fits.buffers():
+        buffer.copy_(torch.randn_like(buffer))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = fits(features)
+    assert torch.equal(found, fits(features))

@@ -116,3 +116,24 @@ def test_less_than_a_place_has_the_places_mean_and_nothing_has_none(
     maps = torch.randn(1, 5, 8, 12)
     expected = torch.zeros(5) if place is None else maps[0, :, place[0], place[1]]
     torch.testing.assert_close(box_means(maps, torch.tensor([[box]]), stride=8)[0, 0], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_small_boxes_on_a_large_map_keep_their_digits() -> None:
+    """A summed-area table in float32 of values that all lie to one side loses what small boxes differ by."""
+    torch.manual_seed(0)
+    maps = torch.randn(1, 4, 200, 336) - 6
+    corner = torch.rand(1, 300, 2) * torch.tensor([333.0, 197.0])
+    boxes = torch.cat((corner, corner + 0.3 + 2 * torch.rand(1, 300, 2)), dim=2)
+    table = F.pad(maps.double().cumsum(2).cumsum(3), (1, 0, 1, 0))
+
+    def at(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The table between its places, by hand: [C, N]."""
+        left, top = x.floor().long().clamp(max=335), y.floor().long().clamp(max=199)
+        right, down = x - left, y - top
+        upper = table[0, :, top, left] * (1 - right) + table[0, :, top, left + 1] * right
+        lower = table[0, :, top + 1, left] * (1 - right) + table[0, :, top + 1, left + 1] * right
+        return upper * (1 - down) + lower * down
+
+    x1, y1, x2, y2 = boxes[0].double().unbind(1)
+    expected = (at(x2, y2) - at(x1, y2) - at(x2, y1) + at(x1, y1)) / ((x2 - x1) * (y2 - y1))
+    torch.testing.assert_close(box_means(maps, boxes, stride=1)[0].T.double(), expected, rtol=0, atol=3e-3)

@@ -17,6 +17,7 @@ from foodbox.drawing import curves as drawing
 from foodbox.drawing import html
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.evaluation.scores import score, score_rows
+from foodbox.files import alone_in
 from foodbox.training.run_folder import Progress, RunFolder, Samples, load_optimiser, optimiser_tensors
 from tests.evaluation.random_detections import random_photos
 
@@ -208,3 +209,12 @@ def test_an_optimisers_memory_of_other_parameters_is_refused(later: list[torch.T
     first.step()
     with pytest.raises(UsageError, match="another version of foodbox began it"):
         load_optimiser(second, optimiser_tensors(first))
+
+
+def test_a_folder_that_another_one_is_at_work_in_is_not_to_be_removed(tmp_path: Path) -> None:
+    folder = RunFolder.new(tmp_path, "mine", "ssd")
+    folder.write_config({"photos": "p"})
+    with alone_in(folder.path), pytest.raises(UsageError, match="Another foodbox is at work in"):
+        RunFolder.new(tmp_path, "mine", "ssd")
+    with pytest.raises(UsageError, match="or remove it, for no epoch of it was kept"):
+        RunFolder.new(tmp_path, "mine", "ssd")

@@ -255,6 +255,8 @@ def test_imagenets_mobilenet_brings_its_whole_tail(asked: list[str]) -> None:
     detector = SSD(["food"], apply(settings, weights.settings))
     kept = {name for name in detector.state_dict() if name.startswith("backbone.") and "num_batches" not in name}
     assert set(put(weights, detector).kept) == kept
+    theirs = {m.eps for m in mobilenet_v3_large().modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    assert theirs == {weights.settings["batch_norm_eps"]}
 
 
 def test_the_light_preset_needs_no_network(asked: list[str]) -> None:
