@@ -166,12 +166,32 @@ def resume(run: PathLike) -> Run:
     return _fit(detector, train_part, valid_part, chosen, folder, saved, start, resume=True)
 
 
+@contextmanager
+def _outside_autocast(device: torch.device) -> Iterator[None]:
+    """A caller's autocast is not there within the block.
+
+    It is left, and not switched off by another one within: until the outermost one ends, torch keeps the weights that
+    it has once made bfloat16, and every step would calculate with those of the first.
+    """
+    enabled = torch.is_autocast_enabled(device.type)
+    depth = torch.autocast_increment_nesting() - 1
+    for _ in range(depth + 1):
+        torch.autocast_decrement_nesting()
+    torch.set_autocast_enabled(device.type, False)
+    torch.clear_autocast_cache()
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled(device.type, enabled)
+        for _ in range(depth):
+            torch.autocast_increment_nesting()
+
+
 def _fit(
     detector: Detector, train_part: Dataset, valid_part: Dataset, chosen: TrainSettings, folder: RunFolder,
     about: dict[str, Any], start: float, resume: bool,
 ) -> Run:  # fmt: skip
-    its_own = torch.autocast(pick_device(chosen.device).type, enabled=False)  # whatever the caller is in
-    with alone_in(folder.path) if is_speaker() else nullcontext(), its_own:
+    with alone_in(folder.path) if is_speaker() else nullcontext(), _outside_autocast(pick_device(chosen.device)):
         if detector.search is not None:
             proposals.prepare_all([*train_part.photos, *valid_part.photos], detector.search)
             proposals.say_reached(train_part.photos, detector.search)

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -85,19 +86,22 @@ def test_what_an_argument_cannot_be_is_said_before_anything_is_read(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_callers_program_goes_on_as_it_was(tmp_path: Path) -> None:
-    """Its Accelerate, its row of random numbers, and its autocast, which is not for a training in float32."""
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_callers_program_goes_on_as_it_was(precision: str, tmp_path: Path) -> None:
+    """Its Accelerate, its row of random numbers, and its autocast, which changes nothing of the training."""
     photos = tables.write_tables(tmp_path / "photos", 6, seed=3, workers=1)
     FORMATS["voc"].write(Dataset(photos, tables.NAMES), tmp_path / "photos")
-    settings = {"epochs": 1, "size": 64, "batch_size": 3, "workers": 0, "precision": "float32", "weights": "none"}
+    settings = {"epochs": 3, "size": 64, "batch_size": 3, "workers": 0, "precision": precision, "weights": "none"}
     its_own = Accelerator(cpu=True, mixed_precision="no", gradient_accumulation_steps=4)
     losses = []
     for half in (False, True):
         torch.manual_seed(5)
         expected = torch.rand(3)
         torch.manual_seed(5)
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
             run = foodbox.train(tmp_path / "photos", runs=tmp_path / "runs", **settings)
+            assert torch.is_autocast_enabled("cpu") is half
+        assert (torch.autocast_increment_nesting(), torch.autocast_decrement_nesting()) == (1, 0)
         assert torch.equal(torch.rand(3), expected)
         losses.append(json.loads((run.folder / "log.jsonl").read_text().splitlines()[-1])["losses"])
         assert (its_own.mixed_precision, its_own.gradient_accumulation_steps) == ("no", 4)

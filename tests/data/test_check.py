@@ -140,7 +140,8 @@ def test_notes_and_warnings_are_no_faults_and_are_counted_by_kind(drawn: Dataset
 def test_sound_keeps_unlabelled_photos_and_needs_no_box(drawn: Dataset) -> None:
     for photo in drawn:
         photo.labelled = False
-    assert sound(drawn, [], skip_bad=False) == (drawn, [])
+    kept, words = sound(drawn, [], skip_bad=False)
+    assert (kept.photos, words) == (drawn.photos, [])
     left, words = sound(drawn, errors_of(drawn.photos[0].path), skip_bad=True)
     assert left.photos == drawn.photos[1:]
     assert len(words) == 1
