@@ -73,7 +73,7 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     """Trains a detector on a folder of photos with boxes.
 
     Args:
-        photos: the folder; its label format is found out by looking.
+        photos: the folder; its label format is detected.
         runs, name: the run is written to runs/name; without a name, to a new folder named after the detector.
         settings: any of `foodbox.config.TrainSettings` and of the detector's own settings, by name, such as
             epochs=10, one_class="food", size=320, backbone="resnet18".
@@ -288,7 +288,7 @@ def check(
     """Everything that is wrong or strange about a folder of photos with boxes.
 
     Args:
-        photos: the folder; its label format is found out by looking.
+        photos: the folder; its label format is detected.
         valid: a folder of validation photos, none of which should be in `photos`.
         detector, preset: whose anchors the boxes are held against.
         out: write report.html with pictures into this folder.
@@ -329,7 +329,7 @@ def convert(
 
     Args:
         to: the format that is written, a name in `foodbox.data.formats.FORMATS`.
-        format: the format of `source`, where looking is not enough.
+        format: the format of `source`, if it is not detected.
 
     Returns:
         What was written, and sentences on what the format cannot hold.
@@ -436,7 +436,7 @@ def _export_file(model: Model | PathLike, out: PathLike | None, int8: bool) -> P
     if out is None:
         if isinstance(model, Model):
             raise UsageError('Name a file for the exported model: out="NAME.xml" or "NAME.onnx".')
-        file = as_path(model, "The model file")
+        file = pretrained.file_at(as_path(model, "The model file"))
         return file.with_name(file.stem + ("_int8" if int8 else "") + openvino.ENDING)
     file = as_path(out, "The exported model")
     if (ending := file.suffix.lower()) not in EXPORTS:
@@ -475,7 +475,7 @@ def detect(
     Args:
         paths: photos, folders (with all below them) and patterns such as "july/*.jpg"; one or many.
         out: write pictures with boxes, detections.json and detections.csv into this folder.
-        min_score: leave out what is less sure; the model's own threshold if not given.
+        min_score: drop detections with a lower score; by default the model's own threshold.
         crop: write each region as its own photo besides.
 
     Returns:

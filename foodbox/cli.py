@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tyro
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from tyro.conf import Positional, arg
 
 from foodbox import __version__
@@ -21,8 +22,18 @@ from foodbox.errors import FoodboxError, UsageError, first_line
 from foodbox.files import as_json
 from foodbox.garbage import collect_seldom, end_without_collecting, without_collecting
 
-Model = Annotated[Path, Positional, arg(metavar="MODEL")]
-Photos = Annotated[Path, Positional, arg(metavar="PHOTOS")]
+Model = Annotated[Path, Positional, arg(metavar="MODEL", help_behavior_hint="")]
+Photos = Annotated[Path, Positional, arg(metavar="PHOTOS", help_behavior_hint="")]
+# Flags that may be left out; what happens then stands in their help.
+Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
+Word = Annotated[str, arg(metavar="TEXT")]
+Place = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
+Whole = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
+Number = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
+Part = Annotated[
+    Literal["train", "valid", "test", "all"] | None, arg(metavar="{train,valid,test,all}", help_behavior_hint="")
+]
+Switch = Annotated[bool, arg(help_behavior_hint="")]
 
 ELSEWHERE = {
     "--lr": "--learning-rate", "--lr0": "--learning-rate", "--imgsz": "--size", "--batch": "--batch-size",
@@ -34,15 +45,15 @@ STOPPED = 130
 
 DESCRIPTION = """foodbox finds the food in your own photos: photos and boxes in, a trained detector out.
 
-  foodbox demo                                          see it learn on drawn tables
-  foodbox check PHOTOS                                  what is wrong with your photos and labels
-  foodbox train PHOTOS                                  train on your photos
-  foodbox compare PHOTOS                                which detector is best for your photos
-  foodbox evaluate runs/retinanet-1/best.safetensors PHOTOS
-  foodbox detect runs/retinanet-1/best.safetensors lunch.jpg
-  foodbox export runs/retinanet-1/best.safetensors      the same model, faster on a CPU
-  foodbox serve runs/retinanet-1/best.safetensors       a page for photos, and an HTTP API for programs
-  foodbox --version                                     which version this is
+  foodbox demo                                see it learn on drawn tables
+  foodbox check PHOTOS                        what is wrong with your photos and labels
+  foodbox train PHOTOS                        train on your photos
+  foodbox compare PHOTOS                      which detector is best for your photos
+  foodbox evaluate runs/retinanet-1 PHOTOS    score it on labelled photos
+  foodbox detect runs/retinanet-1 lunch.jpg   boxes on your photos
+  foodbox export runs/retinanet-1             the same model, faster on a CPU
+  foodbox serve runs/retinanet-1              a page for photos, and an HTTP API for programs
+  foodbox --version                           which version this is
 """
 
 
@@ -140,7 +151,7 @@ def demo(
     photos: int = 200,
     unseen: int = 40,
     epochs: int = 10,
-    json: bool = False,
+    json: Switch = False,
 ) -> int:
     """Draw laid tables, train the default detector on them, and score it on unseen ones.
 
@@ -148,7 +159,7 @@ def demo(
         folder: Drawings and the run go here.
         photos: Tables to train on.
         unseen: Tables to score on.
-        epochs: How often each table is seen.
+        epochs: Passes over the tables.
         json: Print one JSON object and nothing else on standard output.
     """
     import foodbox
@@ -160,24 +171,24 @@ def demo(
 def check(
     photos: Photos,
     *,
-    valid: Path | None = None,
-    format: str | None = None,
-    detector: str = "retinanet",
-    preset: str | None = None,
+    valid: Place = None,
+    format: Text = None,
+    detector: Word = "retinanet",
+    preset: Text = None,
     out: Path = Path("check"),
-    fix: Path | None = None,
-    json: bool = False,
+    fix: Place = None,
+    json: Switch = False,
 ) -> int:
     """Find everything that is wrong or strange about photos and labels; exit code 1 if some cannot be trained on.
 
     Args:
         photos: Folder with photos and labels, or a label file such as annotations.csv.
         valid: Folder of validation photos, none of which should be in PHOTOS.
-        format: The label format, where looking is not enough.
-        detector: The detector whose anchors the boxes are held against.
-        preset: The detector's preset; the first one if not given.
-        out: Folder for report.html, which shows it with pictures.
-        fix: New folder for a mended copy, with a list of what was changed.
+        format: The label format, if it is not detected.
+        detector: The detector whose anchors are compared with the boxes.
+        preset: The detector's preset; its first by default.
+        out: Folder for report.html, which shows the findings with pictures.
+        fix: New folder for a mended copy, with a list of the changes.
         json: Print one JSON object and nothing else on standard output.
     """
     import foodbox
@@ -195,10 +206,10 @@ def convert(
     source: Annotated[Path, Positional, arg(metavar="SOURCE")],
     dest: Annotated[Path, Positional, arg(metavar="DEST")],
     *,
-    to: str,
-    format: str | None = None,
-    skip_bad: bool = False,
-    json: bool = False,
+    to: Word,
+    format: Text = None,
+    skip_bad: Switch = False,
+    json: Switch = False,
 ) -> None:
     """Copy photos into a new folder, with their labels in another format; says what the format cannot hold.
 
@@ -206,7 +217,7 @@ def convert(
         source: Folder with photos and labels, or a label file.
         dest: New folder.
         to: The format to write: starthon, kfood, kfood_corners, csv, voc, coco, yolo, labelme or uecfood.
-        format: The format of SOURCE, where looking is not enough.
+        format: The format of SOURCE, if it is not detected.
         skip_bad: Leave faulty photos out instead of stopping.
         json: Print one JSON object and nothing else on standard output.
     """
@@ -222,27 +233,30 @@ def convert(
 
 def _train_command(words: list[str]) -> Any:
     """The train command, with a flag for each setting of the run and of the detector that the words name."""
-    kinds: list[Any] = [TrainSettings()]
+    sections = _sections(TrainSettings(), RUN_SECTIONS)
     if words[:1] == ["train"]:  # torch is only needed to know the detector's settings
         from foodbox.api import detector_and_settings
 
-        kinds.append(detector_and_settings(_value(words, "detector", "retinanet"), _value(words, "preset", None))[1])
-    Flags = dataclasses.make_dataclass("Flags", [flag for settings in kinds for flag in _flags(settings)])
+        name = _value(words, "detector", "retinanet")
+        kind, settings = detector_and_settings(name, _value(words, "preset", None))
+        sections = _sections(TrainSettings(), RUN_SECTIONS, presets=list(kind.presets))
+        sections |= _sections(settings, {next(iter(kind.Settings.model_fields)): name})
+    Flags = _flags(sections)
 
     def train(
         photos: Annotated[Path | None, Positional, arg(metavar="[PHOTOS]", help_behavior_hint="")] = None,
         *,
         runs: Path = Path("runs"),
-        name: str | None = None,
-        resume: Path | None = None,
-        json: bool = False,
+        name: Text = None,
+        resume: Place = None,
+        json: Switch = False,
         settings: Annotated[Flags, arg(name="")] = Flags(),  # type: ignore[valid-type]  # noqa: B008
     ) -> int:
         import foodbox
 
         if (photos is None) == (resume is None):
             raise UsageError("Name a folder of photos to train on, or a run to go on with (--resume runs/NAME).")
-        given = {k: v for k, v in vars(settings).items() if _is_given(words, k)}
+        given = _given(words, settings)
         if resume is not None:
             if others := [*given, *(flag for flag in ("name", "runs") if _is_given(words, flag))]:
                 flag = others[0].replace("_", "-")
@@ -255,10 +269,10 @@ def _train_command(words: list[str]) -> Any:
     train.__doc__ = """Train a detector on a folder of photos with boxes.
 
     Args:
-        photos: Folder with photos and labels; the format is found out by looking.
-        runs: The run's folder is made in here.
-        name: Name of the run's folder.
-        resume: A run's folder: go on from the last epoch that was kept. Takes no other settings.
+        photos: Folder with photos and labels; the label format is detected.
+        runs: The run folder is made in here.
+        name: Name of the run folder; by default the detector's and a number.
+        resume: A run folder: continue from its last saved epoch. Takes no other settings.
         json: Print one JSON object and nothing else on standard output.
     """
     return train
@@ -266,23 +280,24 @@ def _train_command(words: list[str]) -> Any:
 
 def _compare_command(words: list[str]) -> Any:
     """The compare command, with a flag for each setting that runs of all detectors have."""
-    fields = [flag for flag in _flags(TrainSettings()) if flag[0] != "detector"]
-    Flags = dataclasses.make_dataclass("Flags", fields)
+    sections = _sections(TrainSettings(), RUN_SECTIONS)
+    sections["detector"] = [flag for flag in sections["detector"] if flag[0] != "detector"]
+    Flags = _flags(sections)
 
     def compare(
         photos: Photos,
         *,
-        detectors: str = "all",
-        size: int | None = None,
-        tile_size: int | None = None,
+        detectors: Word = "all",
+        size: Whole = None,
+        tile_size: Whole = None,
         runs: Path = Path("runs"),
-        name: str | None = None,
-        json: bool = False,
+        name: Text = None,
+        json: Switch = False,
         settings: Annotated[Flags, arg(name="")] = Flags(),  # type: ignore[valid-type]  # noqa: B008
     ) -> int:
         import foodbox
 
-        given = {k: v for k, v in vars(settings).items() if _is_given(words, k)}
+        given = _given(words, settings)
         given |= {name: v for name, v in (("size", size), ("tile_size", tile_size)) if v is not None}
         result = foodbox.compare(photos, detectors=detectors, runs=runs, name=name, **given)
         if json:
@@ -296,10 +311,10 @@ def _compare_command(words: list[str]) -> Any:
     The same command again goes on where it was stopped; exit code 1 if no detector could be scored.
 
     Args:
-        photos: Folder with photos and labels; the format is found out by looking.
+        photos: Folder with photos and labels; the label format is detected.
         detectors: all, or names with commas between them. Each takes its first preset, or --preset.
-        size: Side of the input in pixels, for all; else each one's own.
-        tile_size: See larger photos in tiles of this side, px, too, 0 for whole alone; else as suits each.
+        size: Input size in pixels, for all; by default each one's own.
+        tile_size: Also see larger photos in tiles of this many pixels; 0: none; by default as suits each.
         runs: The comparison's folder is made in here.
         name: Name of the comparison's folder; to go on with one, or to add detectors to it.
         json: Print one JSON object and nothing else on standard output.
@@ -311,23 +326,23 @@ def evaluate(
     model: Model,
     photos: Photos,
     *,
-    one_class: str | None = None,
-    format: str | None = None,
-    part: Literal["train", "valid", "test", "all"] | None = None,
-    tile_size: int | None = None,
-    skip_bad: bool = False,
-    starthon_file: Path | None = None,
-    json: bool = False,
+    one_class: Text = None,
+    format: Text = None,
+    part: Part = None,
+    tile_size: Whole = None,
+    skip_bad: Switch = False,
+    starthon_file: Place = None,
+    json: Switch = False,
 ) -> None:
     """Score a model on labelled photos: COCO AP (of masks too), VOC AP50, recall, and the AI Starthon's mean IoU.
 
     Args:
-        model: A model file.
+        model: A model file, or a run folder for its best model.
         photos: Folder with photos and labels.
         one_class: Fold all classes of the photos into one of this name.
-        format: The label format, where looking is not enough.
-        part: Which part of the photos, where labels or folders name parts; if not said valid, else test, else all.
-        tile_size: See larger photos in tiles of this side, px, too, 0 for whole alone; else as the model was trained.
+        format: The label format, if it is not detected.
+        part: Part of the photos, where labels or folders name parts; by default valid, else test, else all.
+        tile_size: Also see larger photos in tiles of this many pixels; 0: none; by default as the model was trained.
         skip_bad: Leave faulty photos out instead of stopping.
         starthon_file: Write the contest's prediction file: x,y,w,h as fractions, a line a photo by file name.
         json: Print one JSON object and nothing else on standard output.
@@ -349,20 +364,20 @@ def detect(
     photos: Annotated[list[str], Positional, arg(metavar="PHOTO ...", help_behavior_hint="")],
     *,
     out: Path = Path("detections"),
-    min_score: float | None = None,
-    tile_size: int | None = None,
-    crop: bool = False,
-    json: bool = False,
+    min_score: Number = None,
+    tile_size: Whole = None,
+    crop: Switch = False,
+    json: Switch = False,
 ) -> int:
     """Find boxes on photos, and outlines where the model has masks; writes pictures, one JSON and one CSV.
 
     Args:
-        model: A model file.
+        model: A model file, or a run folder for its best model.
         photos: Photos, folders, or patterns such as "july/*.jpg".
-        out: Folder for what is written.
-        min_score: Leave out what is less sure, 0 to 1; else the model's own threshold, by its validation photos.
-        tile_size: See larger photos in tiles of this side, px, too, 0 for whole alone; else as the model was trained.
-        crop: Write each region as its own photo besides.
+        out: Output folder.
+        min_score: Drop detections with a lower score, 0 to 1; by default the threshold found on the validation photos.
+        tile_size: Also see larger photos in tiles of this many pixels; 0: none; by default as the model was trained.
+        crop: Also write each detected region as its own photo.
         json: Print the detections as JSON and nothing else on standard output.
     """
     import foodbox
@@ -387,19 +402,18 @@ def detect(
 def export(
     model: Model,
     *,
-    out: Path | None = None,
-    int8: Path | None = None,
-    valid: Path | None = None,
-    json: bool = False,
+    out: Place = None,
+    int8: Place = None,
+    valid: Place = None,
+    json: Switch = False,
 ) -> None:
     """Write a model for OpenVINO, which detects faster on a CPU, or as ONNX; detect and evaluate take both.
 
     Args:
-        model: A model file of a one-stage detector.
-        out: NAME.xml for OpenVINO, with NAME.bin beside it, or NAME.onnx; OpenVINO's, beside the model, if not given.
-        int8: For OpenVINO, a folder of labelled photos to calculate in int8 for, which is faster still; prints what it
-            costs in AP.
-        valid: Folder of labelled photos to score on before and after; those of --int8 if not given.
+        model: A model file or run folder of a one-stage detector.
+        out: NAME.xml for OpenVINO, with NAME.bin beside it, or NAME.onnx; by default OpenVINO's, beside the model.
+        int8: For OpenVINO, folder of labelled photos to quantise to int8 with: faster still; prints its cost in AP.
+        valid: Folder of labelled photos to score on before and after; by default those of --int8.
         json: Print one JSON object and nothing else on standard output.
     """
     import foodbox
@@ -422,18 +436,18 @@ def export(
 def serve(
     model: Model,
     *,
-    host: str = "127.0.0.1",
+    host: Word = "127.0.0.1",
     port: int = 8000,
-    tile_size: int | None = None,
-    json: bool = False,
+    tile_size: Whole = None,
+    json: Switch = False,
 ) -> None:
     """Serve a model over HTTP until Ctrl-C: a page that photos are dropped on, and an API for programs.
 
     Args:
-        model: A model file.
-        host: The address to listen at; 0.0.0.0 to be reached from other computers and phones.
-        port: The port to listen at; 0 for one that is free.
-        tile_size: See larger photos in tiles of this side, px, too, 0 for whole alone; else as the model was trained.
+        model: A model file, or a run folder for its best model.
+        host: The address to listen on; 0.0.0.0 to be reached from other computers and phones.
+        port: The port to listen on; 0 for any free one.
+        tile_size: Also see larger photos in tiles of this many pixels; 0: none; by default as the model was trained.
         json: Print one JSON object with the address and nothing else on standard output.
     """
     import foodbox
@@ -535,27 +549,63 @@ def _figure(value: float | None) -> str:
 # -- Settings as flags ----------------------------------------------------------------------------------------------
 
 
-def _flags(settings: BaseModel) -> list[tuple[str, Any, Any]]:
-    """A dataclass field for each setting, with its help and default; settings within settings stand beside the others.
+RUN_SECTIONS = {
+    "valid": "photo", "detector": "detector", "epochs": "training", "mirror": "augmentation", "precision": "hardware"
+}  # fmt: skip
+"""The sections of the help for `TrainSettings`: the setting that each begins with, and its name."""
+Flag = tuple[str, Any, Any]
+"""A field of a dataclass: its name, its type with the help, and its default."""
+
+
+def _sections(settings: BaseModel, starts: dict[str, str], presets: Sequence[str] = ()) -> dict[str, list[Flag]]:
+    """A flag for each setting, by section of the help; settings within settings have a section of their own.
 
     Numbers come in as words and are checked with the settings, which have their ranges and say what is wrong.
+
+    Args:
+        starts: the setting that each section begins with, and the section's name.
+        presets: those of the detector, for the help.
     """
-    fields = []
+    sections: dict[str, list[Flag]] = {}
+    title = ""
     for name, info in type(settings).model_fields.items():
+        title = starts.get(name, title)
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
-            fields += _flags(value)
-            continue
-        kind, metavar = _flag_type(info.annotation)
-        shown = " ".join(
-            f"{v:g}" if isinstance(v, float) else str(v) for v in (value if isinstance(value, tuple) else [value])
-        )
-        words = (info.description or "") + ("" if isinstance(value, bool) or value is None else f" (default: {shown})")
-        if value is True:  # its flag is --no-...
-            words = f"Switch off: {words[:1].lower()}{words[1:]}"
-        note = arg(help=words, help_behavior_hint="", metavar=metavar)
-        fields.append((name, Annotated[kind, note], dataclasses.field(default=_as_words(value, kind))))
-    return fields
+            sections |= _sections(value, {next(iter(type(value).model_fields)): name})
+        else:
+            choices = presets if name == "preset" else ()
+            sections.setdefault(title, []).append(_flag(name, info, value, choices))
+    return sections
+
+
+def _flags(sections: dict[str, list[Flag]]) -> Any:
+    """The dataclass of flags that tyro reads, one within it for each section."""
+    fields = []
+    for title, flags in sections.items():
+        kind = dataclasses.make_dataclass(title, flags)
+        fields.append((title, Annotated[kind, arg(name=title)], dataclasses.field(default_factory=kind)))
+    return dataclasses.make_dataclass("Flags", fields, frozen=True)
+
+
+def _given(words: list[str], flags: Any) -> dict[str, Any]:
+    """The settings that the words give, from the flags that tyro read."""
+    values = {name: value for section in vars(flags).values() for name, value in vars(section).items()}
+    return {name: value for name, value in values.items() if _is_given(words, name)}
+
+
+def _flag(name: str, info: FieldInfo, value: Any, choices: Sequence[str]) -> Flag:
+    kind, metavar = _flag_type(info.annotation)
+    if choices:
+        metavar = "{" + ",".join(choices) + "}"
+    shown = " ".join(
+        f"{v:g}" if isinstance(v, float) else str(v) for v in (value if isinstance(value, tuple) else [value])
+    )
+    words = (info.description or "") + ("" if isinstance(value, bool) or value is None else f" (default: {shown})")
+    if value is True:  # its flag is --no-...
+        words = f"Switch off: {words[:1].lower()}{words[1:]}"
+    note = arg(help=words, help_behavior_hint="", metavar=metavar)
+    return name, Annotated[kind, note], dataclasses.field(default=_as_words(value, kind))
 
 
 def _flag_type(annotation: Any) -> tuple[Any, str | None]:
@@ -563,13 +613,18 @@ def _flag_type(annotation: Any) -> tuple[Any, str | None]:
     if annotation is bool or get_origin(annotation) is Literal:
         return annotation, None
     if get_origin(annotation) is tuple:
-        inner = get_args(annotation)
-        count = 0 if inner[-1] is Ellipsis else len(inner)
-        return (tuple.__class_getitem__((str,) * count) if count else tuple[str, ...]), None  # type: ignore[attr-defined]
-    kinds = [k for k in (get_args(annotation) or (annotation,)) if k is not type(None)]
-    if get_origin(kinds[0]) is Literal:  # or None, where it is not given
-        return str, "{" + ",".join(get_args(kinds[0])) + "}"
-    return str, {int: "INT", float: "FLOAT", Path: "PATH"}.get(kinds[0], "TEXT")
+        first, *others = get_args(annotation)
+        metavar = _flag_type(first)[1]
+        if others == [Ellipsis]:
+            return tuple[str, ...], f"{metavar} ..."
+        count = 1 + len(others)
+        return tuple.__class_getitem__((str,) * count), " ".join([str(metavar)] * count)  # type: ignore[attr-defined]
+    kind = next(k for k in (get_args(annotation) or (annotation,)) if k is not type(None))
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) is Literal:  # or None, where it is not given
+        return str, "{" + ",".join(get_args(kind)) + "}"
+    return str, {int: "INT", float: "FLOAT", Path: "PATH"}.get(kind, "TEXT")
 
 
 def _as_words(value: Any, kind: Any) -> Any:

@@ -56,69 +56,69 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    # What is trained on.
-    valid: Place | None = Field(None, description="Folder of validation photos; else a part of PHOTOS is set apart.")
-    valid_share: float = Field(0.2, gt=0, lt=1, description="The share of PHOTOS set apart where --valid is not given.")
+    # The photos.
+    valid: Place | None = Field(None, description="Folder of validation photos; by default held out of PHOTOS.")
+    valid_share: float = Field(0.2, gt=0, lt=1, description="The share of PHOTOS held out where --valid is not given.")
     split: Place | None = Field(
-        None,
-        description="Another run's split.json: train and validate on its very photos; with its --valid, if it had one.",
+        None, description="Another run's split.json, for the same photos; with that run's --valid if it had one."
     )
     sample: int | None = Field(None, ge=1, description="Train on this many photos, drawn by the seed.")
     one_class: str | None = Field(None, min_length=1, description="Fold all classes into one of this name.")
-    format: str | None = Field(None, description="The label format, where looking is not enough.")
+    format: str | None = Field(None, description="The label format, if it is not detected.")
     skip_bad: bool = Field(False, description="Leave faulty photos out instead of stopping.")
 
-    # What is trained, and from where.
+    # The detector.
     detector: str = Field(
-        "retinanet",
-        description="retinanet, rcnn, fast_rcnn, faster_rcnn, mask_rcnn, ssd, m2det or yolo: each has settings.",
+        "retinanet", description="retinanet, rcnn, fast_rcnn, faster_rcnn, mask_rcnn, ssd, m2det or yolo."
     )
-    preset: str | None = Field(None, description="The detector's preset; the first one if not given.")
+    preset: str | None = Field(None, description="The detector's preset; its first by default.")
     weights: Annotated[str, BeforeValidator(_word)] = Field(
-        "coco", description="Where to start: coco, imagenet, none, or a weight file."
+        "coco", description="Starting weights: coco, imagenet, none, or a weight file."
     )
+    fit_anchors: bool = Field(False, description="Choose the anchors that fit the boxes of PHOTOS best.")
 
-    fit_anchors: bool = Field(False, description="Take the anchors that fit the boxes of PHOTOS best.")
-
-    # How.
+    # Training.
     epochs: int | None = Field(
-        None, ge=1, description="How often each photo is seen; else 10 to 100, more where photos are few."
+        None, ge=1, description="Passes over the training photos; by default 10 to 100, more for fewer photos."
     )
     time: Annotated[str, AfterValidator(_duration)] | None = Field(
-        None, description="Instead of epochs: train until this time is used up, such as 90s, 15m or 2h."
+        None, description="Train for this time instead, such as 90s, 15m or 2h."
     )
-    batch_size: int | None = Field(None, ge=1, description="Photos a step; else 2 to 8, fewer where photos are few.")
+    batch_size: int | None = Field(None, ge=1, description="Photos per step; by default 2 to 8, by their number.")
     learning_rate: float | None = Field(
-        None, gt=0, description="Peak rate for all but the backbone; else 1e-3, with freeze 2e-3."
+        None, gt=0, description="Peak learning rate of all but the backbone; by default 1e-3, with --freeze 2e-3."
     )
     backbone_rate: float | None = Field(
-        None, ge=0, description="The backbone's rate as a share of the others'; else 0.3, and 1 with --weights none."
+        None, ge=0, description="The backbone's rate as a factor of the peak; by default 0.3, with --weights none 1."
     )
-    weight_decay: float = Field(0.01, ge=0, description="Decay of weights; norms and biases have none.")
-    warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the rate rises from 0.")
-    clip: float = Field(5.0, gt=0, description="The gradient's largest norm.")
-    mirror: float = Field(0.5, ge=0, le=1, description="Chance of a mirror image.")
-    upside_down: float = Field(0.0, ge=0, le=1, description="Chance of a photo upside down, for photos from above.")
+    weight_decay: float = Field(0.01, ge=0, description="Weight decay; norms and biases have none.")
+    warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the learning rate rises from 0.")
+    clip: float = Field(5.0, gt=0, description="Gradient clipping: the largest norm.")
+    freeze: Literal["backbone", "C4"] | None = Field(
+        None, description="Do not train the backbone, or its part up to C4; its feature maps are computed once."
+    )
+    views: int = Field(4, ge=0, description="With --freeze: variants of each photo whose maps are kept; 0 keeps none.")
+    seed: int = Field(0, ge=0, lt=2**63, description="The same seed gives the same run on the same machine.")
+
+    # Augmentation.
+    mirror: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
+    upside_down: float = Field(0.0, ge=0, le=1, description="Probability of a vertical flip, for photos from above.")
     zoom: Annotated[tuple[float, float], AfterValidator(_rising)] = Field(
         (0.8, 1.3), description="Smallest and largest random zoom; 1 1 for none."
     )
     stretch: float = Field(1.33, ge=1, le=4, description="Largest random stretch, in width or in height; 1 for none.")
-    colour: float = Field(0.5, ge=0, le=1, description="Chance of another light and colour.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Numbers in the network.")
-    seed: int = Field(0, ge=0, lt=2**63, description="One seed gives one run, on one machine and number of threads.")
-    workers: int | None = Field(None, ge=0, description="Processes that open photos; else by the number of cores.")
-    freeze: Literal["backbone", "C4"] | None = Field(
-        None, description="Train without the backbone, or its part up to C4; its maps are computed once: less time."
-    )
-    views: int = Field(4, ge=0, description="With --freeze: variants of each photo whose maps are kept; 0 keeps none.")
+    colour: float = Field(0.5, ge=0, le=1, description="Probability of changed brightness, contrast and colour.")
+
+    # The computer.
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is faster.")
+    workers: int | None = Field(None, ge=0, description="Processes that load photos; by default chosen by the cores.")
     cache: Literal["memory", "disk", "none"] = Field(
-        "memory", description="Where decoded training photos are kept: memory (1 GB at most), disk (used again), none."
+        "memory", description="Where decoded photos are kept: memory (up to 1 GB), disk (for later runs, too), none."
     )
     gpu_step: Literal["auto", "plain", "replayed", "compiled"] = Field(
-        "auto",
-        description="How a CUDA GPU gets its steps: replayed is best for light networks, compiled for long runs.",
+        "auto", description="Steps on a CUDA GPU: replayed (CUDA graphs, for light networks) or compiled (long runs)."
     )
-    device: str | None = Field(None, description="cpu, cuda, mps; the best there is if not given.")
+    device: str | None = Field(None, description="cpu, cuda or mps; by default the fastest there is.")
 
     @property
     def peak_rate(self) -> float:

@@ -101,7 +101,7 @@ class Model:
         same photo given as a picture. An open file is read from its beginning, a stream from where it is.
 
         Args:
-            min_score: leave out what is less sure; the model's own threshold if not given.
+            min_score: drop detections with a lower score; by default the model's own threshold.
 
         Raises:
             FoodboxError: the file is no photo.
@@ -249,6 +249,7 @@ def load(file: PathLike, device: str | None = None, *, tile_size: int | None = N
     """A model from a file: one of ours, an exported one (.xml or .onnx), or another program's that an importer knows.
 
     Args:
+        file: the file, or a run folder for its best model.
         tile_size: photos larger than this are seen in tiles of this side, px, too; 0: in none. None leaves it to the
             model, which knows what it was trained with.
 

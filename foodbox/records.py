@@ -168,20 +168,20 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     size: int = Field(
-        320, ge=32, le=4096, description="Input's side in pixels; light presets take up to twice it for small boxes."
+        320, ge=32, le=4096, description="Input size in pixels; light presets take up to twice it for small boxes."
     )
     fit: Literal["longest", "shortest", "stretch", "letterbox"] = Field(
-        "longest", description="What has the input's size: a photo's longer or shorter side, or both sides."
+        "longest", description="What is scaled to the size: a photo's longer or shorter side, or both sides."
     )
-    max_size: int = Field(1333, ge=32, le=8192, description="With shortest: the longer side's most, px.")
-    multiple: int = Field(32, ge=1, description="The input is padded to a multiple of this, px.")
-    antialias: bool = Field(True, description="Smooth photos when they shrink.")
-    tile_size: int = Field(0, ge=0, description="Larger photos are seen in tiles of this side, too, px; 0: in none.")
+    max_size: int = Field(1333, ge=32, le=8192, description="With --fit shortest: the longer side's maximum in pixels.")
+    multiple: int = Field(32, ge=1, description="The input is padded to a multiple of this many pixels.")
+    antialias: bool = Field(True, description="Antialiasing where photos are scaled down.")
+    tile_size: int = Field(0, ge=0, description="Also see larger photos in tiles of this many pixels; 0: none.")
     mean: tuple[float, float, float] = Field(
-        (0.485, 0.456, 0.406), description="Of red, green, blue, 0 to 1; starting weights bring their own."
+        (0.485, 0.456, 0.406), description="Mean of red, green and blue, 0 to 1; starting weights bring their own."
     )
     std: tuple[float, float, float] = Field(
-        (0.229, 0.224, 0.225), description="What these are divided by; starting weights bring their own."
+        (0.229, 0.224, 0.225), description="Standard deviation of these; starting weights bring their own."
     )
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
@@ -230,9 +230,9 @@ class SelectiveSearch(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    proposals: int = Field(2000, ge=1, description="Regions of a photo that a detector gets, the best first.")
-    search_size: int = Field(500, ge=32, le=1024, description="Longer side in pixels of the photo that is searched.")
-    search_mode: Literal["fast", "quality"] = Field("fast", description="More ways of grouping find more, slowly.")
+    proposals: int = Field(2000, ge=1, description="Regions of a photo that the detector gets, best first.")
+    search_size: int = Field(500, ge=32, le=1024, description="Longer side in pixels of the photo in the search.")
+    search_mode: Literal["fast", "quality"] = Field("fast", description="quality: more regions, slower.")
 
 
 @dataclass(frozen=True)

@@ -378,20 +378,42 @@ def test_the_version_is_that_of_the_installed_package(capfd: pytest.CaptureFixtu
 def test_help_names_what_a_command_takes(command: str, words: str, capfd: pytest.CaptureFixture[str]) -> None:
     call(command, "--help")
     usage = " ".join(capfd.readouterr().out.split("\n\n")[0].split())
-    assert re.sub(r"usage: foodbox \w+| \[-h\]| \[[A-Z]+ OPTIONS\]| --to STR| \[--[^]]+\]", "", usage).strip() == words
+    assert re.sub(r"usage: foodbox \w+| \[-h\]| \[[A-Z]+ OPTIONS\]| --to TEXT| \[--[^]]+\]", "", usage).strip() == words
 
 
 def test_help_says_what_can_be_chosen_and_what_a_switch_does(capfd: pytest.CaptureFixture[str]) -> None:
     call("train", "--help")
     words = " ".join(capfd.readouterr().out.replace("│", " ").split())
-    listed = re.search(r"--detector TEXT ([\w, ]+):", words)
+    listed = re.search(r"--detector TEXT ([\w, ]+)\.", words)
     assert listed is not None
     assert re.split(", | or ", listed[1]) == list(DETECTORS)
     assert "--freeze {backbone,C4}" in words
-    assert "--no-frozen-batch-norm Switch off: keep the backbone's batch norm as it came." in words
+    assert "--no-frozen-batch-norm Switch off: keep the backbone's batch norm statistics and weights fixed." in words
     call("convert", "--help")
     words = capfd.readouterr().out
     assert all(name in words for name in FORMATS)
+
+
+def test_help_has_the_settings_in_sections(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")  # wider ones have sections side by side
+    call("train", "--detector", "rcnn", "--help")
+    words = capfd.readouterr().out
+    sections = re.findall(r"─ ([\w ]+) ─", words)
+    run = ["photo options", "detector options", "training options", "augmentation options", "hardware options"]
+    assert sections == [
+        "positional arguments", "options", *run, "preprocessing options", "rcnn options", "search options"
+    ]  # fmt: skip
+    within = {section: re.findall(r"(--[\w-]+) ", words.split(f"─ {section} ─")[1].split("╰")[0]) for section in run}
+    assert [flags[0] for flags in within.values()] == [
+        "--valid", "--detector", "--epochs", "--mirror", "--precision"
+    ]  # fmt: skip
+    assert "--preset {light,vgg16}" in words
+
+
+@pytest.mark.parametrize("command", ["demo", "check", "convert", "train", "compare", "evaluate", "detect", "export"])
+def test_help_names_no_types_of_python(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    call(command, "--help")
+    assert not re.search(r"None|STR|False|True", capfd.readouterr().out)
 
 
 @pytest.mark.parametrize("asked", ["--help", "--version"])
@@ -655,9 +677,8 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
         "is there already"),
     "nothing to resume": (lambda p: ["train", "--resume", p.folder], 2, "no run to go on with"),
     "missing model": (lambda p: ["detect", "best.safetensors", p.photos], 2, "There is no weight file"),
-    "run for a model": (
-        lambda p: ["detect", p.file("runs/a/best.safetensors", "x").parent, p.photos], 2,
-        "runs/a is a run's folder and no weight file: name "),
+    "run without a model": (
+        lambda p: ["detect", p.file("runs/a/log.jsonl", "").parent, p.photos], 2, "There is no weight file"),
     "half of an exported model": (
         lambda p: ["detect", p.file("a.xml", "x").with_name(p.file("a.bin", "x").name), p.photos], 2, "a.xml."),
     "model cut in half": (

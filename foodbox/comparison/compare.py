@@ -77,7 +77,7 @@ def compare(
     and those that refused are asked again. A detector that cannot be trained on these photos is noted with the reason.
 
     Args:
-        photos: the folder; its label format is found out by looking.
+        photos: the folder; its label format is detected.
         detectors: "all", or names with commas between them, or a list of names.
         runs, name: all is written to runs/name; without a name, to the last comparison there that has these settings
             and has not ended, else to a new folder compare-1, -2, ...

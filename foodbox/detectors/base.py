@@ -42,7 +42,7 @@ class DetectorSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
-    score_threshold: float = Field(0.05, ge=0, le=1, description="Only scores over this are decoded.")
+    score_threshold: float = Field(0.05, ge=0, le=1, description="Lower scores are dropped before NMS.")
 
 
 class Detector(nn.Module, ABC):

@@ -28,13 +28,13 @@ class FastRCNNTraining(DetectorSettings):
     """What concerns training alone: the same weights work with any of it."""
 
     frozen_stages: int = Field(0, ge=0, le=5, description="Freeze the backbone through stride 2^n; 5 freezes it all.")
-    samples: int = Field(64, ge=1, description="Regions of a photo that a step looks at, R / N of the paper.")
+    samples: int = Field(64, ge=1, description="Regions sampled from a photo in a step, R / N of the paper.")
     positives: float = Field(0.25, gt=0, le=1, description="The share of them that may be positive.")
-    match_high: float = Field(0.5, gt=0, le=1, description="IoU from which a region takes a box.")
+    match_high: float = Field(0.5, gt=0, le=1, description="IoU from which a region is positive.")
     match_low: float = Field(0.5, ge=0, le=1, description="IoU below which a region is background.")
     match_floor: float = Field(0.1, ge=0, le=1, description="IoU from which a region may be background.")
-    box_loss: BoxLoss = Field("smooth_l1", description="The loss of positives' boxes.")
-    smooth_l1_beta: float = Field(1.0, ge=0, description="Where smooth L1 bends; 0 makes it L1.")
+    box_loss: BoxLoss = Field("smooth_l1", description="The box loss of positive regions.")
+    smooth_l1_beta: float = Field(1.0, ge=0, description="Where smooth L1 turns linear; 0 makes it L1.")
     box_weight: float = Field(1.0, gt=0, description="Weight of the box loss, lambda of equation 1.")
 
     @field_validator("match_low", "match_floor")
@@ -51,23 +51,23 @@ class FastRCNNSettings(FastRCNNTraining):
 
     search: SelectiveSearch = Field(default_factory=SelectiveSearch)
     backbone: str = Field("vgg16", description="timm's name, or mobilenet_v3_large, torchvision's.")
-    frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm as it came.")
+    frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm statistics and weights fixed.")
     batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm; weights bring theirs.")
     neck: Neck = Field("c4", description="One map, of stride 16, as in the paper, or a pyramid.")
     first_level: Literal[2, 3] = Field(2, description="The pyramid's finest level: P2 or P3.")
-    channels: int = Field(512, ge=8, description="Width of the map, or of the pyramid.")
+    channels: int = Field(512, ge=8, description="Channels of the map, or of the pyramid.")
     norm: Norm = Field("none", description="Normalisation in the pyramid and in the head's convolutions.")
 
     pooling: Pooling = Field("pool", description="RoI pooling as in the paper, or Mask R-CNN's RoIAlign.")
-    pool_size: int = Field(7, ge=1, description="Places across and down of a region's features, H = W.")
+    pool_size: int = Field(7, ge=1, description="Width and height of a region's pooled features, H = W.")
     pool_base: float = Field(224.0, gt=0, description="Side in px of a region that P4 is for (FPN equation 1).")
     box_convs: int = Field(0, ge=0, description="Convolutions of the head before its linear layers.")
     box_layers: int = Field(2, ge=0, description="Linear layers of the head before its outputs: fc6 and fc7.")
     box_width: int = Field(4096, ge=8, description="Width of these.")
-    class_agnostic: bool = Field(False, description="One box a region, instead of one for each class.")
-    scores: RegionScores = Field("softmax", description="The paper's with background; or objectness times a class map.")
-    nms_iou: float = Field(0.3, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
-    max_detections: int = Field(100, ge=1, description="Boxes kept on a photo.")
+    class_agnostic: bool = Field(False, description="One box per region instead of one per class.")
+    scores: RegionScores = Field("softmax", description="The paper's softmax, or an objectness times a class map.")
+    nms_iou: float = Field(0.3, ge=0, le=1, description="NMS: boxes of a class with a higher IoU are thinned.")
+    max_detections: int = Field(100, ge=1, description="Most detections on a photo.")
 
 
 PAPER_SIZE = Preprocessing(size=600, fit="shortest", max_size=1000, antialias=False)

@@ -41,17 +41,17 @@ class FasterRCNNTraining(DetectorSettings):
     """What concerns training alone: the same weights work with any of it."""
 
     frozen_stages: int = Field(0, ge=0, le=5, description="Freeze the backbone through stride 2^n; 5 freezes it all.")
-    rpn_match_high: float = Field(0.7, gt=0, le=1, description="IoU from which an anchor takes a box.")
+    rpn_match_high: float = Field(0.7, gt=0, le=1, description="IoU from which an anchor is positive.")
     rpn_match_low: float = Field(0.3, ge=0, le=1, description="IoU below which an anchor is background.")
-    rpn_samples: int = Field(256, ge=1, description="Anchors of a photo that a step looks at.")
+    rpn_samples: int = Field(256, ge=1, description="Anchors sampled from a photo in a step.")
     rpn_positives: float = Field(0.5, gt=0, le=1, description="The share of them that may be positive.")
     train_candidates: int = Field(2000, ge=1, description="candidates, in training.")
     train_proposals: int = Field(2000, ge=1, description="proposals, in training.")
-    match: float = Field(0.5, gt=0, le=1, description="IoU from which a region takes a box; others are background.")
-    samples: int = Field(512, ge=1, description="Regions of a photo that a step looks at.")
+    match: float = Field(0.5, gt=0, le=1, description="IoU from which a region is positive; others are background.")
+    samples: int = Field(512, ge=1, description="Regions sampled from a photo in a step.")
     positives: float = Field(0.25, gt=0, le=1, description="The share of them that may be positive.")
-    box_loss: BoxLoss = Field("smooth_l1", description="The loss of boxes in both stages.")
-    smooth_l1_beta: float = Field(1 / 9, ge=0, description="Where smooth L1 bends; 0 makes it L1.")
+    box_loss: BoxLoss = Field("smooth_l1", description="The box loss of both stages.")
+    smooth_l1_beta: float = Field(1 / 9, ge=0, description="Where smooth L1 turns linear; 0 makes it L1.")
     box_weight: float = Field(1.0, gt=0, description="Weight of the box losses, lambda of equation 1.")
 
     @field_validator("rpn_match_low")
@@ -66,35 +66,35 @@ class FasterRCNNSettings(FasterRCNNTraining):
     """The choices of Feature Pyramid Networks; presets change some."""
 
     backbone: str = Field("resnet50", description="timm's name, or mobilenet_v3_large, torchvision's.")
-    frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm as it came.")
+    frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm statistics and weights fixed.")
     batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm; weights bring theirs.")
     neck: Neck = Field("pyramid", description="A pyramid, or one map, C4, as in Faster R-CNN's paper.")
     first_level: Literal[2, 3] = Field(2, description="The pyramid's finest level: P2 or P3.")
-    channels: int = Field(256, ge=8, description="Width of the pyramid and of the proposal network.")
+    channels: int = Field(256, ge=8, description="Channels of the pyramid and of the proposal network.")
     norm: Norm = Field("none", description="Normalisation in the pyramid and in the heads' convolutions.")
 
-    anchor_sizes: Sides = Field((32, 64, 128, 256, 512), description="Level by level, px.")
-    anchor_scales: Sides = Field((1.0,), description="Factors on the sizes of each level.")
+    anchor_sizes: Sides = Field((32, 64, 128, 256, 512), description="Pixels, level by level.")
+    anchor_scales: Sides = Field((1.0,), description="Factors of each level's size.")
     anchor_ratios: Sides = Field((0.5, 1.0, 2.0), description="Height over width.")
     anchor_places: Literal["centre", "torchvision"] = Field(
-        "centre", description="At the cells' centres, or at their corners in whole pixels as torchvision has them."
+        "centre", description="At the cells' centres, or at their corners in whole pixels as in torchvision."
     )
     rpn_convs: int = Field(1, ge=1, description="3 x 3 convolutions of the proposal network.")
-    rpn_nms_iou: float = Field(0.7, ge=0, le=1, description="Of two proposals that overlap more, one stays.")
-    rpn_threshold: float = Field(0.0, ge=0, le=1, description="Boxes with less objectness are not proposed.")
+    rpn_nms_iou: float = Field(0.7, ge=0, le=1, description="NMS: proposals with a higher IoU are thinned.")
+    rpn_threshold: float = Field(0.0, ge=0, le=1, description="Proposals with a lower objectness are dropped.")
     candidates: int = Field(1000, ge=1, description="Best boxes of each level that NMS makes proposals of.")
     proposals: int = Field(1000, ge=1, description="Regions of a photo that the second stage looks at.")
 
     pooling: Pooling = Field("align", description="RoIAlign, or RoI pooling as in Fast R-CNN's paper.")
-    pool_size: int = Field(7, ge=1, description="Places across and down of a region's features.")
+    pool_size: int = Field(7, ge=1, description="Width and height of a region's pooled features.")
     pool_base: float = Field(224.0, gt=0, description="Side in px of a region that P4 is for (FPN equation 1).")
     box_convs: int = Field(0, ge=0, description="Convolutions of the box head before its linear layers.")
     box_layers: int = Field(2, ge=0, description="Linear layers of the box head before its outputs.")
     box_width: int = Field(1024, ge=8, description="Width of these.")
-    class_agnostic: bool = Field(False, description="One box a region, instead of one for each class.")
-    scores: RegionScores = Field("softmax", description="The paper's with background; or objectness times a class map.")
-    nms_iou: float = Field(0.5, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
-    max_detections: int = Field(100, ge=1, description="Boxes kept on a photo.")
+    class_agnostic: bool = Field(False, description="One box per region instead of one per class.")
+    scores: RegionScores = Field("softmax", description="The paper's softmax, or an objectness times a class map.")
+    nms_iou: float = Field(0.5, ge=0, le=1, description="NMS: boxes of a class with a higher IoU are thinned.")
+    max_detections: int = Field(100, ge=1, description="Most detections on a photo.")
 
 
 # What a computer without a GPU trains in minutes. docs/benchmarks.md has the measurements behind each choice.

@@ -39,13 +39,13 @@ class M2DetTraining(DetectorSettings):
     """What concerns training alone: the same weights work with any of it."""
 
     frozen_stages: int = Field(0, ge=0, le=5, description="Freeze the backbone through stride 2^n; 5 freezes it all.")
-    match_high: float = Field(0.5, gt=0, le=1, description="IoU from which a default box takes a box.")
+    match_high: float = Field(0.5, gt=0, le=1, description="IoU from which a default box is positive.")
     match_low: float = Field(0.5, ge=0, le=1, description="IoU below which a default box is background.")
     negatives: float = Field(3.0, gt=0, description="Hard negatives for each positive; with scores=softmax.")
     focal_alpha: float = Field(0.25, ge=0, le=1, description="Weight of the positives in the focal loss.")
-    focal_gamma: float = Field(2.0, ge=0, description="How much easy default boxes count less.")
-    prior: float = Field(0.01, gt=0, lt=1, description="The score that all start with, for the focal loss.")
-    box_loss: Literal["smooth_l1", "giou"] = Field("smooth_l1", description="The loss on matched default boxes.")
+    focal_gamma: float = Field(2.0, ge=0, description="Focusing parameter of the focal loss.")
+    prior: float = Field(0.01, gt=0, lt=1, description="The initial score of all default boxes, for the focal loss.")
+    box_loss: Literal["smooth_l1", "giou"] = Field("smooth_l1", description="The box loss of positive default boxes.")
     box_weight: float = Field(1.0, gt=0, description="Weight of the box loss.")
 
 
@@ -54,7 +54,7 @@ class M2DetSettings(M2DetTraining):
 
     preprocessing: Preprocessing = Field(default_factory=lambda: released(320))
     backbone: str = Field(VGG, description="vgg16 (SSD's, with dilated fc6), or timm's name of a backbone.")
-    frozen_batch_norm: bool = Field(False, description="Keep the backbone's batch norm as it came.")
+    frozen_batch_norm: bool = Field(False, description="Keep the backbone's batch norm statistics and weights fixed.")
     batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm; weights bring theirs.")
     fine_c4: bool = Field(False, description="ResNets: C4 with stride 8, C5 with stride 16, as the authors' have.")
     base_maps: Maps = Field("C3+C5", description="What FFMv1 fuses; for VGG, conv4_3 and fc7 whatever stands here.")
@@ -72,13 +72,13 @@ class M2DetSettings(M2DetTraining):
     anchor_ratios: tuple[PositiveFloat, ...] = Field((2.0, 3.0), description="Long side over short; lying and upright.")
 
     scores: Literal["softmax", "sigmoid", "objectness"] = Field(
-        "softmax", description="A softmax with background; or, by the focal loss, a sigmoid a class, or objectness."
+        "softmax", description="A softmax with background; or, with the focal loss, a sigmoid per class or objectness."
     )
-    candidates: int = Field(1000, ge=1, description="Best scores decoded on a photo.")
+    candidates: int = Field(1000, ge=1, description="Best scores of a photo that are decoded.")
     nms: Literal["linear", "gaussian", "hard"] = Field("linear", description="Soft-NMS of either kind, or hard NMS.")
     nms_iou: float = Field(0.3, ge=0, le=1, description="Overlap of a class's boxes over which the less sure loses.")
     nms_sigma: float = Field(0.5, gt=0, description="sigma of the gaussian kernel.")
-    max_detections: int = Field(200, ge=1, description="Boxes kept on a photo.")
+    max_detections: int = Field(200, ge=1, description="Most detections on a photo.")
 
     @field_validator("anchor_sizes")
     @classmethod

@@ -41,7 +41,7 @@ class MaskRCNNSettings(FasterRCNNSettings, MaskRCNNTraining):
 
     mask_pool_size: int = Field(14, ge=1, description="Places of a region's features; its mask has twice as many.")
     mask_convs: int = Field(4, ge=0, description="Convolutions of the mask branch.")
-    mask_width: int = Field(256, ge=8, description="Width of the mask branch.")
+    mask_width: int = Field(256, ge=8, description="Channels of the mask branch.")
 
 
 class MaskRCNN(FasterRCNN):

@@ -35,7 +35,7 @@ class RCNNTraining(DetectorSettings):
     """What concerns training alone: the same weights work with any of it."""
 
     frozen_stages: int = Field(0, ge=0, le=5, description="Freeze the backbone through stride 2^n; 5 freezes it all.")
-    regions_per_photo: int = Field(64, ge=1, description="Regions of a photo that a step looks at.")
+    regions_per_photo: int = Field(64, ge=1, description="Regions sampled from a photo in a step.")
     positives: float = Field(0.25, gt=0, le=1, description="The share of them that may be positive: 32 of 128.")
     match_iou: float = Field(0.5, gt=0, le=1, description="IoU from which a region is its box's class in fine-tuning.")
     svm_negative_iou: float = Field(0.3, gt=0, le=1, description="IoU under which a region is an SVM's negative.")
@@ -47,7 +47,7 @@ class RCNNSettings(RCNNTraining):
 
     search: SelectiveSearch = Field(default_factory=SelectiveSearch)
     backbone: str = Field("vgg16", description="timm's name of the network that looks at regions.")
-    frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm as it came.")
+    frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm statistics and weights fixed.")
     batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm; weights bring theirs.")
     crop_size: int = Field(224, ge=32, multiple_of=32, description="Side in pixels to which a region is warped.")
     context: int = Field(16, ge=0, description="Pixels of it on each side that show what is around the region, p.")
@@ -55,8 +55,8 @@ class RCNNSettings(RCNNTraining):
     width: int = Field(4096, ge=8, description="Width of these.")
     classifier: Literal["svm", "softmax"] = Field("svm", description="Scores by SVMs fitted last, or fine-tuning's.")
     at_once: int = Field(64, ge=1, description="Regions that go through the network together, to bound memory.")
-    nms_iou: float = Field(0.3, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
-    max_detections: int = Field(100, ge=1, description="Boxes kept on a photo.")
+    nms_iou: float = Field(0.3, ge=0, le=1, description="NMS: boxes of a class with a higher IoU are thinned.")
+    max_detections: int = Field(100, ge=1, description="Most detections on a photo.")
 
     @field_validator("context")
     @classmethod

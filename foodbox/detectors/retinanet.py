@@ -34,17 +34,17 @@ class RetinaNetTraining(DetectorSettings):
     """What concerns training alone: the same weights work with any of it."""
 
     frozen_stages: int = Field(0, ge=0, le=5, description="Freeze the backbone through stride 2^n; 5 freezes it all.")
-    tower_init: TowerInit = Field("paper", description="How the subnets' weights are drawn.")
-    prior: float = Field(0.01, gt=0, lt=1, description="pi of section 4.1: the score that all start with.")
-    match_high: float = Field(0.5, gt=0, le=1, description="IoU from which an anchor takes a box.")
+    tower_init: TowerInit = Field("paper", description="Initialisation of the subnets' weights.")
+    prior: float = Field(0.01, gt=0, lt=1, description="Prior pi of section 4.1: the initial score of all anchors.")
+    match_high: float = Field(0.5, gt=0, le=1, description="IoU from which an anchor is positive.")
     match_low: float = Field(0.4, ge=0, le=1, description="IoU below which an anchor is background.")
-    match_best: bool = Field(True, description="A box keeps its best anchors even below match_high.")
+    match_best: bool = Field(True, description="Each box's best anchors are positive even below match_high.")
     focal_alpha: float = Field(0.25, ge=0, le=1, description="Weight of the positives in the focal loss.")
-    focal_gamma: float = Field(2.0, ge=0, description="How much easy anchors count less.")
-    box_loss: Literal["smooth_l1", "giou"] = Field("smooth_l1", description="The loss on matched anchors' boxes.")
-    smooth_l1_beta: float = Field(1 / 9, ge=0, description="Where smooth L1 bends; 0 makes it L1.")
+    focal_gamma: float = Field(2.0, ge=0, description="Focusing parameter: how far easy anchors are down-weighted.")
+    box_loss: Literal["smooth_l1", "giou"] = Field("smooth_l1", description="The box loss of positive anchors.")
+    smooth_l1_beta: float = Field(1 / 9, ge=0, description="Where smooth L1 turns linear; 0 makes it L1.")
     box_weight: float = Field(1.0, gt=0, description="Weight of the box loss.")
-    loss_per: Literal["photo", "batch"] = Field("batch", description="Divide by positives of the photo or the batch.")
+    loss_per: Literal["photo", "batch"] = Field("batch", description="Whose positives the losses are divided by.")
 
     @field_validator("match_low")
     @classmethod
@@ -58,30 +58,30 @@ class RetinaNetSettings(RetinaNetTraining):
     """The paper's choices; presets change some."""
 
     backbone: str = Field("resnet50", description="timm's name of the backbone, or mobilenet_v3_large_reduced.")
-    frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm as it came.")
+    frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm statistics and weights fixed.")
     batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the backbone's batch norm; weights bring theirs.")
-    expansion: bool = Field(False, description="Of MobileNets, each map before the convolution that makes it narrow.")
+    expansion: bool = Field(False, description="MobileNets: take each map before its block's narrowing convolution.")
     keras_layout: bool = Field(False, description="Strides and padding as keras-retinanet's ResNets.")
 
-    pyramid_channels: int = Field(256, ge=8, description="Width of the pyramid and of the towers.")
+    pyramid_channels: int = Field(256, ge=8, description="Channels of the pyramid and of the subnets.")
     extra_from: Literal["C5", "P5"] = Field("C5", description="What P6 is computed from.")
 
-    anchor_sizes: Sizes = Field((32, 64, 128, 256, 512), description="Of each level to P7, px; four leave out P3.")
-    anchor_scales: Sides = Field((1.0, 2 ** (1 / 3), 2 ** (2 / 3)), description="Factors on the sizes of each level.")
+    anchor_sizes: Sizes = Field((32, 64, 128, 256, 512), description="Pixels, from P3 to P7; four are from P4.")
+    anchor_scales: Sides = Field((1.0, 2 ** (1 / 3), 2 ** (2 / 3)), description="Factors of each level's size.")
     anchor_ratios: Sides = Field((0.5, 1.0, 2.0), description="Height over width.")
     anchor_places: Literal["centre", "torchvision"] = Field(
-        "centre", description="At the cells' centres, or at their corners in whole pixels as torchvision has them."
+        "centre", description="At the cells' centres, or at their corners in whole pixels as in torchvision."
     )
 
-    tower_layers: int = Field(4, ge=0, description="Convolutions in each subnet before its last.")
+    tower_layers: int = Field(4, ge=0, description="Convolutions in each subnet before its output.")
     tower_norm: Literal["none", "group"] = Field("none", description="Group normalisation in the subnets.")
     scores: Literal["sigmoid", "objectness"] = Field(
-        "sigmoid", description="The paper's sigmoid a class, or one objectness times a softmax over the classes."
+        "sigmoid", description="The paper's sigmoid per class, or one objectness times a softmax over the classes."
     )
-    box_coding: Literal["centre", "corner"] = Field("centre", description="How boxes are offsets from anchors.")
-    candidates: int = Field(1000, ge=1, description="Best scores decoded at each level.")
-    nms_iou: float = Field(0.5, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
-    max_detections: int = Field(300, ge=1, description="Boxes kept on a photo.")
+    box_coding: Literal["centre", "corner"] = Field("centre", description="Offsets of centre and size, or of corners.")
+    candidates: int = Field(1000, ge=1, description="Best scores of each level that are decoded.")
+    nms_iou: float = Field(0.5, ge=0, le=1, description="NMS: boxes of a class with a higher IoU are thinned.")
+    max_detections: int = Field(300, ge=1, description="Most detections on a photo.")
 
 
 # What a computer without a GPU trains in minutes: a light backbone, a pyramid and towers of a quarter of the width,

@@ -46,10 +46,10 @@ class SSDTraining(DetectorSettings):
     """What concerns training alone: the same weights work with any of it."""
 
     frozen_stages: int = Field(0, ge=0, le=5, description="Freeze the backbone through stride 2^n; 5 freezes it all.")
-    match_high: float = Field(0.5, gt=0, le=1, description="IoU from which a default box takes a box.")
+    match_high: float = Field(0.5, gt=0, le=1, description="IoU from which a default box is positive.")
     negatives: float = Field(3.0, ge=0, description="Hard negatives of a photo for each of its positives.")
     least_negatives: int = Field(0, ge=0, description="Hard negatives of a photo with fewer positives or none.")
-    box_loss: Literal["smooth_l1", "giou"] = Field("smooth_l1", description="The loss on matched default boxes.")
+    box_loss: Literal["smooth_l1", "giou"] = Field("smooth_l1", description="The box loss of positive default boxes.")
     box_weight: float = Field(1.0, gt=0, description="alpha of equation 1.")
 
 
@@ -58,7 +58,7 @@ class SSDSettings(SSDTraining):
 
     backbone: str = Field(VGG, description="vgg16 (SSD's own), mobilenet_v3_large(_reduced), or a timm name.")
     first_map: Literal[3, 4] = Field(4, description="The first map taken of a timm network: C3 or C4.")
-    frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm as it came.")
+    frozen_batch_norm: bool = Field(True, description="Keep the backbone's batch norm statistics and weights fixed.")
     batch_norm_eps: float = Field(1e-5, ge=0, description="Epsilon of a timm network's batch norm.")
     layout: Literal["ssd300", "ssd512", "lite"] = Field("ssd300", description="Whose extra layers and predictors.")
     norm: Norm = Field("none", description="Normalisation in extra layers and in SSDLite's predictors.")
@@ -78,10 +78,10 @@ class SSDSettings(SSDTraining):
     scores: Literal["softmax", "objectness"] = Field(
         "softmax", description="The paper's softmax with background; or against it an objectness, times a class map."
     )
-    score_threshold: float = Field(0.01, ge=0, le=1, description="Only scores over this are decoded.")
+    score_threshold: float = Field(0.01, ge=0, le=1, description="Lower scores are dropped before NMS.")
     candidates: int = Field(400, ge=1, description="Best scores of each class that go into NMS.")
-    nms_iou: float = Field(0.45, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
-    max_detections: int = Field(200, ge=1, description="Boxes kept on a photo.")
+    nms_iou: float = Field(0.45, ge=0, le=1, description="NMS: boxes of a class with a higher IoU are thinned.")
+    max_detections: int = Field(200, ge=1, description="Most detections on a photo.")
 
 
 # Photos stretched to a square as torchvision does it. Caffe's pixels have their mean taken off and keep their spread.

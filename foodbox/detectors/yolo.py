@@ -39,7 +39,7 @@ class YOLOTraining(DetectorSettings):
     """What concerns training alone: the same weights work with any of it."""
 
     frozen_stages: int = Field(0, ge=0, le=5, description="Freeze the backbone through stride 2^n; 5 freezes it all.")
-    start: float = Field(0.5, gt=0, lt=1, description="The objectness that all priors start with.")
+    start: float = Field(0.5, gt=0, lt=1, description="The initial objectness of all priors.")
     share_iou: float = Field(1.0, gt=0, le=1, description="Priors whose shape fits a box by this IoU have it, too.")
     ignore_threshold: float = Field(0.7, ge=0, le=1, description="Objectness does not count over this IoU with a box.")
     ignore_by: Literal["prediction", "prior"] = Field("prediction", description="Whose IoU that is.")
@@ -52,9 +52,9 @@ class YOLOSettings(YOLOTraining):
     """YOLOv3 as darknet has it; presets change some."""
 
     backbone: str = Field("darknet53", description=f"timm's name of the backbone, or {DARKNET_TINY}.")
-    frozen_batch_norm: bool = Field(False, description="Keep the backbone's batch norm as it came.")
+    frozen_batch_norm: bool = Field(False, description="Keep the backbone's batch norm statistics and weights fixed.")
     batch_norm_eps: float = Field(1e-6, ge=0, description="Epsilon of the batch norm.")
-    leaky_slope: float = Field(LEAKY_SLOPE, ge=0, description="Slope below 0 of every LeakyReLU.")
+    leaky_slope: float = Field(LEAKY_SLOPE, ge=0, description="Negative slope of every LeakyReLU.")
     head_widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=3)] = Field(
         (512, 256, 128), description="Width of each scale's head, from the coarsest scale."
     )
@@ -65,12 +65,12 @@ class YOLOSettings(YOLOTraining):
         description="Width and height of each prior, px; from the finest scale, which has the first, to the coarsest.",
     )
     scores: Literal["sigmoid", "objectness"] = Field(
-        "sigmoid", description="Objectness times the paper's sigmoid a class, or times a class map's softmax."
+        "sigmoid", description="Objectness times the paper's sigmoid per class, or times a class map's softmax."
     )
-    score_threshold: float = Field(0.005, ge=0, le=1, description="Only scores over this are decoded.")
+    score_threshold: float = Field(0.005, ge=0, le=1, description="Lower scores are dropped before NMS.")
     candidates: int = Field(1000, ge=1, description="Best scores of a photo that go into NMS.")
-    nms_iou: float = Field(0.45, ge=0, le=1, description="Of two boxes of a class that overlap more, one stays.")
-    max_detections: int = Field(300, ge=1, description="Boxes kept on a photo.")
+    nms_iou: float = Field(0.45, ge=0, le=1, description="NMS: boxes of a class with a higher IoU are thinned.")
+    max_detections: int = Field(300, ge=1, description="Most detections on a photo.")
 
     @field_validator("head_layers", "priors")
     @classmethod

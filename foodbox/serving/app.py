@@ -26,7 +26,7 @@ PAGE = Path(__file__).with_name("page.html")
 
 Photo = Annotated[UploadFile, Form(description="A photo of any kind that foodbox opens.")]
 MinScore = Annotated[
-    float | None, Query(ge=0, le=1, description="Leave out what is less sure; the model's threshold if not given.")
+    float | None, Query(ge=0, le=1, description="Drop detections with a lower score; by default the model's threshold.")
 ]
 
 

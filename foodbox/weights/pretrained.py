@@ -129,14 +129,14 @@ def read(path: Path, backbone: str = "") -> Weights:
     """Any weight file that foodbox knows: its own models, and those of other programs in READERS.
 
     Args:
+        path: the file, or a run folder for its best model.
         backbone: timm's name of a network; a .pth may then hold that alone.
 
     Raises:
         UsageError: there is no such file, or its ending is none of these.
         FoodboxError: the file is broken or another network's.
     """
-    if (model := path / "best.safetensors").is_file():
-        raise UsageError(f"{path} is a run's folder and no weight file: name {model}.")
+    path = file_at(path)
     if not path.is_file():
         raise UsageError(
             f"There is no weight file {path}: expected the path of a {', '.join(READERS)} file, for detecting also of "
@@ -151,6 +151,12 @@ def read(path: Path, backbone: str = "") -> Weights:
             f"detecting {name}."
         )
     return read_checkpoint(path, backbone) if reader is read_checkpoint else reader(path)
+
+
+def file_at(path: Path) -> Path:
+    """The weight file that a path means: of a run folder, its best model."""
+    best = path / "best.safetensors"
+    return best if best.is_file() else path
 
 
 def embedded() -> Weights:

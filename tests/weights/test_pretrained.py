@@ -17,7 +17,7 @@ from torchvision.models import mobilenet_v2
 from foodbox.config import apply
 from foodbox.detectors.retinanet import LIGHT, TORCHVISION_V1, RetinaNet, RetinaNetSettings
 from foodbox.errors import FoodboxError, UsageError
-from foodbox.weights import pretrained, torchvision
+from foodbox.weights import model_file, pretrained, torchvision
 from foodbox.weights.transfer import Weights, put
 
 
@@ -95,10 +95,11 @@ def test_an_unknown_ending_is_refused(tmp_path: Path) -> None:
         pretrained.find(str(tmp_path / "weights.onnx"), wanted("resnet18"))
 
 
-def test_a_runs_folder_names_its_model(tmp_path: Path) -> None:
-    (tmp_path / "best.safetensors").write_bytes(b"x")
-    with pytest.raises(UsageError, match=rf"is a run's folder and no weight file: name {tmp_path}/best\.safetensors"):
-        pretrained.read(tmp_path)
+def test_a_run_folder_stands_for_its_best_model(tmp_path: Path) -> None:
+    model_file.save_model(tmp_path / "best.safetensors", RetinaNet(["soup"], RetinaNetSettings(**LIGHT)), {})
+    weights = pretrained.find(str(tmp_path), wanted("mobilenetv2_100"))
+    assert weights is not None
+    assert weights.names == ["soup"]
 
 
 def test_half_of_an_exported_model_names_the_other(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def read(place: Path, format: str | None = None, whole: bool = False) -> tuple[D
 
     Args:
         place: the folder, or one label file in it.
-        format: a name in FORMATS, where looking is not enough.
+        format: a name in FORMATS, if it is not to be detected.
         whole: read each photo to its end instead of its head alone, and find those that are cut short.
 
     Raises:
