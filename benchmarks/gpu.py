@@ -40,7 +40,8 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from torchvision.transforms import v2
 
-from foodbox.config import TrainSettings, apply, build
+from foodbox.config import TrainSettings
+from foodbox.configure import apply, build
 from foodbox.data.augment import Augmentation
 from foodbox.data.loader import training_loader
 from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings
@@ -50,7 +51,8 @@ from foodbox.inference.predict import default_workers
 from foodbox.model import Model
 from foodbox.records import Batch, Frame, Photo, Target
 from foodbox.training.optimiser import make_optimiser
-from foodbox.training.step import PendingLoss, learner
+from foodbox.training.pending_loss import PendingLoss
+from foodbox.training.step import learner
 
 CLASSES, BOXES, PHOTO_SIDE, PHOTOS = 80, 8, 1024, 128
 

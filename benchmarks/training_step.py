@@ -22,7 +22,8 @@ import tyro
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from foodbox.config import TrainSettings, apply
+from foodbox.config import TrainSettings
+from foodbox.configure import apply
 from foodbox.detectors.retinanet import RetinaNet
 from foodbox.inference.predict import half_precision_pays
 from foodbox.records import Target

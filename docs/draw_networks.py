@@ -15,7 +15,7 @@ import networkx as nx
 import torch
 from torch import Tensor
 
-from foodbox.config import build
+from foodbox.configure import build
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector
 from foodbox.drawing.figure import draw

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from foodbox import config
+from foodbox import configure
 from foodbox.config import TrainSettings
 from foodbox.console import is_speaker, progress_bar, say
 from foodbox.data import formats, proposals, splits, tables
@@ -86,9 +86,9 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     # What is wrong with the call is said before anything is read.
     photos, runs = as_path(photos, "The folder of photos"), as_path(runs, "The folder of runs")
     own, changes = _divide(settings)
-    chosen = config.build(TrainSettings, own)
+    chosen = configure.build(TrainSettings, own)
     kind, preset = detector_and_settings(chosen.detector, chosen.preset)
-    side = config.apply(preset, changes).preprocessing.tile_size
+    side = configure.apply(preset, changes).preprocessing.tile_size
     expect_sense(chosen)
     expect_way(chosen, kind, pick_device(chosen.device))
     RunFolder.expect_free(runs, name)
@@ -100,7 +100,7 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
 
     train_part, valid_part = read_parts(photos, chosen, kind.needs_masks)
     say(f"Training on {train_part}; validating on {counted(len(valid_part), 'photo')}.")
-    weights = find_weights(config.apply(preset, changes), chosen)
+    weights = find_weights(configure.apply(preset, changes), chosen)
     if not (weights and weights.detector):  # a whole detector brings its own
         preset = large_enough(kind, preset, train_part, changes)
         if "max_detections" not in changes:
@@ -158,7 +158,7 @@ def resume(run: PathLike) -> Run:
         raise UsageError(
             f"{folder.path / 'config.yaml'} does not say {lacking[0]}: name a folder that foodbox train made."
         )
-    chosen = config.build(TrainSettings, saved["train"])
+    chosen = configure.build(TrainSettings, saved["train"])
     photos, names = Path(saved["photos"]), saved["names"]
     train_part, valid_part = saved_parts(folder.read_split(), photos, chosen, names, folder.path)
     detector = build(pretrained.read(folder.last_model))
@@ -268,7 +268,7 @@ def detector_and_settings(detector: str, preset: str | None) -> tuple[type[Detec
     kind = DETECTORS[detector]
     if preset is not None and preset not in kind.presets:
         raise UsageError(f"There is no preset {preset!r} of {detector}: expected one of {', '.join(kind.presets)}.")
-    return kind, config.build(kind.Settings, kind.presets[preset or next(iter(kind.presets))])
+    return kind, configure.build(kind.Settings, kind.presets[preset or next(iter(kind.presets))])
 
 
 # -- Photos ---------------------------------------------------------------------------------------------------------

@@ -332,6 +332,7 @@ def evaluate(
     tile_size: Whole = None,
     skip_bad: Switch = False,
     starthon_file: Place = None,
+    out: Place = None,
     json: Switch = False,
 ) -> None:
     """Score a model on labelled photos: COCO AP (of masks too), VOC AP50, recall, and the AI Starthon's mean IoU.
@@ -345,18 +346,28 @@ def evaluate(
         tile_size: Also see larger photos in tiles of this many pixels; 0: none; by default as the model was trained.
         skip_bad: Leave faulty photos out instead of stopping.
         starthon_file: Write the contest's prediction file: x,y,w,h as fractions, a line a photo by file name.
+        out: Folder for report.html with precision-recall curves, the confusion matrix and the worst photos.
         json: Print one JSON object and nothing else on standard output.
     """
     import foodbox
 
     loaded = foodbox.load(model, tile_size=tile_size)
     scores = foodbox.evaluate(
-        loaded, photos, one_class=one_class, format=format, part=part, skip_bad=skip_bad, starthon_file=starthon_file
+        loaded,
+        photos,
+        one_class=one_class,
+        format=format,
+        part=part,
+        skip_bad=skip_bad,
+        starthon_file=starthon_file,
+        out=out,
     )
     if json:
         _print_json(scores.to_dict())
-    else:
-        _print_scores(scores.to_dict())
+        return
+    _print_scores(scores.to_dict())
+    if out is not None:
+        print(f"report  {out / 'report.html'}")
 
 
 def detect(
@@ -523,19 +534,20 @@ def _print_comparison(result: Any) -> None:
 
 
 def _print_scores(scores: dict[str, Any]) -> None:
-    from foodbox.evaluation.scores import score_rows
+    from foodbox.evaluation.scores import class_rows, score_rows
     from foodbox.records import counted
 
     print(f"{counted(scores['photos'], 'photo')}, {counted(scores['boxes'], 'box', 'boxes')}")
     for title, value in score_rows(scores):
         print(f"  {title:<40} {_figure(value)}")
     if len(scores["per_class"]) > 1:
+        head, *rows = class_rows(scores)
         # Names may have line breaks.
-        lines = {" ".join(name.split()): row for name, row in scores["per_class"].items() if row["boxes"]}
+        lines = {" ".join(row[0].split()): row[1:] for row in rows if row[-1]}
         width = max(len("class"), *map(len, lines))
-        print(f"  {'class':<{width}}     AP   AP50  boxes")
-        for name, row in lines.items():
-            print(f"  {name:<{width}}  {_figure(row['ap'])}  {_figure(row['ap50'])}  {row['boxes']:>5}")
+        print(f"  {'class':<{width}}" + "".join(f"  {name:>9}" for name in head[1:]))
+        for name, (*figures, boxes) in lines.items():
+            print(f"  {name:<{width}}" + "".join(f"  {_figure(value):>9}" for value in figures) + f"  {boxes:>9}")
         if missing := sum(not row["boxes"] for row in scores["per_class"].values()):
             print(f"  {counted(missing, 'class has', 'classes have')} no box here")
     for remark in scores["remarks"]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from foodbox import config
+from foodbox import config, configure
 from foodbox.console import progress_bar, say
 from foodbox.data import proposals, splits
 from foodbox.data.check import healthy, look_whole
@@ -29,6 +29,8 @@ from foodbox.defaults import usual_defaults
 from foodbox.detections import Detections
 from foodbox.detectors.base import Detector
 from foodbox.errors import UsageError, first_line
+from foodbox.evaluation.diagnosis import Diagnosis
+from foodbox.evaluation.page import write_page
 from foodbox.evaluation.scores import Scores, score
 from foodbox.evaluation.starthon import prediction_file
 from foodbox.evaluation.threshold import SURE
@@ -204,7 +206,7 @@ class Model:
         """
         known = [name for name in inspect.signature(evaluate).parameters if name not in ("model", "photos")]
         if unknown := [name for name in options if name not in known]:
-            raise config.unknown_setting(unknown[0], known)
+            raise configure.unknown_setting(unknown[0], known)
         return evaluate(self, photos, **options)
 
     def save(self, path: PathLike) -> None:
@@ -275,7 +277,7 @@ def load(file: PathLike, device: str | None = None, *, tile_size: int | None = N
         model = Model(build(weights), weights.run, device)
     if tile_size is not None:
         type(model.detector).expect_tiles(tile_size)
-        model.detector.settings = config.apply(model.detector.settings, {"tile_size": tile_size})
+        model.detector.settings = configure.apply(model.detector.settings, {"tile_size": tile_size})
     return model
 
 
@@ -294,6 +296,7 @@ def evaluate(
     part: str | None = None,
     skip_bad: bool = False,
     starthon_file: PathLike | None = None,
+    out: PathLike | None = None,
 ) -> Scores:
     """The scores of a model on a folder of labelled photos.
 
@@ -304,6 +307,8 @@ def evaluate(
             "test" where there is none.
         starthon_file: write the contest's prediction file here: a line for every photo, labelled or not, and 0,0,1,1
             for one that cannot be opened, as where nothing is found.
+        out: write report.html here, and its pictures: precision and recall, which class was taken for which, photos
+            with boxes and labels side by side, those with the most mistakes among them.
 
     Raises:
         UsageError: the folder or the model is not there, an argument is wrong, or the model knows none of the classes.
@@ -311,7 +316,7 @@ def evaluate(
     """
     place = as_path(photos, "The folder of photos")
     lines = None if starthon_file is None else as_path(starthon_file, "The prediction file")
-    config.build(config.TrainSettings, {"one_class": one_class})  # refuses what training refuses
+    configure.build(config.TrainSettings, {"one_class": one_class})  # refuses what training refuses
     if not isinstance(model, Model):
         model = load(model)
     dataset, findings = read_labels(place, format)
@@ -343,7 +348,11 @@ def evaluate(
             which = f"{counted(len(unread), 'photo')} that cannot be opened, such as {unread[0]}"
             say(f"Among them 0,0,1,1 for {which}.")
     kept = {photo.path for photo in labelled}
-    return score(truth, [d for d in found if d.path in kept], model.threshold)
+    found = [d for d in found if d.path in kept]
+    scores = score(truth, found, model.threshold)
+    if out is not None:
+        write_page(as_path(out, "The report's folder"), Diagnosis.of(truth, found, model.threshold), scores)
+    return scores
 
 
 def _for_model(dataset: Dataset, names: list[str]) -> Dataset:

@@ -210,12 +210,26 @@ def test_words_without_json(model: Path, photos: Path, tmp_path: Path, capfd: py
     out = capfd.readouterr().out
     assert "COCO AP50" in out
     assert "AI Starthon" in out
-    assert "boxes are met by no detection over 0.3" in out
+    assert "boxes are missed by the detections over 0.3" in out
     assert "F1 of detections over 0.3 " in out
     assert call("detect", model, photos, "--out", tmp_path) == 0
     assert "0 found on 0 of 6 photos over 0.3:" in capfd.readouterr().out
     assert call("detect", model, photos, "--out", tmp_path, "--min-score", "1") == 0
     assert "0 found on 0 of 6 photos over 1" in capfd.readouterr().out
+
+
+def test_evaluate_writes_a_page_with_its_pictures(
+    model: Path, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert call("evaluate", model, photos, "--out", tmp_path / "scores") == 0
+    assert f"report  {tmp_path / 'scores' / 'report.html'}" in capfd.readouterr().out
+    files = {path.name for path in (tmp_path / "scores").iterdir()}
+    assert files == {"report.html", "samples.jpg", "precision_recall.png", "confusion.png", "worst.jpg"}
+    page = (tmp_path / "scores" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<img src=") == 4
+    assert all(f"<td>{name}</td>" in page for name in tables.NAMES)
+    assert call("evaluate", model, photos, "--out", model) == 1
+    assert "Cannot write" in capfd.readouterr().err
 
 
 def test_check_says_where_and_its_code_whether_all_can_be_trained_on(

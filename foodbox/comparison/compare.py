@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foodbox import api, config
+from foodbox import api, configure
 from foodbox.comparison import page, trial
 from foodbox.comparison.results import Comparison, Trial
 from foodbox.config import TrainSettings, epochs_for
@@ -165,14 +165,14 @@ def _plan(photos: PathLike, detectors: str | Sequence[str], settings: dict[str, 
         raise UsageError("A comparison has several detectors: name them with --detectors.")
     run = {name: value for name, value in settings.items() if name in TrainSettings.model_fields}
     own = {name: value for name, value in settings.items() if name not in run}
-    chosen = config.build(TrainSettings, run)
+    chosen = configure.build(TrainSettings, run)
     api.expect_sense(chosen)
     pick_device(chosen.device)
     faults = []
     for name in names:
         try:
             _, preset = api.detector_and_settings(name, chosen.preset)
-            Detector.expect_tiles(config.apply(preset, own).preprocessing.tile_size)
+            Detector.expect_tiles(configure.apply(preset, own).preprocessing.tile_size)
         except UsageError as fault:
             faults.append(fault)
     if len(faults) == len(names):  # if some have the setting, the others' rows say that they do not

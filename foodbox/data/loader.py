@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from PIL import Image
@@ -21,7 +21,6 @@ from foodbox.data import proposals
 from foodbox.data.augment import Augmentation, visible
 from foodbox.data.disk_cache import DiskCache, SharedCache
 from foodbox.data.images import lay, open_photo, resize
-from foodbox.data.pixel_cache import MemoryCache, PixelCache
 from foodbox.data.shared_memory import with_room
 from foodbox.data.tiles import open_tile
 from foodbox.errors import FoodboxError
@@ -40,6 +39,33 @@ PATIENCE = 64
 
 Item = tuple[Tensor, Target, Frame] | tuple[Tensor, Target, Frame, Tensor]
 """Pixels, target and frame of a photo, and its proposals [R, 4] for detectors that get them from outside."""
+
+
+class PixelCache(Protocol):
+    """Pixels of photos, uint8 [3, h, w], by the photo's number."""
+
+    def get(self, index: int) -> Tensor | None:
+        """The photo's pixels, or None where they are not kept."""
+
+    def put(self, index: int, pixels: Tensor) -> None:
+        """Keeps the photo's pixels, if there is room."""
+
+
+class MemoryCache:
+    """Keeps the first photos that come, up to so many bytes, of one process; 0 bytes keep nothing."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self.bytes = 0
+        self._kept: dict[int, Tensor] = {}
+
+    def get(self, index: int) -> Tensor | None:
+        return self._kept.get(index)
+
+    def put(self, index: int, pixels: Tensor) -> None:
+        if self.bytes + pixels.nbytes <= self.most_bytes:
+            self._kept[index] = pixels
+            self.bytes += pixels.nbytes
 
 
 class PreparedPhotos(TorchDataset[Item]):

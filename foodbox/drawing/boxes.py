@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import io
 from bisect import bisect
 from collections.abc import Collection, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from foodbox.console import say
 from foodbox.detections import Detections
+from foodbox.drawing.fonts import font
 from foodbox.masks import Polygon
 from foodbox.records import Photo
 
@@ -22,15 +18,6 @@ COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#C
 TRUTH = "#FFFFFF"
 MASK_ALPHA = 110
 """How much a mask's colour covers the photo, of 255: both are to be seen."""
-# System fonts that have Korean and Chinese letters: Linux, Windows, macOS. Pillow's own font has ASCII alone.
-WIDE_FONTS = (
-    "NotoSansCJK-Regular.ttc",
-    "NanumGothic.ttf",
-    "UnDotum.ttf",
-    "wqy-zenhei.ttc",
-    "malgun.ttf",
-    "AppleSDGothicNeo.ttc",
-)
 
 
 def jpeg(image: Image.Image, quality: int = 80) -> bytes:
@@ -61,18 +48,29 @@ def draw_detections(image: Image.Image, detections: Detections) -> Image.Image:
     return result
 
 
-def draw_truth(image: Image.Image, photo: Photo, marked: Collection[int] = (), colour: str = COLOURS[0]) -> Image.Image:
+def draw_truth(
+    image: Image.Image, photo: Photo, marked: Collection[int] = (), colour: str = COLOURS[0], names: Sequence[str] = ()
+) -> Image.Image:
     """A copy of the picture with the photo's true boxes in white, without words; the marked ones in colour, on top.
 
     Their outlines, where there are any, are shaded in the classes' colours.
+
+    Args:
+        names: the classes, where boxes are to have their class's colour and name.
     """
     result = image.copy()
     pen = ImageDraw.Draw(result)
     scale = image.width / photo.width, image.height / photo.height
-    for outlines, label in zip(photo.masks or (), photo.labels.tolist(), strict=False):
+    labels = photo.labels.tolist()
+    for outlines, label in zip(photo.masks or (), labels, strict=False):
         _shade(result, outlines, scale, COLOURS[label % len(COLOURS)])
-    for i, box in sorted(enumerate(photo.boxes.tolist()), key=lambda item: item[0] in marked):
-        _box(pen, result.size, _scaled(box, scale), colour if i in marked else TRUTH, 2 if i in marked else 1)
+    boxes = [_scaled(box, scale) for box in photo.boxes.tolist()]
+    plain = [COLOURS[label % len(COLOURS)] if names else TRUTH for label in labels]
+    for i, box in sorted(enumerate(boxes), key=lambda item: item[0] in marked):
+        _box(pen, result.size, box, colour if i in marked else plain[i], 2 if i in marked else 1)
+    taken: list[list[float]] = []
+    for box, label, own in zip(boxes, labels, plain, strict=True) if names else ():
+        _name(pen, result.size, box, own, names[label], "", taken)
     return result
 
 
@@ -139,7 +137,7 @@ def _name(
     letters = font(label, max(11, round(_length(size) / 45)))
 
     def shortened(most: int) -> str:
-        return f"{label if most >= len(label) else label[:most].rstrip() + '...'} {score}"
+        return f"{label if most >= len(label) else label[:most].rstrip() + '...'} {score}".rstrip()
 
     def sticks_out(most: int) -> bool:
         return bool(pen.textlength(shortened(most), font=letters) > size[0] - 6)
@@ -169,42 +167,3 @@ def _line(size: tuple[int, int]) -> int:
 def _length(size: tuple[int, int]) -> int:
     """By what lines and letters are made thick: the longer side, but of panoramas four times the shorter one."""
     return min(max(size), 4 * min(size))
-
-
-def font(words: str, size: int) -> Any:
-    """A font that has the words' letters, if this machine has one; else one that has most of them."""
-    return _font("".join(sorted({letter for letter in words if not letter.isascii()})), size)
-
-
-@functools.lru_cache(maxsize=256)
-def _font(letters: str, size: int) -> Any:
-    fonts = [ImageFont.load_default(size)]
-    for name in (_matplotlibs(), *WIDE_FONTS) if letters else ():
-        with suppress(OSError):
-            fonts.append(ImageFont.truetype(name, size))
-    chosen = min(fonts, key=lambda one: _missing(letters, one))
-    if _missing(letters, chosen):
-        _say_that_letters_are_missing()
-    return chosen
-
-
-@functools.cache
-def _say_that_letters_are_missing() -> None:
-    """Once for all pictures."""
-    say(
-        "No font of this machine has all letters of your classes, and pictures show squares for some. Install one "
-        "that has them: fonts-noto-cjk or fonts-nanum on Debian and Ubuntu."
-    )
-
-
-def _matplotlibs() -> str:
-    """DejaVu Sans, which comes with matplotlib: Latin, Greek and Cyrillic letters with all their accents."""
-    import matplotlib  # which takes a moment, and most names are ASCII
-
-    return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
-
-
-def _missing(letters: str, font: Any) -> int:
-    """How many letters a font draws as it draws what is no letter at all."""
-    unknown = bytes(font.getmask("\uffff"))
-    return sum(bytes(font.getmask(letter)) == unknown for letter in letters)

@@ -9,14 +9,10 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import get_font_names
 from matplotlib.ticker import MaxNLocator
 
-WIDE_FAMILIES = (
-    "Noto Sans CJK KR", "Noto Sans CJK JP", "NanumGothic", "UnDotum", "WenQuanYi Zen Hei", "Malgun Gothic",
-    "Apple SD Gothic Neo",
-)  # fmt: skip
-"""Fonts with Korean and Chinese letters: Linux, Windows, macOS."""
+from foodbox.drawing.fonts import families
+
 SCORES = {"ap": "AP", "ap50": "AP50", "mask_ap": "mask AP", "mean_iou": "mean IoU of the best box"}
 
 
@@ -50,17 +46,9 @@ def curves(log: Sequence[dict[str, Any]], title: str, best: int = 0) -> bytes:
             axes.set_xlim(0, 2)
         if axes.lines:
             axes.legend(title=f"epoch {best}, the best" if best and axes is right else None)
-    figure.suptitle(title, parse_math=False, **_family(title))
+    figure.suptitle(title, parse_math=False, fontfamily=families(title))
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # a name in letters that no font here has
         figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
-
-
-def _family(title: str) -> dict[str, Any]:
-    """The fonts that this machine has for letters that matplotlib's own lacks."""
-    if title.isascii():
-        return {}
-    known = set(get_font_names())
-    return {"fontfamily": ["DejaVu Sans", *(name for name in WIDE_FAMILIES if name in known)]}

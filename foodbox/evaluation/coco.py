@@ -32,7 +32,7 @@ class CocoScores:
         ap50, ap75: at one IoU.
         ap_small, ap_medium, ap_large: for boxes under 32² pixels, up to 96², above.
         recall: share of the boxes found at IoU 0.5 by a photo's `MOST` best detections of the class, mean over classes.
-        per_class: class → {"ap", "ap50", "boxes"}.
+        per_class: class → {"ap", "ap50", "boxes"}, to which `Scores` adds "precision" and "recall" of what is shown.
     """
 
     ap: float | None

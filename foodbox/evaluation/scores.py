@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from foodbox.detections import Detections
 from foodbox.evaluation.coco import MOST, CocoScores, coco_scores, mask_scores
+from foodbox.evaluation.confusion import Confusion, confusion
 from foodbox.evaluation.starthon import mean_iou
 from foodbox.evaluation.threshold import SURE, F1Curve
 from foodbox.evaluation.voc import MATCH_IOU, ranked_hits, voc_ap50
-from foodbox.ops.boxes import area, iou
 from foodbox.records import Dataset, counted
 
 SCORE_ROWS = {
     "ap": "COCO AP (IoU 0.50:0.95)",
     "ap50": "COCO AP50",
     "ap75": "COCO AP75",
-    "ap_small": "COCO AP, boxes under 32² px",
-    "ap_medium": "COCO AP, boxes to 96² px",
-    "ap_large": "COCO AP, larger boxes",
+    "ap_small": "COCO AP, small boxes (under 32² px)",
+    "ap_medium": "COCO AP, medium boxes (to 96² px)",
+    "ap_large": "COCO AP, large boxes",
     "mask_ap": "COCO mask AP (IoU 0.50:0.95)",
     "mask_ap50": "COCO mask AP50",
     "voc_ap50": "Pascal VOC AP50",
-    "recall": "boxes found (IoU 0.50)",
+    "recall": "recall of all detections (IoU 0.50)",
     "mean_iou": "AI Starthon: mean IoU of the best box",
+    "shown_precision": "precision of detections over {threshold:.3g}",
+    "shown_recall": "recall of detections over {threshold:.3g}",
     "f1": "F1 of detections over {threshold:.3g}",
 }
 """The scores in words, in the order in which people are shown them."""
@@ -45,7 +46,7 @@ class Scores(CocoScores):
         remarks: sentences on what pulls the scores down.
         mask_ap, mask_ap50: COCO's AP and AP50 of masks; None for detectors that find boxes only.
         threshold: the score from which a detection is shown to people unless they ask otherwise.
-        f1: of the detections that are shown.
+        f1, shown_precision, shown_recall: of the detections that are shown, over all classes.
     """
 
     voc_ap50: float | None
@@ -57,6 +58,8 @@ class Scores(CocoScores):
     mask_ap50: float | None = None
     threshold: float = SURE
     f1: float | None = None
+    shown_precision: float | None = None
+    shown_recall: float | None = None
 
     @property
     def decisive(self) -> float:
@@ -82,58 +85,64 @@ def score(dataset: Dataset, detections: Sequence[Detections], threshold: float |
         threshold: from which detections are shown; the one that is best on these photos if not given.
     """
     ranked = ranked_hits(dataset, detections)
-    curve = F1Curve.of(dataset, ranked)
+    boxes = sum(dataset.class_counts(ignored=False))
+    curve = F1Curve.of(ranked, boxes)
     threshold = curve.best_threshold() if threshold is None else threshold
+    pairs = confusion(dataset, detections, threshold)
     coco = coco_scores(dataset, detections)
+    for values, precision, recall in zip(
+        coco.per_class.values(), pairs.precision.tolist(), pairs.recall.tolist(), strict=True
+    ):
+        values |= {"precision": _known(precision), "recall": _known(recall)}
     mask_ap, mask_ap50 = mask_scores(dataset, detections)
     return Scores(
         photos=len(dataset),
-        boxes=sum(dataset.class_counts(ignored=False)),
+        boxes=boxes,
         voc_ap50=voc_ap50(dataset, ranked),
         mean_iou=mean_iou(dataset, detections),
-        remarks=_remarks(dataset, detections, threshold),
+        remarks=_remarks(dataset, detections, threshold, pairs),
         mask_ap=mask_ap,
         mask_ap50=mask_ap50,
         threshold=threshold,
         f1=curve.over(threshold),
+        shown_precision=pairs.right / pairs.shown if pairs.shown else None,
+        shown_recall=pairs.right / pairs.boxes if pairs.boxes else None,
         **dataclasses.asdict(coco),
     )
 
 
-def _remarks(dataset: Dataset, detections: Sequence[Detections], threshold: float) -> list[str]:
+def _remarks(dataset: Dataset, detections: Sequence[Detections], threshold: float, pairs: Confusion) -> list[str]:
     """What a person would see on the pictures: photos without a detection, boxes missed, wrong boxes, wrong classes."""
-    silent = missed = wrong = confused = boxes = shown = asked = most = 0
+    silent = asked = most = 0
     for photo, found in zip(dataset, detections, strict=True):
-        sure = found.over(threshold)
         labels = photo.labels[~photo.ignore]
-        boxes, shown = boxes + len(labels), shown + len(sure)
         most = max([most, *labels.bincount().tolist()])
         asked += len(labels) > 0
-        silent += len(sure) == 0 and len(labels) > 0
-        overlap = iou(sure.boxes, photo.boxes[~photo.ignore]) >= MATCH_IOU  # [N, M]
-        wrong += int((~(overlap.any(1) | _within(sure.boxes, photo.boxes[photo.ignore]))).sum())
-        same = sure.labels[:, None] == labels[None, :]
-        missed += int((~overlap.any(0)).sum())
-        confused += int((overlap.any(1) & ~(overlap & same).any(1)).sum())
-    has = "has" if silent == 1 else "have"
+        silent += len(labels) > 0 and not bool((found.scores >= threshold).any())
+    boxes, shown = pairs.boxes, pairs.shown
+    over, has = f"over {threshold:.3g}", "has" if silent == 1 else "have"
     remarks = [
-        (silent, f"{counted(silent, 'photo')} with boxes of {asked} {has} no detection over {threshold:.3g}"),
-        (missed, f"{missed} of {boxes} boxes are met by no detection over {threshold:.3g} (at IoU {MATCH_IOU})"),
-        (wrong, f"{wrong} of {shown} detections over {threshold:.3g} lie on no box"),
+        (silent, f"{counted(silent, 'photo')} with boxes of {asked} {has} no detection {over}"),
+        (pairs.missed, f"{pairs.missed} of {boxes} boxes are missed by the detections {over} (IoU {MATCH_IOU})"),
+        (pairs.false, f"{pairs.false} of {shown} detections {over} are on no box, or on one that was found already"),
         (most > MOST, f"A photo has {most} boxes of one class, and COCO's AP counts the best {MOST} detections of it"),
-        (confused, f"{confused} of {shown} detections over {threshold:.3g} lie on a box of another class"),
+        (pairs.confused, f"{pairs.confused} of {shown} detections {over} are on a box of another class"),
     ]
     return [words for count, words in remarks if count]
 
 
-def _within(boxes: Tensor, areas: Tensor) -> Tensor:
-    """Whether at least half of each box [N, 4] lies in one of some areas [M, 4], as COCO counts its crowds: [N]."""
-    shared = iou(boxes, areas)  # of the union; of the box it is more
-    sides = area(boxes)[:, None]
-    return (shared / (1 + shared) * (sides + area(areas)) >= sides / 2).any(1)
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def score_rows(scores: dict[str, Any]) -> list[tuple[str, float | None]]:
     """Scores as people are shown them, in words; those of masks only where there are any."""
     keys = [key for key in SCORE_ROWS if scores[key] is not None or not key.startswith("mask_")]
     return [(SCORE_ROWS[key].format(**scores), scores[key]) for key in keys]
+
+
+def class_rows(scores: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Scores by class as people are shown them, the columns' names first."""
+    columns = {"ap": "AP", "ap50": "AP50", "precision": "precision", "recall": "recall", "boxes": "boxes"}
+    rows = [(name, *(values.get(key) for key in columns)) for name, values in scores["per_class"].items()]
+    return [("class", *columns.values()), *rows]

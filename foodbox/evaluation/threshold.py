@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from foodbox.evaluation.voc import RankedHits
-from foodbox.records import Dataset
 
 SURE = 0.3
 """The threshold of a model that no labelled photos gave one."""
@@ -22,23 +21,29 @@ class F1Curve:
 
     Attributes:
         scores: [T], the different scores of detections, best first.
-        f1: [T], of all detections from each of these on.
+        precision, recall, f1: [T], of all detections from each of these on.
         boxes: how many there are to find.
     """
 
     scores: Tensor
+    precision: Tensor
+    recall: Tensor
     f1: Tensor
     boxes: int
 
     @staticmethod
-    def of(dataset: Dataset, ranked: RankedHits) -> F1Curve:
-        """The curve of what `ranked_hits` gave for the dataset; of detections that are not cut off at a score."""
-        boxes = sum(dataset.class_counts(ignored=False))
+    def of(ranked: RankedHits, boxes: int) -> F1Curve:
+        """The curve of what `ranked_hits` gave, of detections that are not cut off at a score.
+
+        Args:
+            boxes: how many there are to find.
+        """
         counted = ranked.hits >= 0
         hits, scores = ranked.hits[counted], ranked.scores[counted]
-        f1 = 2 * hits.cumsum(0) / (torch.arange(1, len(hits) + 1) + boxes)
+        right, shown = hits.cumsum(0), torch.arange(1, len(hits) + 1)
         last = scores.diff(append=scores.new_tensor([-1.0])) != 0  # equal scores are shown together
-        return F1Curve(scores[last], f1[last], boxes)
+        right, shown, scores = right[last], shown[last], scores[last]
+        return F1Curve(scores, right / shown, right / max(1, boxes), 2 * right / (shown + boxes), boxes)
 
     def best_threshold(self) -> float:
         """Of the thresholds at which F1 is near its best the one in their middle; SURE where no detection hits a box.

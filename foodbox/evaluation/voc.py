@@ -15,6 +15,9 @@ from foodbox.records import Dataset, Photo, no_labels
 MATCH_IOU = 0.5
 """IoU from which a detection hits a box, low on purpose: true boxes are inexact (Everingham et al., IJCV 2010, 4.2)."""
 
+NO_BOX, NOT_COUNTED = -1, -2
+"""In place of the box that a detection hits: there is none, or it is a difficult one."""
+
 
 class RankedHits(NamedTuple):
     """All photos' detections, best first.
@@ -28,6 +31,10 @@ class RankedHits(NamedTuple):
     scores: Tensor
     labels: Tensor
 
+    def of_class(self, label: int) -> RankedHits:
+        """Those of one class."""
+        return RankedHits(*(values[self.labels == label] for values in self))
+
 
 def voc_ap50(dataset: Dataset, ranked: RankedHits) -> float | None:
     """Mean over the classes of the area under precision and recall; None where no class has a box.
@@ -39,7 +46,7 @@ def voc_ap50(dataset: Dataset, ranked: RankedHits) -> float | None:
         ranked: what `ranked_hits` gave for the dataset.
     """
     totals = dataset.class_counts(ignored=False)
-    areas = [_area(ranked.hits[ranked.labels == k], total) for k, total in enumerate(totals) if total]
+    areas = [_area(ranked.of_class(k).hits, total) for k, total in enumerate(totals) if total]
     return sum(areas) / len(areas) if areas else None
 
 
@@ -47,15 +54,20 @@ def ranked_hits(dataset: Dataset, detections: Sequence[Detections]) -> RankedHit
     """Which detections hit a box of their class: one entry for each photo of the dataset, labels into its names."""
     if not len(dataset):
         return RankedHits(torch.zeros(0, dtype=torch.int64), torch.zeros(0), no_labels())
-    hits = torch.cat([_hits(photo, found) for photo, found in zip(dataset, detections, strict=True)])
+    boxes = torch.cat([boxes_hit(photo, found) for photo, found in zip(dataset, detections, strict=True)])
+    hits = torch.where(boxes == NOT_COUNTED, -1, (boxes >= 0).long())
     scores, labels = torch.cat([d.scores for d in detections]), torch.cat([d.labels for d in detections])
     order = scores.argsort(descending=True, stable=True)
     return RankedHits(hits[order], scores[order], labels[order])
 
 
-def _hits(photo: Photo, found: Detections) -> Tensor:
-    """[N] in the detections' order: 1 a hit, 0 a miss, -1 not counted (it hits a difficult box)."""
-    result = torch.zeros(len(found), dtype=torch.int64)
+def boxes_hit(photo: Photo, found: Detections) -> Tensor:
+    """int64 [N] in the detections' order: the number of the box that each hits, NO_BOX or NOT_COUNTED.
+
+    A detection is held against the box of its class that it overlaps most. A second one on the same box hits none, and
+    one on a difficult box is not counted.
+    """
+    result = torch.full((len(found),), NO_BOX)
     if len(photo.boxes) == 0 or len(found) == 0:
         return result
     same = found.labels[:, None] == photo.labels[None, :]
@@ -65,10 +77,10 @@ def _hits(photo: Photo, found: Detections) -> Tensor:
     taken = set()
     for i, which, leave in zip(order.tolist(), box[order].tolist(), photo.ignore[box[order]].tolist(), strict=True):
         if leave:
-            result[i] = -1
+            result[i] = NOT_COUNTED
         elif which not in taken:
             taken.add(which)
-            result[i] = 1
+            result[i] = which
     return result
 
 

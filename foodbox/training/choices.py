@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from foodbox import config
+from foodbox import configure
 from foodbox.config import TrainSettings
 from foodbox.console import say
 from foodbox.data.inputs import boxes_in_input, size_for, small_boxes, tile_size_for
@@ -30,9 +30,9 @@ def large_enough(
 
     The other presets are as their papers say, and what the person chose (`changes`) stays.
     """
-    if "size" in changes or preset != config.build(kind.Settings, kind.presets["light"]):
+    if "size" in changes or preset != configure.build(kind.Settings, kind.presets["light"]):
         return preset
-    usual = config.apply(preset, {"tile_size": changes.get("tile_size", 0)}).preprocessing
+    usual = configure.apply(preset, {"tile_size": changes.get("tile_size", 0)}).preprocessing
     boxes, labels, *_ = boxes_in_input(dataset, usual)
     under = small_boxes(boxes, labels)
     size = size_for(under, usual)
@@ -58,7 +58,7 @@ def large_enough(
             say(f"{tiny} training sees tiles of {side} px too, {of} (--tile-size 0 keeps photos whole).")
     if (search := getattr(preset, "search", None)) is not None:  # what no region reaches, no input shows
         larger["search_size"] = round(search.search_size * size / usual.size)
-    return config.apply(preset, larger)
+    return configure.apply(preset, larger)
 
 
 def enough_detections(preset: DetectorSettings, dataset: Dataset) -> DetectorSettings:
@@ -68,7 +68,7 @@ def enough_detections(preset: DetectorSettings, dataset: Dataset) -> DetectorSet
     if most <= kept:
         return preset
     say(f"A photo has {most} boxes, and {kept} detections are kept of one: --max-detections is {most} here.")
-    return config.apply(preset, {"max_detections": most})
+    return configure.apply(preset, {"max_detections": most})
 
 
 def reach_of(

@@ -33,8 +33,9 @@ from foodbox.training.clock import Clock
 from foodbox.training.feature_cache import freeze, kept_loader
 from foodbox.training.keeper import Keeper
 from foodbox.training.optimiser import make_optimiser, set_rate
+from foodbox.training.pending_loss import PendingLoss
 from foodbox.training.run_folder import RunFolder
-from foodbox.training.step import PendingLoss, learner
+from foodbox.training.step import learner
 from foodbox.training.words import epoch_line, outlook
 
 PROCESS_TIMEOUT = timedelta(days=1)

@@ -10,16 +10,18 @@ import torch
 
 from foodbox.detections import Detections
 from foodbox.detectors.base import Detector
+from foodbox.evaluation.diagnosis import Diagnosis
+from foodbox.evaluation.page import write_pictures
 from foodbox.evaluation.scores import Scores
 from foodbox.evaluation.speed import peak_memory
 from foodbox.records import Dataset
 from foodbox.training.clock import Clock
-from foodbox.training.run_folder import Progress, RunFolder, Samples, load_optimiser, optimiser_tensors
+from foodbox.training.run_folder import Progress, RunFolder, load_optimiser, optimiser_tensors
 from foodbox.weights.model_file import save_model
 
 DRAW_SECONDS, KEEP_SECONDS = 30.0, 10.0
-"""Seconds from one drawing of curves and samples to the next, and from one state that a run can go on from to the next:
-of epochs that take a few seconds, some go undrawn and unkept."""
+"""Seconds from one drawing of the pictures to the next, and from one state that a run can go on from to the next: of
+epochs that take a few seconds, some go undrawn and unkept."""
 
 
 class Keeper:
@@ -42,7 +44,7 @@ class Keeper:
         self.log: list[dict[str, Any]] = []
         self._folder, self._config, self._clock = folder, config, clock
         self._detector, self._optimiser = detector, optimiser
-        self._samples: Samples | None = None  # of the best epoch, undrawn
+        self._diagnosis: Diagnosis | None = None  # of the best epoch, undrawn
         self._drawn = 0.0
         self._kept = -KEEP_SECONDS  # the first epoch is
 
@@ -85,7 +87,7 @@ class Keeper:
         folder, clock = self._folder, self._clock
         better = self.progress.note_if_better(scores, epoch)
         if better:
-            self._samples = Samples.of(valid, detections, scores.threshold)
+            self._diagnosis = Diagnosis.of(valid, detections, scores.threshold)
         keep = ended or clock.seconds() - self._kept >= KEEP_SECONDS
         if files := [folder.best_model] * better + [folder.last_model] * keep:
             save_model(
@@ -127,6 +129,6 @@ class Keeper:
     def _draw(self, curves: bool) -> None:
         if curves:
             self._folder.write_curves()
-        if self._samples is not None:
-            self._folder.write_samples(self._samples)
-            self._samples = None
+        if self._diagnosis is not None:
+            write_pictures(self._folder.path, self._diagnosis)
+            self._diagnosis = None

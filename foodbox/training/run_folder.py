@@ -16,26 +16,20 @@ from typing import Any
 
 import torch
 import yaml
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from foodbox.console import is_speaker
-from foodbox.data.images import open_photo
 from foodbox.data.parts import read_split
-from foodbox.data.splits import spread
-from foodbox.detections import Detections
 from foodbox.drawing import html
-from foodbox.drawing.boxes import draw_detections, draw_truth, jpeg, sheet
 from foodbox.errors import UsageError
-from foodbox.evaluation.scores import Scores, score_rows
+from foodbox.evaluation.page import picture_parts, score_parts
+from foodbox.evaluation.scores import Scores
 from foodbox.files import alone_in, as_json, cannot_write, make_folder, write_whole
-from foodbox.records import Dataset, Photo, counted
+from foodbox.records import Dataset, counted
 from foodbox.training.words import outlook
 
-SAMPLES = 9
-"""How many validation photos samples.jpg shows: three by three, each with its truth beside what was found."""
 LONGEST_NAME = 255
 """Bytes of a folder's name on nearly every disk: ext4, XFS, APFS, and NTFS, which counts letters."""
 
@@ -59,20 +53,6 @@ class Progress:
         if better:
             self.scores, self.best_epoch = scores, epoch
         return better
-
-
-@dataclass
-class Samples:
-    """Some validation photos with what was found on them, over a threshold."""
-
-    photos: list[tuple[Photo, Detections]]
-    threshold: float
-
-    @staticmethod
-    def of(valid: Dataset, detections: Sequence[Detections], threshold: float) -> Samples:
-        """Up to SAMPLES of the photos, from all over the dataset; detections are one for each of its photos."""
-        some = spread(list(zip(valid, detections, strict=True)), SAMPLES)
-        return Samples([(photo, found.over(threshold)) for photo, found in some], threshold)
 
 
 class RunFolder:
@@ -213,20 +193,6 @@ class RunFolder:
             progress.note_if_better(Scores(**entry["scores"]), entry["epoch"])
         write_whole(self.path / "curves.png", curves(log, self.path.name, progress.best_epoch))
 
-    def write_samples(self, samples: Samples) -> None:
-        """samples.jpg: validation photos, the truth in white on the left, what was found on the right."""
-        tiles = []
-        for photo, found in samples.photos:
-            image = open_photo(photo.path, at_least=360)
-            image.thumbnail((360, 360))
-            pair = Image.new("RGB", (image.width * 2 + 4, image.height), "#202020")
-            pair.paste(draw_truth(image, photo), (0, 0))
-            pair.paste(draw_detections(image, found), (image.width + 4, 0))
-            tiles.append(pair)
-        tile = max(t.width for t in tiles) + 8, max(t.height for t in tiles) + 8
-        title = f"left: truth   right: found with a score over {samples.threshold:.3g}"
-        write_whole(self.path / "samples.jpg", jpeg(sheet(tiles, min(3, len(tiles)), tile, title), quality=88))
-
     def write_report(self, config: dict[str, Any], scores: Scores | None) -> None:
         """report.html: one page with scores, pictures and settings that can be sent as it is."""
         write_whole(self.path / "report.html", _report(self.path, config, self.log(), scores))
@@ -333,18 +299,10 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor])
 def _report(folder: Path, config: dict[str, Any], log: Sequence[dict[str, Any]], scores: Scores | None) -> str:
     parts = [f"<h1>{html.text(folder.name)}</h1><p>{counted(len(log), 'epoch')}.</p>"]
     if scores is not None:
-        seen = f"{counted(scores.photos, 'photo')}, {counted(scores.boxes, 'box', 'boxes')}"
-        parts.append(
-            f"<h2>Scores on the validation photos</h2><p>{seen}.</p>{html.table(score_rows(scores.to_dict()))}"
-        )
-        parts += [f"<p>{html.text(remark)}.</p>" for remark in scores.remarks]
+        parts += score_parts(scores, "Scores on the validation photos")
         if (sentence := outlook(log)) is not None:
             parts.append(f"<p>{html.text(sentence)}</p>")
-        rows = [(name, *row.values()) for name, row in scores.per_class.items()]
-        parts.append("<h2>By class</h2>" + html.table(rows, ("class", "AP", "AP50", "boxes")))
-    for title, name in (("Curves", "curves.png"), ("Samples", "samples.jpg")):
-        if (path := folder / name).exists():
-            parts.append(f"<h2>{title}</h2>" + html.picture(path.read_bytes(), name))
+    parts += picture_parts(folder)
     settings = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     parts.append(f"<h2>Settings</h2><pre>{html.text(settings)}</pre>")
     return html.document(folder.name, parts)

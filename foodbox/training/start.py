@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from foodbox import config
+from foodbox import configure
 from foodbox.config import TrainSettings
 from foodbox.console import say
 from foodbox.detectors.base import Detector, DetectorSettings
@@ -41,17 +41,17 @@ def settle(
         UsageError: the weights have another backbone than the person asked for.
     """
     if weights is None:
-        return config.apply(preset, {"frozen_stages": 0} | changes)  # frozen random numbers teach little
+        return configure.apply(preset, {"frozen_stages": 0} | changes)  # frozen random numbers teach little
     dictated = weights.settings
     theirs, asked = (values.get("backbone") for values in (dictated, changes))
     if theirs and asked and theirs != asked:
         raise UsageError(f"{weights.origin} has the backbone {theirs}, not {asked}: leave --backbone out.")
     if weights.detector:
         # The whole network as it was built; how it is trained the preset says, unless the run was ours.
-        whole = config.build(kind.Settings, weights.settings)
+        whole = configure.build(kind.Settings, weights.settings)
         kept = set(kind.Training.model_fields) - set(DetectorSettings.model_fields) if not weights.run else set()
         dictated = {name: getattr(whole, name) for name in kind.Settings.model_fields if name not in kept}
-    return config.apply(config.apply(preset, dictated), changes)
+    return configure.apply(configure.apply(preset, dictated), changes)
 
 
 def put_in(detector: Detector, weights: Weights | None) -> Detector:

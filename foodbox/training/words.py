@@ -7,6 +7,8 @@ from typing import Any
 
 MIN_SCORED = 4
 """Scored epochs below which a run says nothing about a longer one."""
+SLOWING = 0.5
+"""A second half that gains more than this share of what the first had reached is not slowing yet."""
 AP_NOISE = 0.01
 """Differences in AP below this are chance: the same run with another seed differs by more (docs/benchmarks.md)."""
 
@@ -29,8 +31,9 @@ def epoch_line(entry: dict[str, Any], end: str) -> str:
 def outlook(log: Sequence[dict[str, Any]]) -> str | None:
     """One sentence on a run of twice the time; None where too few epochs were scored.
 
-    Scores rise ever more slowly, so twice the time gains less than the second half of this run did. Even that is too
-    much: part of the gain comes from the falling rate, which a run of half the time would have had too.
+    Once scores rise more slowly, twice the time gains less than the second half of this run did. Even that is too
+    much: part of the gain comes from the falling rate, which a run of half the time would have had too. While they
+    rise as steeply as ever nothing can be said but that there is more to gain.
 
     Args:
         log: entries of the run's scored epochs, with "seconds" and "scores".
@@ -50,7 +53,7 @@ def outlook(log: Sequence[dict[str, Any]]) -> str | None:
             f"The second half of the time brought nothing ({name} {before:.3f} before, {after:.3f} after): more time "
             "would not help. A larger input (--size) may, or more and other photos."
         )
-    return (
-        f"{name} rose from {before:.3f} to {after:.3f} in the second half of the time: "
-        f"twice the time would bring less than {after - before:.3f} more."
-    )
+    rose = f"{name} rose from {before:.3f} to {after:.3f} in the second half of the time"
+    if after - before > SLOWING * before:
+        return f"{rose}, and would go on rising: train longer, with more --epochs or a longer --time."
+    return f"{rose}: twice the time would bring less than {after - before:.3f} more."

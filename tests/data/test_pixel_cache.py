@@ -16,8 +16,7 @@ import torch
 from foodbox.data import loader as loader_module
 from foodbox.data.augment import Augmentation
 from foodbox.data.disk_cache import CRC_BYTES, DiskCache, SharedCache
-from foodbox.data.loader import training_loader
-from foodbox.data.pixel_cache import MemoryCache
+from foodbox.data.loader import MemoryCache, training_loader
 from foodbox.errors import FoodboxError
 from foodbox.records import Batch, Dataset, Photo, Preprocessing, Window
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from foodbox.config import apply, build
+from foodbox.configure import apply, build
 from foodbox.data.images import prepare
 from foodbox.data.loader import Collate
 from foodbox.detections import Detections

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from foodbox.config import TrainSettings, apply, build
+from foodbox.config import TrainSettings
+from foodbox.configure import apply, build
 from foodbox.data import proposals
 from foodbox.data.formats import read
 from foodbox.data.loader import Collate, PreparedPhotos

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import RoIPool
 
-from foodbox.config import apply, build
+from foodbox.configure import apply, build
 from foodbox.detectors.fast_rcnn import FastRCNN, FastRCNNSettings
 from foodbox.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from foodbox.errors import UsageError

@@ -13,7 +13,7 @@ from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
-from foodbox.config import apply
+from foodbox.configure import apply
 from foodbox.detectors.base import Outputs
 from foodbox.detectors.faster_rcnn import LIGHT, FasterRCNN, FasterRCNNSettings
 from foodbox.errors import UsageError

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from foodbox.config import apply
+from foodbox.configure import apply
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector
 from foodbox.detectors.retinanet import RetinaNet, RetinaNetSettings

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from foodbox.config import apply
+from foodbox.configure import apply
 from foodbox.data.images import prepare
 from foodbox.data.loader import Collate
 from foodbox.detectors.base import Outputs

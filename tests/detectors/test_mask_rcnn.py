@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from foodbox.config import apply
+from foodbox.configure import apply
 from foodbox.detectors.faster_rcnn import FasterRCNN, FasterRCNNSettings
 from foodbox.detectors.mask_rcnn import MaskRCNN, MaskRCNNSettings
 from foodbox.errors import FoodboxError, UsageError

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 import foodbox
-from foodbox.config import apply, build
+from foodbox.configure import apply, build
 from foodbox.data import proposals, tables
 from foodbox.data.formats import FORMATS
 from foodbox.detectors.rcnn import RCNN, RCNNSettings

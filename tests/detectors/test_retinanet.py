@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
 
-from foodbox.config import apply, build
+from foodbox.configure import apply, build
 from foodbox.data.images import prepare
 from foodbox.data.loader import Collate
 from foodbox.detectors.base import Outputs

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from foodbox.config import apply, build
+from foodbox.configure import apply, build
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import DetectorSettings
 from foodbox.records import Batch, Frame, Target

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from foodbox.config import apply
+from foodbox.configure import apply
 from foodbox.detectors.base import Outputs
 from foodbox.detectors.ssd import LIGHT, SSD, SSDSettings
 from foodbox.errors import UsageError

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from foodbox.config import apply
+from foodbox.configure import apply
 from foodbox.data.images import prepare
 from foodbox.data.loader import Collate
 from foodbox.detectors.base import BACKBONE, Outputs

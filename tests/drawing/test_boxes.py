@@ -11,8 +11,7 @@ import torch
 from PIL import Image, ImageColor
 
 from foodbox.detections import Detections
-from foodbox.drawing import boxes
-from foodbox.drawing.boxes import COLOURS, MASK_ALPHA, TRUTH, captioned, draw_detections, draw_truth, font, sheet
+from foodbox.drawing.boxes import COLOURS, MASK_ALPHA, TRUTH, captioned, draw_detections, draw_truth, sheet
 from foodbox.records import Photo, no_boxes, no_labels
 
 GREY = (112, 112, 112)
@@ -144,6 +143,16 @@ def test_masks_are_shaded_in_their_class_colour_and_the_photo_shines_through() -
     assert colour_at(truth, 100, 180) == ImageColor.getrgb(TRUTH)
 
 
+def test_truth_with_names_has_its_classes_colours_and_words() -> None:
+    photo = Photo(Path("a.jpg"), 400, 300, torch.tensor([[50.0, 60.0, 150.0, 160.0]]), torch.tensor([1]))
+    silent, named = draw_truth(plain(), photo), draw_truth(plain(), photo, names=["rice", "soup"])
+    assert colour_at(silent, 100, 60) == ImageColor.getrgb(TRUTH)
+    assert colour_at(named, 100, 159) == ImageColor.getrgb(COLOURS[1])
+    above = changed(plain(), named)[:55]
+    assert above.any()
+    assert not changed(plain(), silent)[:55].any()
+
+
 def test_outlines_beyond_the_picture_are_cut_off() -> None:
     outline = torch.tensor([[-300.0, -20.0], [900.0, -20.0], [900.0, 10.0], [-300.0, 10.0]])
     away = torch.tensor([[-30.0, -30.0], [-10.0, -30.0], [-10.0, -10.0]])
@@ -162,27 +171,6 @@ def test_no_detections_leave_the_picture_as_it_is() -> None:
 def test_a_photo_of_one_pixel() -> None:
     drawn = draw_detections(plain(1, 1), found(([0.0, 0.0, 1.0, 1.0], 0.9, 0), width=1, height=1))
     assert drawn.size == (1, 1)
-
-
-@pytest.mark.parametrize("words", ["rice 0.91", "떡볶이 0.91", "饭 0.91"])
-def test_any_letters_have_a_font(words: str) -> None:
-    assert font(words, 12).getbbox(words)[2] > 10
-
-
-def test_letters_that_no_font_has_are_said_once(capfd: pytest.CaptureFixture[str]) -> None:
-    boxes._say_that_letters_are_missing.cache_clear()
-    for size in (31, 32):
-        font("\U00012000 sumerian", size)  # cuneiform
-    assert capfd.readouterr().err.count("No font of this machine") == 1
-    font("rice crème", 31)
-    assert capfd.readouterr().err == ""
-
-
-@pytest.mark.parametrize("words", ["crème brûlée", "jalapeño", "Käsespätzle", "борщ", "σουβλάκι"])
-def test_letters_with_accents_and_of_other_alphabets_are_drawn(words: str) -> None:
-    chosen = font(words, 14)
-    unknown = bytes(chosen.getmask("\uffff"))
-    assert all(bytes(chosen.getmask(letter)) != unknown for letter in words if letter != " ")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 
 from foodbox.detections import Detections
 from foodbox.evaluation.coco import coco_scores
+from foodbox.evaluation.confusion import confusion
 from foodbox.evaluation.scores import score
 from foodbox.evaluation.starthon import mean_iou
 from foodbox.evaluation.threshold import F1Curve
@@ -39,13 +40,17 @@ def test_every_score_is_its_own_files() -> None:
     coco = coco_scores(dataset, detections)
     assert (scores.ap, scores.ap50, scores.ap75, scores.recall) == (coco.ap, coco.ap50, coco.ap75, coco.recall)
     assert (scores.ap_small, scores.ap_medium, scores.ap_large) == (coco.ap_small, coco.ap_medium, coco.ap_large)
-    assert scores.per_class == coco.per_class
+    assert {name: dict(list(row.items())[:3]) for name, row in scores.per_class.items()} == coco.per_class
     ranked = ranked_hits(dataset, detections)
     assert scores.voc_ap50 == voc_ap50(dataset, ranked)
     assert scores.mean_iou == mean_iou(dataset, detections)
-    curve = F1Curve.of(dataset, ranked)
+    curve = F1Curve.of(ranked, sum(dataset.class_counts(ignored=False)))
     assert scores.threshold == curve.best_threshold()
     assert scores.f1 == curve.over(scores.threshold)
+    pairs = confusion(dataset, detections, scores.threshold)
+    assert (scores.shown_precision, scores.shown_recall) == (pairs.right / pairs.shown, pairs.right / pairs.boxes)
+    known = [row for row in scores.per_class.values() if row["recall"] is not None]
+    assert [row["recall"] for row in known] == pytest.approx(pairs.recall[:3].tolist())
     assert scores.photos == 12
     assert scores.boxes == sum(int((~p.ignore).sum()) for p in dataset)
     assert json.loads(json.dumps(scores.to_dict())) == scores.to_dict()
@@ -78,23 +83,23 @@ def test_the_best_epoch_goes_by_masks_where_there_are_any() -> None:
             found((A, 0.1, 0)),
             [
                 "1 photo with boxes of 1 has no detection over 0.3",
-                "2 of 2 boxes are met by no detection over 0.3 (at IoU 0.5)",
+                "2 of 2 boxes are missed by the detections over 0.3 (IoU 0.5)",
             ],
         ),
         (
             one_photo(A, B),
             found((A, 0.9, 0), (NOWHERE, 0.8, 0), (NOWHERE, 0.1, 0)),
             [
-                "1 of 2 boxes are met by no detection over 0.3 (at IoU 0.5)",
-                "1 of 2 detections over 0.3 lie on no box",
+                "1 of 2 boxes are missed by the detections over 0.3 (IoU 0.5)",
+                "1 of 2 detections over 0.3 are on no box, or on one that was found already",
             ],
         ),
-        (one_photo(A), found((A, 0.9, 1)), ["1 of 1 detections over 0.3 lie on a box of another class"]),
+        (one_photo(A), found((A, 0.9, 1)), ["1 of 1 detections over 0.3 are on a box of another class"]),
         (one_photo(A, ignore=True), found((A, 0.9, 0)), []),
         (
             one_photo(B, ignore=True),
             found(([51.0, 51.0, 56.0, 56.0], 0.9, 0), ([69.0, 51.0, 73.0, 56.0], 0.9, 0)),
-            ["1 of 2 detections over 0.3 lie on no box"],
+            ["1 of 1 detections over 0.3 are on no box, or on one that was found already"],
         ),
         (one_photo(A, ignore=True), found((A, 0.1, 0)), []),
     ],
@@ -122,8 +127,8 @@ def test_remarks_and_f1_are_of_what_is_shown() -> None:
     few, more = (score(dataset, detections, threshold) for threshold in (0.7, 0.5))
     assert (few.threshold, more.threshold) == (0.7, 0.5)
     assert (few.f1, more.f1) == (pytest.approx(2 / 3), pytest.approx(1 / 2))
-    assert few.remarks == ["1 of 2 boxes are met by no detection over 0.7 (at IoU 0.5)"]
-    assert more.remarks[1] == "1 of 2 detections over 0.5 lie on no box"
+    assert few.remarks == ["1 of 2 boxes are missed by the detections over 0.7 (IoU 0.5)"]
+    assert more.remarks[1] == "1 of 2 detections over 0.5 are on no box, or on one that was found already"
 
 
 def test_no_detections_at_all() -> None:
@@ -133,7 +138,9 @@ def test_no_detections_at_all() -> None:
     assert scores.mean_iou == mean_iou(dataset, nothing(dataset))  # of whole photos, as the contest has them
     with_boxes = sum(bool((~p.ignore).any()) for p in dataset)
     assert scores.remarks[0] == f"{with_boxes} photos with boxes of {with_boxes} have no detection over 0.3"
-    assert scores.remarks[1] == f"{scores.boxes} of {scores.boxes} boxes are met by no detection over 0.3 (at IoU 0.5)"
+    assert (
+        scores.remarks[1] == f"{scores.boxes} of {scores.boxes} boxes are missed by the detections over 0.3 (IoU 0.5)"
+    )
     assert len(scores.remarks) == 2
 
 
@@ -144,6 +151,9 @@ def test_photos_without_boxes_and_detections() -> None:
 
 
 def test_half_of_a_detection_has_to_lie_in_what_is_ignored() -> None:
-    for left, remarks in ((5.5, ["1 of 1 detections over 0.3 lie on no box"]), (4.5, [])):
+    for left, remarks in (
+        (5.5, ["1 of 1 detections over 0.3 are on no box, or on one that was found already"]),
+        (4.5, []),
+    ):
         dataset = one_photo([left, 0.0, left + 10, 10.0], ignore=True)
         assert score(dataset, found((A, 0.9, 0)), 0.3).remarks == remarks

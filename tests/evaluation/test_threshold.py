@@ -16,7 +16,7 @@ from tests.evaluation.test_voc import NOWHERE, A, B, C, found, photo
 
 
 def curve_of(dataset: Dataset, detections: Sequence[Detections]) -> F1Curve:
-    return F1Curve.of(dataset, ranked_hits(dataset, detections))
+    return F1Curve.of(ranked_hits(dataset, detections), sum(dataset.class_counts(ignored=False)))
 
 
 def test_an_example_by_hand() -> None:

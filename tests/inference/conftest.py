@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from foodbox import config
+from foodbox import configure
 from foodbox.data.formats import read, voc
 from foodbox.data.loader import photo_loader
 from foodbox.detectors import DETECTORS
@@ -39,7 +39,7 @@ def small(kind: str) -> OneStageDetector:
     cls = DETECTORS[kind]
     preset = next(iter(cls.presets.values()))
     prepared = preset["preprocessing"].model_copy(update={"size": 128})
-    return cls(NAMES, config.build(cls.Settings, preset | {"preprocessing": prepared} | SMALL[kind])).eval()
+    return cls(NAMES, configure.build(cls.Settings, preset | {"preprocessing": prepared} | SMALL[kind])).eval()
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +65,7 @@ def model(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector that has seen the squares a few times."""
     torch.manual_seed(0)
     dataset, _ = read(photos)
-    settings = config.apply(
+    settings = configure.apply(
         RetinaNetSettings(**RetinaNet.presets["light"]),
         {"preprocessing": Preprocessing(size=96), "backbone": "resnet18", "pyramid_channels": 16, "frozen_stages": 0},
     )

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import foodbox
-from foodbox import api, config
+from foodbox import api, configure
 from foodbox.cli import main
 from foodbox.data.formats import FORMATS
 from foodbox.detectors import DETECTORS
@@ -213,7 +213,9 @@ def test_int8_is_calibrated_on_what_would_be_trained_on(
 
 def test_two_stage_detectors_are_refused_with_those_that_can(tmp_path: Path) -> None:
     cls = DETECTORS["faster_rcnn"]
-    save_model(tmp_path / "a.safetensors", cls(NAMES, config.build(cls.Settings, next(iter(cls.presets.values())))), {})
+    save_model(
+        tmp_path / "a.safetensors", cls(NAMES, configure.build(cls.Settings, next(iter(cls.presets.values())))), {}
+    )
     with pytest.raises(UsageError, match=r"FasterRCNN.*ssd, yolo, retinanet, m2det|FasterRCNN.*retinanet"):
         foodbox.export(tmp_path / "a.safetensors")
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]

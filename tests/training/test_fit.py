@@ -22,12 +22,14 @@ from foodbox.data.formats import FORMATS, read
 from foodbox.data.loader import photo_loader
 from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
 from foodbox.errors import FoodboxError, UsageError
+from foodbox.evaluation.diagnosis import Diagnosis
 from foodbox.evaluation.scores import Scores
 from foodbox.records import Dataset
 from foodbox.training import fit as fit_module
 from foodbox.training import keeper
+from foodbox.training import keeper as keeper_module
 from foodbox.training.feature_cache import freeze, kept_loader
-from foodbox.training.run_folder import RunFolder, Samples
+from foodbox.training.run_folder import RunFolder
 from foodbox.training.step import TrainStep
 from foodbox.weights.model_file import read_model
 
@@ -155,19 +157,19 @@ def test_models_know_their_own_epochs_threshold_and_the_samples_are_the_best_one
 ) -> None:
     score, given = fit_module.score, iter(((0.5, 0.1), (0.9, 0.4), (0.2, 0.7)))
     drawn: list[float] = []
-    write_samples = RunFolder.write_samples
+    write_pictures = keeper_module.write_pictures
 
     def scored(*arguments: Any) -> Scores:
         ap, threshold = next(given)
         return dataclasses.replace(score(*arguments), ap=ap, threshold=threshold)
 
-    def writing(folder: RunFolder, samples: Samples) -> None:
-        drawn.append(samples.threshold)
-        assert all((found.scores >= samples.threshold).all() for _, found in samples.photos)
-        write_samples(folder, samples)
+    def writing(folder: Path, diagnosis: Diagnosis) -> None:
+        drawn.append(diagnosis.threshold)
+        assert all((found.scores >= diagnosis.threshold).all() for _, found in diagnosis.samples)
+        write_pictures(folder, diagnosis)
 
     monkeypatch.setattr(fit_module, "score", scored)
-    monkeypatch.setattr(RunFolder, "write_samples", writing)
+    monkeypatch.setattr(keeper_module, "write_pictures", writing)
     run = foodbox.train(photos, runs=tmp_path, epochs=3, **QUICK)
     assert foodbox.load(run.model).threshold == 0.4
     assert foodbox.load(run.folder / "last" / "model.safetensors").threshold == 0.7

@@ -18,7 +18,7 @@ from foodbox.drawing import html
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.evaluation.scores import score, score_rows
 from foodbox.files import alone_in
-from foodbox.training.run_folder import Progress, RunFolder, Samples, load_optimiser, optimiser_tensors
+from foodbox.training.run_folder import Progress, RunFolder, load_optimiser, optimiser_tensors
 from tests.evaluation.random_detections import random_photos
 
 
@@ -108,13 +108,6 @@ def test_the_report_has_the_words_of_the_screen(tmp_path: Path) -> None:
     assert all(html.text(title) in page for title, _ in score_rows(scores.to_dict()))
     assert "ap50" not in page
     assert "mask" not in page
-
-
-def test_samples_are_from_all_over_the_dataset() -> None:
-    """Also where it has less than twice as many photos as are shown: of twelve, nine."""
-    samples = Samples.of(*random_photos(0), 0.5)
-    assert [int(photo.path.stem) for photo, _ in samples.photos] == [0, 2, 3, 4, 6, 7, 8, 10, 11]
-    assert all(found.path == photo.path for photo, found in samples.photos)
 
 
 def test_the_curves_name_the_epoch_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

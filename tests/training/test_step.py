@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from foodbox.config import TrainSettings, build
+from foodbox.config import TrainSettings
+from foodbox.configure import build
 from foodbox.detectors import DETECTORS, base, retinanet
 from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.records import Batch, Frame, Target, stack_targets
 from foodbox.training.choices import way_of
-from foodbox.training.step import PendingLoss, TrainStep
+from foodbox.training.pending_loss import PendingLoss
+from foodbox.training.step import TrainStep
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from foodbox.config import apply
+from foodbox.configure import apply
 from foodbox.detectors.yolo import LIGHT, YOLO, YOLOSettings
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.layers.darknet import DARKNET_TINY

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from foodbox.config import apply
+from foodbox.configure import apply
 from foodbox.detectors.m2det import M2Det, M2DetSettings
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.weights import checkpoint, m2det, pretrained

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn, ssdlite320_mobilenet_v3_large
 
-from foodbox.config import apply, build
+from foodbox.configure import apply, build
 from foodbox.detectors import DETECTORS
 from foodbox.detectors.base import Detector
 from foodbox.errors import FoodboxError, UsageError

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torchvision.models import mobilenet_v2
 
-from foodbox.config import apply
+from foodbox.configure import apply
 from foodbox.detectors.retinanet import LIGHT, TORCHVISION_V1, RetinaNet, RetinaNetSettings
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.weights import model_file, pretrained, torchvision

@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import nn
 
-from foodbox.config import apply
+from foodbox.configure import apply
 from foodbox.detectors.retinanet import LIGHT, RetinaNet, RetinaNetSettings
 from foodbox.errors import FoodboxError
 from foodbox.weights import pretrained

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v3_large
 
-from foodbox.config import apply, build
+from foodbox.configure import apply, build
 from foodbox.detectors import DETECTORS
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.weights import model_file, pretrained, torchvision_rcnn, torchvision_ssd

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.models import mobilenet_v3_large, resnet18
 from torchvision.models.detection import keypointrcnn_resnet50_fpn, ssd300_vgg16, ssdlite320_mobilenet_v3_large
 
-from foodbox.config import apply
+from foodbox.configure import apply
 from foodbox.detectors.ssd import SSD, SSDSettings
 from foodbox.errors import FoodboxError
 from foodbox.layers.vgg import VGG16
