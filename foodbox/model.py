@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, Any
 
@@ -126,7 +126,7 @@ class Model:
         opened: dict[Path, Image.Image] = {}
 
         def item(tile: Photo) -> Item:
-            least = max(prepared.resized(tile.width, tile.height))
+            least = prepared.resized(tile.width, tile.height)
             shown = shown_by(tile, picture) if picture is not None else open_tile(tile, least, opened)
             pixels, frame = prepare(shown, prepared, path, (tile.width, tile.height))
             if (search := self.detector.search) is None:
@@ -152,7 +152,7 @@ class Model:
             with open_header(opened := io.BytesIO(content)) as header:
                 width, height, _ = seen_size(header)
                 in_parts = prepared.tile_size or self.detector.search is not None  # which look at all of its pixels
-                least = None if in_parts else max(prepared.resized(width, height))
+                least = None if in_parts else prepared.resized(width, height)
                 return decode(header, opened, least), (width, height)
         except PhotoError as fault:
             raise PhotoError("The open file", *fault.args[1:]) from fault
@@ -260,7 +260,7 @@ def load(file: PathLike, device: str | None = None, *, tile_size: int | None = N
         FoodboxError: it is broken, or another network's.
     """
     path = as_path(file, "The model file")
-    if not isinstance(tile_size, int | None):
+    if not isinstance(tile_size, Integral | None):
         raise UsageError(f"The tile size is {tile_size!r}: expected a whole number of pixels, or 0 for whole photos.")
     if (runtime := EXPORTS.get(path.suffix.lower())) is not None:
         if not path.is_file():
@@ -277,7 +277,7 @@ def load(file: PathLike, device: str | None = None, *, tile_size: int | None = N
         model = Model(build(weights), weights.run, device)
     if tile_size is not None:
         type(model.detector).expect_tiles(tile_size)
-        model.detector.settings = configure.apply(model.detector.settings, {"tile_size": tile_size})
+        model.detector.settings = configure.apply(model.detector.settings, {"tile_size": int(tile_size)})
     return model
 
 

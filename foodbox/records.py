@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -174,13 +174,13 @@ class Preprocessing(BaseModel):
         "longest", description="What is scaled to the size: a photo's longer or shorter side, or both sides."
     )
     max_size: int = Field(1333, ge=32, le=8192, description="With --fit shortest: the longer side's maximum in pixels.")
-    multiple: int = Field(32, ge=1, description="The input is padded to a multiple of this many pixels.")
+    multiple: int = Field(32, ge=1, le=512, description="The input is padded to a multiple of this many pixels.")
     antialias: bool = Field(True, description="Antialiasing where photos are scaled down.")
     tile_size: int = Field(0, ge=0, description="Also see larger photos in tiles of this many pixels; 0: none.")
     mean: tuple[float, float, float] = Field(
         (0.485, 0.456, 0.406), description="Mean of red, green and blue, 0 to 1; starting weights bring their own."
     )
-    std: tuple[float, float, float] = Field(
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
         (0.229, 0.224, 0.225), description="Standard deviation of these; starting weights bring their own."
     )
 

@@ -140,6 +140,12 @@ def test_tile_sizes_that_are_none(side: Any) -> None:
         foodbox.load(MODEL, tile_size=side)
 
 
+@pytest.mark.parametrize("std", [(0, 0, 0), (-1, 1, 1)])
+def test_pixels_are_divided_by_what_is_more_than_nothing(std: Any) -> None:
+    with pytest.raises(UsageError, match=r"The setting std\S* is .*: input should be greater than 0"):
+        foodbox.train("photos", std=std)
+
+
 @pytest.mark.parametrize("own", ["valid", "runs"])
 def test_the_demonstration_has_photos_and_a_folder_of_its_own(own: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"of its own: leave {own} out"):

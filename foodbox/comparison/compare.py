@@ -224,7 +224,7 @@ def _read_plan(folder: Path) -> Plan | None:
 
 def _on_split(chosen: TrainSettings, split: Path) -> dict[str, Any]:
     """Settings for `foodbox.train`: those of the comparison, on its very photos."""
-    settings = chosen.model_dump(mode="json", exclude={"detector", "sample"})
+    settings = chosen.model_dump(mode="json", exclude={"detector", "sample", "valid_share"})
     return settings | {"split": str(split)}
 
 

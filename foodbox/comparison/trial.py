@@ -126,7 +126,7 @@ def _train(order: Order, folder: RunFolder) -> api.Run:
 def _at_input_size(photos: list[Photo], preprocessing: Preprocessing) -> Iterator[Image.Image]:
     """Photos one by one, as large as they are opened for detection: whole where they are seen in tiles."""
     for photo in photos:
-        least = max(preprocessing.resized(photo.width, photo.height))
+        least = preprocessing.resized(photo.width, photo.height)
         yield open_photo(photo.path, None if preprocessing.tile_size else least)
 
 
@@ -152,7 +152,7 @@ def _device_name(device: torch.device) -> str:
 
 def opened(path: Path) -> Image.Image:
     """A photo as large as it is shown."""
-    image = open_photo(path, at_least=SIDE)
+    image = open_photo(path, at_least=(SIDE, 1))
     image.thumbnail((SIDE, SIDE))
     return image
 

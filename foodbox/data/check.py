@@ -234,6 +234,8 @@ def _drawn_twice(photo: Photo, names: Sequence[str]) -> Iterator[Finding]:
     for first, second in sorted(same, key=lambda pair: labels[pair[0]] != labels[pair[1]]):
         if first in told or second in told:
             continue
+        if photo.masks and labels[first] == labels[second] and photo.masks[second] and not photo.masks[first]:
+            first, second = second, first  # the one that has outlines stays
         told.add(second)
         where = f"the box at {photo.sources[first]}" if photo.sources else f"box {first + 1}"
         if photo.sources and photo.sources[first] == photo.sources[second]:  # of a file without lines
@@ -302,7 +304,8 @@ def _first_of_classes(dataset: Dataset) -> list[Source]:
 
 
 def _plain_name(name: str) -> str:
-    plain = re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+    name = unicodedata.normalize("NFKC", name).casefold().strip()
+    plain = re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", name)  # "A-" is not "A"
     return re.sub(r"(?<!\d) | (?!\d)", "", plain)  # "1-2" is not "12"
 
 

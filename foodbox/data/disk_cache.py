@@ -27,7 +27,7 @@ from foodbox.records import Photo
 CRC_BYTES = 4
 # Goes into the names of the files. To be counted up when photos are decoded or resized in another way, or the layout
 # changes.
-VERSION = 2
+VERSION = 3
 
 
 class FileCache:

@@ -101,7 +101,7 @@ def _look(path: Path, whole: bool) -> Facts:
             if not whole:
                 return Facts(*size, kind, "", None)
             # A JPEG is read to its end, but decoded at an eighth of its size. 32 pixels are what the hash looks at.
-            pixels = decode(image, path, at_least=32)
+            pixels = decode(image, path, at_least=(32, 1))
     except PhotoError as fault:
         _, why = fault.args
         return Facts(0, 0, 1, "", f"the file {why.rstrip('.')}", None)

@@ -45,12 +45,12 @@ def photo_size(path: Path) -> tuple[int, int, int]:
         return seen_size(image)
 
 
-def open_photo(path: Path, at_least: int | None = None) -> Image.Image:
+def open_photo(path: Path, at_least: tuple[int, int] | None = None) -> Image.Image:
     """A photo's pixels: EXIF turn applied, red green blue, what is transparent on white.
 
     Args:
-        at_least: sides in pixels below which a JPEG's longer side must not fall; a large one is then decoded at a half,
-            a quarter or an eighth of its size, which is much faster (the DCT's lower frequencies, libjpeg's scaling).
+        at_least: two sides in pixels below which a JPEG's must not fall; a large one is then decoded at a half, a
+            quarter or an eighth of its size, which is much faster (the DCT's lower frequencies, libjpeg's scaling).
 
     Raises:
         PhotoError: the file is no photo, or is cut short.
@@ -96,7 +96,7 @@ def seen_size(image: Image.Image) -> tuple[int, int, int]:
     return (height, width, turn) if turned else (width, height, turn)
 
 
-def decode(image: Image.Image, path: Path | IO[bytes], at_least: int | None = None) -> Image.Image:
+def decode(image: Image.Image, path: Path | IO[bytes], at_least: tuple[int, int] | None = None) -> Image.Image:
     """The pixels of a photo that `open_header` gave; as `open_photo`."""
     try:
         if at_least is not None:
@@ -167,11 +167,13 @@ def as_seen(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _no_smaller(size: tuple[int, int], longest: int) -> tuple[int, int]:
+def _no_smaller(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+    longest, shortest = max(wanted), min(wanted)  # whichever way EXIF turns the photo
     for reduction in (8, 4, 2):
         # libjpeg rounds a side that does not divide up to a whole pixel, which stretches the picture: a quarter of a
         # pixel is as much as boxes can bear.
         stretched = max(-side % reduction / side for side in size) * longest
-        if max(size) >= longest * reduction and stretched <= 0.25:
+        enough = max(size) >= longest * reduction and min(size) >= (shortest - 1) * reduction  # rounded up or down
+        if enough and stretched <= 0.25:
             return size[0] // reduction, size[1] // reduction
     return size

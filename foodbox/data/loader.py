@@ -130,9 +130,9 @@ class PreparedPhotos(TorchDataset[Item]):
         if pixels is None:
             photo, size = self.photos[index], self.sizes[index]
             if photo.window is None:
-                image = open_photo(photo.path, at_least=max(size))
+                image = open_photo(photo.path, at_least=size)
             else:
-                image = open_tile(photo, max(size), self._opened)
+                image = open_tile(photo, size, self._opened)
             pixels = resize(image, size, self.antialias)
             self.cache.put(index, pixels)
         return pixels

@@ -277,7 +277,7 @@ def _draw(view: _View) -> str:
     photo, (x1, y1, x2, y2) = view.photo, view.window
     scale = SIDE / max(x2 - x1, y2 - y1)
     try:
-        image = open_photo(photo.path, at_least=math.ceil(scale * max(photo.width, photo.height)))
+        image = open_photo(photo.path, at_least=(math.ceil(scale * max(photo.width, photo.height)), 1))
     except PhotoError:
         return ""
     across, down = image.width / photo.width, image.height / photo.height

@@ -226,6 +226,10 @@ def _saved(
     for source in sources:
         there = {os.path.abspath(photo.path): photo for photo in source}  # noqa: PTH100
         own = {path: photo for path, photo in there.items() if path in wanted}
+        if not own:  # the folder may have been named by a link, then or now
+            real = {os.path.realpath(path): path for path in wanted}
+            linked = ((real.get(os.path.realpath(path)), photo) for path, photo in there.items())
+            own = {path: photo for path, photo in linked if path is not None}
         try:
             named = splits.with_names(source.with_photos(list(own.values())), names)
         except UsageError as fault:  # a class was renamed since

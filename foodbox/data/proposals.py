@@ -211,6 +211,6 @@ def _keep(place: Path, found: npt.NDArray[np.uint16]) -> None:
 def _find_and_keep(photo: tuple[Path, tuple[int, int]], search: SelectiveSearch) -> npt.NDArray[np.uint16]:
     """The regions of a photo's file, reduced to width x height."""
     path, size = photo
-    found = _search(open_photo(path, at_least=search.search_size), size, search)
+    found = _search(open_photo(path, at_least=(search.search_size, 1)), size, search)
     _keep(_place(path, search), found)
     return found

@@ -26,8 +26,9 @@ Place = tuple[int, int, int, int]
 """A tile's left, top, right and bottom in pixels of the photo."""
 
 OVERLAP = 0.2
-"""The share of a tile's side that its neighbour shows too, so that any smaller object lies whole in one of them. Photos
-that are larger than a tile by no more are not cut: two tiles would show nearly the same."""
+"""The share of a tile's side that its neighbour shows too, but for the few pixels of `ALIGNED`. Any object smaller than
+that less twice `CUT` lies whole in one of them. Photos that are larger than a tile by no more are not cut: two tiles
+would show nearly the same."""
 ALIGNED = 8
 """Corners, but the last tile's, lie at multiples of so many pixels: whole ones still in a JPEG decoded at an eighth."""
 CUT = 0.02
@@ -71,18 +72,20 @@ def training_tiles(photos: Sequence[Photo], side: int) -> list[Photo]:
     return [tile for i, tile in enumerate(every) if i not in left_out]
 
 
-def open_tile(tile: Photo, at_least: int, opened: dict[Path, Image.Image]) -> Image.Image:
-    """The pixels of a tile; as `open_photo`.
+def open_tile(tile: Photo, at_least: tuple[int, int], opened: dict[Path, Image.Image]) -> Image.Image:
+    """The pixels of a tile, or of a whole photo; as `open_photo`.
 
     Args:
         opened: what is kept from one call to the next, the last photo: its tiles mostly come one after the other.
     """
+    if tile.window is None:  # decoded at as many pixels whether or not its tiles came before
+        return open_photo(tile.path, at_least)
     whole = opened.get(tile.path)
-    _, _, *sides = tile.window or (0, 0, tile.width, tile.height)
-    needed = math.ceil(at_least * max(sides) / max(tile.width, tile.height))
-    if whole is None or max(whole.size) < min(needed, max(sides)):
+    _, _, *sides = tile.window
+    wide, high = (math.ceil(n * s / own) for n, s, own in zip(at_least, sides, (tile.width, tile.height), strict=True))
+    if whole is None or max(whole.size) < min(max(wide, high), max(sides)):
         opened.clear()
-        whole = opened[tile.path] = open_photo(tile.path, needed)
+        whole = opened[tile.path] = open_photo(tile.path, (wide, high))
     return shown_by(tile, whole)
 
 
@@ -135,7 +138,7 @@ def _places(photo: Photo, side: int) -> list[Place]:
 
 
 def _spans(whole: int, side: int) -> list[tuple[int, int]]:
-    """Where tiles begin and end that cover a photo's side of so many pixels and overlap by OVERLAP or more."""
+    """Where tiles begin and end that cover a photo's side of so many pixels and overlap by OVERLAP."""
     if whole <= side * (1 + OVERLAP):
         return [(0, whole)]
     steps = math.ceil((whole - side) / (side * (1 - OVERLAP)))

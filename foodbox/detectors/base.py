@@ -43,6 +43,7 @@ class DetectorSettings(BaseModel):
 
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
     score_threshold: float = Field(0.05, ge=0, le=1, description="Lower scores are dropped before NMS.")
+    nms_iou: float = Field(0.5, ge=0, le=1, description="NMS: boxes of a class with a higher IoU are thinned.")
 
 
 class Detector(nn.Module, ABC):
@@ -134,7 +135,9 @@ class Detector(nn.Module, ABC):
         for i, (frame, scores) in enumerate(zip(frames, self.over(outputs["scores"], min_score), strict=True)):
             mine = scores >= 0
             parts = outputs["boxes"][i, mine], scores[mine], outputs["labels"][i, mine]
-            found.append(self._in_photo(frame, *parts, None if masks is None else masks[i, mine]))
+            one = self._in_photo(frame, *parts, None if masks is None else masks[i, mine])
+            # Boxes that reached into the padding are smaller now, and may have become alike.
+            found.append(one.keep(nms_by_group(one.boxes, one.scores, one.labels, self.settings.nms_iou)))
         return found
 
     def threshold(self, min_score: float | None) -> float:
@@ -280,7 +283,7 @@ class OneStageDetector(Detector):
     def select(
         self, scores: Tensor, labels: Tensor, boxes: Tensor, frames: list[Frame], nms_iou: float
     ) -> list[Detections]:
-        """Candidates of a batch → detections: cut off at the input's border, thinned by NMS class by class.
+        """Candidates of a batch → detections: cut off at the photo's border, thinned by NMS class by class.
 
         Args:
             scores: [B, C]; below 0 there is no candidate (`over`).
@@ -288,8 +291,10 @@ class OneStageDetector(Detector):
             boxes: [B, C, 4] in the input's pixels.
             nms_iou: of two boxes of a class that overlap more, the less sure goes.
         """
-        sides = torch.tensor([[f.input_width, f.input_height] for f in frames], device=boxes.device)
-        boxes = clip(boxes, sides[:, None, :1], sides[:, None, 1:])
+        whole = [f.to_input(torch.tensor([0.0, 0.0, f.width, f.height])) for f in frames]  # without letterbox bars
+        shown = torch.stack([clip(box, f.input_width, f.input_height) for box, f in zip(whole, frames, strict=True)])
+        low, high = shown.to(boxes.device)[:, None].chunk(2, dim=2)  # [B, 1, 2] each
+        boxes = boxes.clamp(low.repeat(1, 1, 2), high.repeat(1, 1, 2))
         photo, place = torch.where(scores >= 0)  # [N], N candidates of all photos
         groups = photo * len(self.names) + labels[photo, place]
         kept = nms_by_group(boxes[photo, place], scores[photo, place], groups, nms_iou)

@@ -93,7 +93,6 @@ class FasterRCNNSettings(FasterRCNNTraining):
     box_width: int = Field(1024, ge=8, description="Width of these.")
     class_agnostic: bool = Field(False, description="One box per region instead of one per class.")
     scores: RegionScores = Field("softmax", description="The paper's softmax, or an objectness times a class map.")
-    nms_iou: float = Field(0.5, ge=0, le=1, description="NMS: boxes of a class with a higher IoU are thinned.")
     max_detections: int = Field(100, ge=1, description="Most detections on a photo.")
 
 

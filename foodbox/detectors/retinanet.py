@@ -80,7 +80,6 @@ class RetinaNetSettings(RetinaNetTraining):
     )
     box_coding: Literal["centre", "corner"] = Field("centre", description="Offsets of centre and size, or of corners.")
     candidates: int = Field(1000, ge=1, description="Best scores of each level that are decoded.")
-    nms_iou: float = Field(0.5, ge=0, le=1, description="NMS: boxes of a class with a higher IoU are thinned.")
     max_detections: int = Field(300, ge=1, description="Most detections on a photo.")
 
 

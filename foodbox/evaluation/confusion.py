@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from foodbox.detections import Detections
-from foodbox.evaluation.voc import MATCH_IOU, NO_BOX, boxes_hit
-from foodbox.ops.boxes import area, iou
+from foodbox.evaluation.voc import MATCH_IOU, NO_BOX, boxes_hit, lie_within
+from foodbox.ops.boxes import iou
 from foodbox.records import Dataset, Photo
 
 
@@ -103,14 +103,7 @@ def _pairs(photo: Photo, shown: Detections, nothing: int) -> tuple[Tensor, Tenso
         overlap[:, box] = 0
     counted[hit[hit >= 0]] = False
     missed = photo.labels[counted]
-    false = shown.labels[(hit == NO_BOX) & ~_within(shown.boxes, photo.boxes[photo.ignore])]
+    false = shown.labels[(hit == NO_BOX) & ~lie_within(shown.boxes, photo.boxes[photo.ignore])]
     boxes, found = photo.labels[hit[hit >= 0]], shown.labels[hit >= 0]
     rows = torch.cat((boxes, torch.full_like(false, nothing), missed))
     return rows, torch.cat((found, false, torch.full_like(missed, nothing)))
-
-
-def _within(boxes: Tensor, areas: Tensor) -> Tensor:
-    """Whether at least half of each box [N, 4] lies in one of some areas [M, 4], as COCO counts its crowds: [N]."""
-    shared = iou(boxes, areas)  # of the union; of the box it is more
-    sides = area(boxes)[:, None]
-    return (shared / (1 + shared) * (sides + area(areas)) >= sides / 2).any(1)

@@ -96,7 +96,7 @@ def side_by_side(photos: Sequence[tuple[Photo, Detections]], title: str) -> byte
     """
     tiles = []
     for photo, found in photos:
-        image = open_photo(photo.path, at_least=SIDE)
+        image = open_photo(photo.path, at_least=(SIDE, 1))
         image.thumbnail((SIDE, SIDE))
         pair = Image.new("RGB", (image.width * 2 + 4, image.height), "#202020")
         names = found.names if len(found.names) > 1 else ()

@@ -38,7 +38,7 @@ class F1Curve:
         Args:
             boxes: how many there are to find.
         """
-        counted = ranked.hits >= 0
+        counted = (ranked.hits == 1) | ((ranked.hits == 0) & ~ranked.within)
         hits, scores = ranked.hits[counted], ranked.scores[counted]
         right, shown = hits.cumsum(0), torch.arange(1, len(hits) + 1)
         last = scores.diff(append=scores.new_tensor([-1.0])) != 0  # equal scores are shown together

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from foodbox.detections import Detections
-from foodbox.ops.boxes import iou
+from foodbox.ops.boxes import area, iou
 from foodbox.records import Dataset, Photo, no_labels
 
 MATCH_IOU = 0.5
@@ -25,11 +25,13 @@ class RankedHits(NamedTuple):
     Attributes:
         hits: int64 [N], 1 a hit, 0 a miss, -1 not counted.
         scores, labels: [N].
+        within: bool [N], what lies in an area to be ignored, as a crowd: COCO does not count it, Pascal VOC does.
     """
 
     hits: Tensor
     scores: Tensor
     labels: Tensor
+    within: Tensor
 
     def of_class(self, label: int) -> RankedHits:
         """Those of one class."""
@@ -53,12 +55,13 @@ def voc_ap50(dataset: Dataset, ranked: RankedHits) -> float | None:
 def ranked_hits(dataset: Dataset, detections: Sequence[Detections]) -> RankedHits:
     """Which detections hit a box of their class: one entry for each photo of the dataset, labels into its names."""
     if not len(dataset):
-        return RankedHits(torch.zeros(0, dtype=torch.int64), torch.zeros(0), no_labels())
+        return RankedHits(no_labels(), torch.zeros(0), no_labels(), torch.zeros(0, dtype=torch.bool))
     boxes = torch.cat([boxes_hit(photo, found) for photo, found in zip(dataset, detections, strict=True)])
     hits = torch.where(boxes == NOT_COUNTED, -1, (boxes >= 0).long())
     scores, labels = torch.cat([d.scores for d in detections]), torch.cat([d.labels for d in detections])
     order = scores.argsort(descending=True, stable=True)
-    return RankedHits(hits[order], scores[order], labels[order])
+    within = torch.cat([lie_within(d.boxes, p.boxes[p.ignore]) for p, d in zip(dataset, detections, strict=True)])
+    return RankedHits(hits[order], scores[order], labels[order], within[order])
 
 
 def boxes_hit(photo: Photo, found: Detections) -> Tensor:
@@ -82,6 +85,13 @@ def boxes_hit(photo: Photo, found: Detections) -> Tensor:
             taken.add(which)
             result[i] = which
     return result
+
+
+def lie_within(boxes: Tensor, areas: Tensor) -> Tensor:
+    """Whether at least half of each box [N, 4] lies in one of some areas [M, 4], as COCO counts its crowds: [N]."""
+    shared = iou(boxes, areas)  # of the union; of the box it is more
+    sides = area(boxes)[:, None]
+    return (shared / (1 + shared) * (sides + area(areas)) >= sides / 2).any(1)
 
 
 def _area(hits: Tensor, total: int) -> float:

@@ -37,7 +37,7 @@ def smooth_l1_loss(predicted: Tensor, targets: Tensor, beta: float) -> Tensor:
 
 
 def giou_loss(predicted: Tensor, targets: Tensor) -> Tensor:
-    """1 - GIoU of box pairs, Rezatofighi et al. 2019, algorithm 1: x1 y1 x2 y2 [..., 4] twice → [...], 0 to 2."""
+    """1 - GIoU of box pairs, Rezatofighi et al. 2019, algorithm 2: x1 y1 x2 y2 [..., 4] twice → [...], 0 to 2."""
     # Line 1: of two corners that coding moves by themselves either may come to lie before the other.
     corners = predicted[..., :2], predicted[..., 2:]
     predicted = torch.cat((torch.minimum(*corners), torch.maximum(*corners)), -1)

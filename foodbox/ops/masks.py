@@ -22,14 +22,16 @@ def project_masks(masks: Sequence[Tensor], photo: Tensor, matched_index: Tensor,
         size: places across and down, M.
 
     Returns:
-        float32 [P, M, M], the share of each place that the object covers, by bilinear sampling as RoIAlign's.
+        float32 [P, M, M], the share of each place that the object covers, by bilinear sampling as RoIAlign's. Pixels'
+        middles are at 0.5, as where masks are drawn: torchvision and Detectron have them at 0 here, which teaches masks
+        that lie half a pixel of the input too far to the left and up.
     """
     high, wide = (max(m.shape[side] for m in masks) for side in (1, 2))
     together = torch.cat([F.pad(m, (0, wide - m.shape[2], 0, high - m.shape[1])) for m in masks])  # [sum N_b, H, W]
     first = torch.tensor([0, *(len(m) for m in masks)], device=photo.device).cumsum(0)  # [B + 1]
     which, place = torch.unique(first[photo] + matched_index, return_inverse=True)  # only those that are asked for
     regions = torch.cat((place[:, None].to(boxes.dtype), boxes), dim=1)  # [P, 5]
-    pooled: Tensor = roi_align(together[which, None].to(boxes.dtype), regions, size, 1.0, aligned=False)
+    pooled: Tensor = roi_align(together[which, None].to(boxes.dtype), regions, size, 1.0, aligned=True)
     return pooled[:, 0]
 
 

@@ -57,7 +57,7 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as fault:
+    except (OSError, OverflowError, TypeError) as fault:
         raise UsageError(
             f"Cannot listen at {host}, port {port} ({fault}): take another --port, 0 for one that is free, or another "
             "--host."

@@ -11,13 +11,10 @@ from torch import Tensor, nn
 
 from foodbox.detectors.base import Detector
 from foodbox.inference.kernels import Kernels, by_shape
-from foodbox.inference.replay import Replayed
 from foodbox.inference.threads import Threads
-from foodbox.records import Batch, KeptMaps, Target, stack_targets
+from foodbox.records import Batch, KeptMaps, Target
 from foodbox.training.choices import Way
-
-BOX_MULTIPLE = 16
-"""Where steps are recorded or compiled by shape, each photo's boxes are padded to a multiple of this."""
+from foodbox.training.recorded_step import of_one_shape, replayed
 
 
 class TrainStep(nn.Module):
@@ -37,12 +34,7 @@ class TrainStep(nn.Module):
         """Pixels [B, 3, H, W] and B targets → the losses by part."""
         if self._compiled is None:
             return self.detector.losses(images, targets, *proposals)
-        return self._compiled(images, _apart(*stack_targets(targets, multiple=BOX_MULTIPLE)), *proposals)
-
-
-def _apart(boxes: Tensor, labels: Tensor) -> list[Target]:
-    """What `stack_targets` gave, boxes [B, M, 4] and labels [B, M], photo by photo again."""
-    return [Target(*pair) for pair in zip(boxes, labels, strict=True)]
+        return self._compiled(images, of_one_shape(targets), *proposals)
 
 
 def learner(
@@ -80,26 +72,5 @@ def learner(
         images, *proposals = batch.inputs
         with nullcontext() if on is None else on.step(batch.frames):
             return learn(images, batch.targets, *proposals)
-
-    return call
-
-
-def replayed(
-    learn: Callable[..., dict[str, Tensor]], device: torch.device, kernels: Kernels
-) -> Callable[..., dict[str, Tensor]]:
-    """`learn` as one launch for batches of a shape that came before; batches may lie on the CPU.
-
-    Args:
-        learn: images and targets → losses; it moves the weights.
-    """
-
-    def whole(images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        return learn(images.contiguous(memory_format=torch.channels_last), _apart(boxes, labels))
-
-    replay = Replayed(whole, device, kernels)
-
-    def call(images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = replay(images, *stack_targets(targets, multiple=BOX_MULTIPLE))
-        return losses
 
     return call

@@ -39,6 +39,9 @@ QUICK: dict[str, Any] = {
     "weights": "none",
 }
 
+SHARE = {"valid_share": 0.25}
+"""Which a trial does not get beside its split."""
+
 # The program that carries out a trial, with three more detectors: one that refuses the photos, one that is faulty, and
 # one whose process ends all of a sudden.
 WITH_STAND_INS = """
@@ -85,7 +88,7 @@ def compared(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparis
         patch.setattr(module, "TRIAL", [sys.executable, str(script)])
         for name in ("refuses", "faulty", "vanishes"):
             patch.setitem(DETECTORS, name, DETECTORS["retinanet"])
-        return foodbox.compare(photos, detectors=names, runs=runs, name="all", one_class="dish", **QUICK)
+        return foodbox.compare(photos, detectors=names, runs=runs, name="all", one_class="dish", **SHARE, **QUICK)
 
 
 def test_photos_with_boxes_from_all_over_are_shown() -> None:
@@ -149,7 +152,7 @@ def test_what_it_leaves(compared: Comparison) -> None:
 
 def test_other_settings_or_photos_are_another_comparison(compared: Comparison, photos: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in compared.folder.rglob("*")}
-    same = {"runs": compared.folder.parent, "name": "all", "one_class": "dish"} | QUICK
+    same = {"runs": compared.folder.parent, "name": "all", "one_class": "dish"} | SHARE | QUICK
     for changes, words in (
         ({"epochs": 2}, "its epochs is 1, not 2"),
         ({"one_class": "food"}, "its one_class is 'dish', not 'food'"),

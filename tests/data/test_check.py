@@ -285,6 +285,13 @@ def test_two_boxes_of_a_file_without_lines_are_told_by_their_class() -> None:
     assert found.what == "the box is called 'soup', and another box here 'rice'"
 
 
+def test_of_a_box_drawn_twice_the_one_with_an_outline_stays() -> None:
+    box, outline = (10, 10, 60, 110), [torch.tensor([[10.0, 10.0], [60.0, 10.0], [60.0, 110.0]])]
+    for masks, gone in (([[], outline], 0), ([outline, []], 1), ([outline, outline], 1), ([[], []], 1)):
+        photo = dataclasses.replace(photo_with(box, box), masks=masks)
+        assert found_on(photo) == [("box drawn twice", gone)]
+
+
 def test_a_row_of_boxes_each_like_the_next_loses_every_second() -> None:
     """0 is like 1 and 1 like 2, but 0 not like 2: without 1, both may stay."""
     row = [(0, 0, 50, 100), (0, 0, 50, 96), (0, 0, 50, 92)]
@@ -416,6 +423,8 @@ def class_findings(counts: dict[str, int]) -> list[tuple[str, str]]:
         ({"rice": 2, "Rice": 1}, [("class name twice", "Rice")]),  # three together: not rare
         ({"rice": 1, "Rice": 1}, [("rare class", "rice"), ("class name twice", "Rice")]),
         ({"rice": 3, "Rice": 0}, [("class name twice", "Rice")]),
+        ({"fried rice": 3, "fried-rice": 3}, [("class name twice", "fried-rice")]),
+        ({"A": 3, "A-": 3, "A+": 3, "1": 3, "-1": 3, "-": 3, "_": 3}, []),
     ],
 )
 def test_rare_classes(counts: dict[str, int], found: list[tuple[str, str]]) -> None:

@@ -343,7 +343,7 @@ def test_a_photo_cut_short(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"lunch.{ending}"
     Image.effect_noise((200, 100), 80).convert("RGB").save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    for at_least in (None, 32):
+    for at_least in (None, (32, 32)):
         with pytest.raises(PhotoError, match=rf"lunch\.{ending} (is a broken photo|cannot be opened).*eave it out"):
             open_photo(path, at_least)
 
@@ -360,7 +360,21 @@ def test_a_large_jpeg_is_opened_smaller_but_never_too_small(
     path = tmp_path / "large.jpg"
     with_rectangle(size, BOX).save(path)
     expected = next((side for side in (100, 200, 400) if side >= at_least), 800)
-    assert max(open_photo(path, at_least).size) == expected
+    assert max(open_photo(path, (at_least, at_least * 3 // 4)).size) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [((320, 320), (960, 540)), ((540, 540), (960, 540)), ((542, 542), (1920, 1080)), ((200, 135), (240, 135))],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_neither_side_is_opened_too_small(
+    wanted: tuple[int, int], found: tuple[int, int], turned: bool, tmp_path: Path
+) -> None:
+    """Of a wide photo that is stretched to a square, the shorter side decides."""
+    path, way = tmp_path / "wide.jpg", slice(None, None, -1 if turned else 1)
+    Image.new("RGB", (1920, 1080)[way]).save(path)
+    assert open_photo(path, wanted[way]).size == found[way]
 
 
 @pytest.mark.parametrize("turn", [1, 6])
@@ -370,7 +384,7 @@ def test_a_photo_opened_smaller_keeps_its_boxes_where_they_are(turn: int, tmp_pa
     path = tmp_path / "large.jpg"
     with_rectangle((1600, 1200), (320, 240, 960, 720)).save(path, exif=exif)
     width, height, _ = photo_size(path)
-    small = open_photo(path, at_least=320)
+    small = open_photo(path, at_least=(320, 240))
     assert max(small.size) == 400
     pixels, frame = prepare(small, Preprocessing(size=320), path, (width, height))
     assert (frame.width, frame.height, frame.path) == (width, height, path)

@@ -354,6 +354,21 @@ def test_a_split_knows_a_folder_that_is_spelled_another_way(
     assert [stems(part) for part in read_parts(place, chosen(split=split))] == [["p0", "p2"], ["p1"]]
 
 
+@pytest.mark.parametrize("link_first", [True, False])
+def test_a_split_knows_a_folder_by_its_link(tmp_path: Path, link_first: bool) -> None:
+    folder = voc(tmp_path / "photos", 3)
+    link = tmp_path / "link"
+    try:
+        link.symlink_to(folder, target_is_directory=True)
+    except OSError:
+        pytest.skip("This system makes no links for everybody.")
+    then, now = (link, folder) if link_first else (folder, link)
+    split = write_split(tmp_path / "split.json", [then / "p0.png", then / "p2.png"], [then / "p1.png"])
+    parts = read_parts(now, chosen(split=split))
+    assert [stems(part) for part in parts] == [["p0", "p2"], ["p1"]]
+    assert all(photo.path.parent == now for part in parts for photo in part)
+
+
 @pytest.mark.parametrize(
     "content", [None, "", "{}", "[1, 2]", '{"train": ["a"]}', '{"train": 3, "valid": 4}', "null", b"\xff\xfe\x00"]
 )

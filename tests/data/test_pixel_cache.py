@@ -37,7 +37,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     found: list[Path] = []
     original = loader_module.open_photo
 
-    def counting(path: Path, at_least: int | None = None) -> Any:
+    def counting(path: Path, at_least: tuple[int, int] | None = None) -> Any:
         found.append(path)
         return original(path, at_least)
 

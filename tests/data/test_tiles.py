@@ -135,7 +135,7 @@ def test_a_tile_shows_its_part(file: Path) -> None:
     assert seen.size == (1200, 1600)
     opened: dict[Path, Image.Image] = {}
     for tile in tiles(photo(seen.size, path=str(file)), 500):
-        found = open_tile(tile, 500, opened)
+        found = open_tile(tile, (500, 500), opened)
         left, top, *_ = tile.window or (0, 0)
         expected = seen.crop((left, top, left + tile.width, top + tile.height))
         if tile.window:  # the whole photo may be decoded smaller
@@ -146,7 +146,7 @@ def test_a_tile_shows_its_part(file: Path) -> None:
 def test_a_tile_of_a_photo_decoded_smaller(file: Path) -> None:
     """At an eighth of the size there are still as many pixels as were asked for, and the part is the same."""
     for tile in tiles(photo((1200, 1600), path=str(file)), 800)[1:]:
-        found = open_tile(tile, 100, {})
+        found = open_tile(tile, (100, 100), {})
         assert found.size == (100, 100)
         left, top, *_ = tile.window or ()
         part = open_photo(file).crop((left, top, left + 800, top + 800))
@@ -157,7 +157,7 @@ def test_a_tile_of_a_photo_decoded_smaller(file: Path) -> None:
 def test_a_photo_is_decoded_once_for_its_tiles(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[Path] = []
 
-    def counted(path: Path, at_least: int | None = None) -> Image.Image:
+    def counted(path: Path, at_least: tuple[int, int] | None = None) -> Image.Image:
         decoded.append(path)
         return open_photo(path, at_least)
 
@@ -172,7 +172,7 @@ def test_a_photo_is_decoded_once_for_its_tiles(file: Path, monkeypatch: pytest.M
 def test_a_picture_in_memory_is_cut_alike(file: Path) -> None:
     seen = open_photo(file)
     tile = tiles(photo(seen.size, path=str(file)), 500)[5]
-    assert np.array_equal(np.asarray(shown_by(tile, seen)), np.asarray(open_tile(tile, 500, {})))
+    assert np.array_equal(np.asarray(shown_by(tile, seen)), np.asarray(open_tile(tile, (500, 500), {})))
 
 
 # -- Putting together -----------------------------------------------------------------------------------------------
@@ -319,7 +319,7 @@ def test_training_decodes_a_photo_once_for_its_tiles(
     """Once to train on and once to validate on, in two epochs; kept nowhere, at least twice more in each."""
     log = tmp_path / "decoded.log"
 
-    def counted(path: Path, at_least: int | None = None) -> Image.Image:
+    def counted(path: Path, at_least: tuple[int, int] | None = None) -> Image.Image:
         with log.open("a") as file:  # which a worker writes to, too
             file.write(f"{path.name}\n")
         return open_photo(path, at_least)

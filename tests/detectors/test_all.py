@@ -140,6 +140,30 @@ def test_detections_are_whole_or_none(detector: Detector, photos: Photos) -> Non
         check(nothing, NAMES, size)
 
 
+@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("fit", ["longest", "letterbox"])
+def test_boxes_that_the_photos_border_makes_alike_are_found_once(name: str, fit: str) -> None:
+    """Beyond a wide photo lies padding, or a letterbox's bars: boxes may differ there alone, and NMS must see it."""
+    detector = light(name, NAMES)
+    settings = apply(detector.settings, {"fit": fit})
+    frame = settings.preprocessing.frame(640, 320)
+    top = 16.0 if fit == "letterbox" else 0.0
+    boxes = torch.tensor([[0.0, top + 24, 30, top + 48], [0.0, top + 24, 30, top + 32], [40.0, top, 60, top + 20]])
+    found = {"boxes": boxes[None], "scores": torch.tensor([[0.9, 0.8, 0.7]]), "labels": torch.zeros(1, 3).long()}
+    if detector.needs_masks:
+        found["masks"] = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1).expand(1, 3, 28, 28)
+    one = detector.decode(found, [frame], 0.0)[0]
+    expected = torch.tensor([[0.0, 240, 300, 320], [400.0, 0, 600, 200]])
+    if len(one) == 3:  # soft-NMS lowers scores and drops none
+        assert name == "m2det"
+        assert one.scores.min() < 0.7
+        return
+    torch.testing.assert_close(one.boxes, expected, rtol=0, atol=1e-3)
+    assert one.scores.tolist() == pytest.approx([0.9, 0.7])
+    if one.masks is not None:
+        assert one.masks[:, 0, 0].tolist() == pytest.approx([0.1, 0.3])
+
+
 def test_a_photos_outputs_do_not_depend_on_the_batch(detector: Detector) -> None:
     batch = batch_of(detector.eval(), [((90, 90), []), ((90, 90), []), ((90, 90), [])])
     with torch.no_grad():

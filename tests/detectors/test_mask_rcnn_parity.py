@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torchvision.models.detection import roi_heads
 
 from foodbox.detectors.mask_rcnn import MaskRCNN
 from foodbox.records import Frame
@@ -48,8 +49,10 @@ def test_detections_and_masks_are_torchvisions(pair: Pair) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("boxes", [(4, 2), (5, 0), (0, 0)])
-def test_losses_are_torchvisions(pair: Pair, boxes: tuple[int, int]) -> None:
-    """Of the anchors and regions that torchvision sampled."""
+def test_losses_are_torchvisions(pair: Pair, boxes: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the anchors and regions that torchvision sampled, and with its masks half a pixel on (`project_masks`)."""
+    project = roi_heads.project_masks_on_boxes
+    monkeypatch.setattr(roi_heads, "project_masks_on_boxes", lambda m, boxes, *more: project(m, boxes - 0.5, *more))
     targets, theirs = some_targets(boxes)
     expected, chosen, regions = their_losses(pair, theirs)
     found = pair.ours.rpn_losses(pair.outputs, targets, chosen)

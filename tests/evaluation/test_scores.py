@@ -150,6 +150,17 @@ def test_photos_without_boxes_and_detections() -> None:
     assert (scores.ap, scores.voc_ap50, scores.mean_iou, scores.boxes, scores.remarks) == (None, None, None, 0, [])
 
 
+def test_what_is_found_in_a_crowd_lowers_no_f1() -> None:
+    """As COCO has it. Pascal VOC, which knows difficult boxes alone, counts what does not meet one."""
+    photo = Photo(Path("a.jpg"), 300, 200, torch.tensor([A, [100.0, 0, 300, 200]]), torch.tensor([0, 0]))
+    photo.ignore = torch.tensor([False, True])
+    crowd = [([110.0 + 40 * i, 10.0, 140.0 + 40 * i, 60.0], 0.9 - i / 100, 0) for i in range(4)]
+    scores = score(Dataset([photo], ["rice", "soup"]), found((A, 0.5, 0), *crowd))
+    assert (scores.ap, scores.f1, scores.shown_precision, scores.remarks) == (1, 1, 1, [])
+    assert scores.threshold < 0.5
+    assert scores.voc_ap50 == pytest.approx(0.2)
+
+
 def test_half_of_a_detection_has_to_lie_in_what_is_ignored() -> None:
     for left, remarks in (
         (5.5, ["1 of 1 detections over 0.3 are on no box, or on one that was found already"]),

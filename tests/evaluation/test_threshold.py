@@ -61,8 +61,9 @@ def test_as_counted_anew_at_every_score(seed: int) -> None:
     boxes = sum(dataset.class_counts(ignored=False))
     curve, by_score = curve_of(dataset, detections), {}
     for threshold in torch.cat([d.scores for d in detections]).tolist():
-        hits, _, _ = ranked_hits(dataset, [d.over(threshold) for d in detections])
-        by_score[threshold] = 2 * int((hits == 1).sum()) / (int((hits >= 0).sum()) + boxes)
+        hits, _, _, within = ranked_hits(dataset, [d.over(threshold) for d in detections])
+        counted = int((hits == 1).sum()) + int(((hits == 0) & ~within).sum())
+        by_score[threshold] = 2 * int((hits == 1).sum()) / (counted + boxes)
         assert curve.over(threshold) == pytest.approx(by_score[threshold])
     chosen, best = curve.best_threshold(), max(by_score.values())
     assert chosen not in by_score

@@ -24,7 +24,7 @@ from foodbox.inference.kernels import Kernels
 from foodbox.inference.replay import Replayed
 from foodbox.records import Dataset, Target
 from foodbox.training.optimiser import Muon, make_optimiser, set_rate
-from foodbox.training.step import replayed
+from foodbox.training.recorded_step import replayed
 from foodbox.weights.model_file import save_model
 from tests.inference.test_kernels import level
 

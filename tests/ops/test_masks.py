@@ -6,11 +6,12 @@ import pytest
 import torch
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
+from foodbox.masks import paste_mask
 from foodbox.ops.masks import crop_masks, project_masks
 
 
-def test_projected_masks_are_torchvisions() -> None:
-    """Two photos of different sizes."""
+def test_projected_masks_are_torchvisions_half_a_pixel_on() -> None:
+    """Two photos of different sizes. Theirs has a pixel's middle on its corner."""
     masks = [torch.rand(3, 40, 60) > 0.5, torch.rand(2, 50, 30) > 0.5]
     corner = torch.rand(9, 2) * 20
     boxes = torch.cat((corner, corner + 2 + torch.rand(9, 2) * 15), dim=1)
@@ -18,23 +19,31 @@ def test_projected_masks_are_torchvisions() -> None:
     found = project_masks(masks, photo, answer, boxes, 28)
     for i in (0, 1):
         mine = photo == i
-        expected = project_masks_on_boxes(masks[i], boxes[mine], answer[mine], 28)
+        expected = project_masks_on_boxes(masks[i], boxes[mine] - 0.5, answer[mine], 28)
         torch.testing.assert_close(found[mine], expected)
     assert found.shape == (9, 28, 28)
 
 
 def test_a_projected_mask_by_hand() -> None:
-    """A mask that fills the right half of its box, and one of which the box shows nothing.
-
-    The values lie at the pixels' corners: of the second cell's four points the last, at 7.5, is half way into the mask.
-    """
+    """A mask that fills the right half of its box, and one of which the box shows nothing."""
     mask = torch.zeros(2, 16, 16, dtype=torch.bool)
     mask[0, :, 8:] = True
     mask[1, 12:] = True
     boxes = torch.tensor([[0.0, 0, 16, 8], [0.0, 0, 16, 8]])
     found = project_masks([mask], torch.tensor([0, 0]), torch.tensor([0, 1]), boxes, 4)
-    assert found[0].mean(0).tolist() == [0, 0.5 / 4, 1, 1]
+    assert found[0].mean(0).tolist() == [0, 0, 1, 1]
     assert found[1].abs().max() == 0
+
+
+def test_what_is_learnt_lies_where_it_is_drawn() -> None:
+    """A disc's mask over its box, pasted back, has the disc's middle."""
+    y, x = torch.meshgrid(torch.arange(64) + 0.5, torch.arange(96) + 0.5, indexing="ij")
+    disc = (x - 40) ** 2 + (y - 30) ** 2 < 20**2
+    box = torch.tensor([[20.0, 10, 60, 50]])
+    mask = project_masks([disc[None]], torch.tensor([0]), torch.tensor([0]), box, 28)[0]
+    pixels, left, top = paste_mask(mask, box[0], 64, 96)
+    drawn = torch.as_tensor(pixels).nonzero().double().mean(0) + 0.5
+    assert (drawn + torch.tensor([top, left])).tolist() == pytest.approx([30, 40], abs=0.05)
 
 
 @pytest.mark.parametrize("photos", [1, 2])

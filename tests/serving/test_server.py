@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,8 +51,10 @@ def test_a_port_that_another_has(model: Model) -> None:
             foodbox.serve(model, port=port)
 
 
-@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70_000), ("nowhere.invalid", 0), ("127.0.0.1", -1)])
-def test_an_address_that_there_is_not(model: Model, host: str, port: int) -> None:
+@pytest.mark.parametrize(
+    ("host", "port"), [("127.0.0.1", 70_000), ("nowhere.invalid", 0), ("127.0.0.1", -1), ("127.0.0.1", "80")]
+)
+def test_an_address_that_there_is_not(model: Model, host: str, port: Any) -> None:
     with pytest.raises(UsageError, match=f"Cannot listen at {host}, port {port}"):
         foodbox.serve(model, host=host, port=port)
 

@@ -8,7 +8,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -298,8 +298,11 @@ def broken(path: Path, fault: str) -> Finding:
     return Finding(Source(path), fault, photo=path, kind=BROKEN, mend=LEFT_OUT)
 
 
-def copy_photos(dataset: Dataset, folder: Path) -> Iterator[tuple[Photo, Path]]:
+def copy_photos(dataset: Dataset, folder: Path, reserved: Iterable[str] = ()) -> Iterator[tuple[Photo, Path]]:
     """Copies the photos into a folder, under names that are free there and endings that say what the files are.
+
+    Args:
+        reserved: names, without ending and in small letters, that none is to have.
 
     Yields:
         Each photo with its copy's path.
@@ -308,7 +311,7 @@ def copy_photos(dataset: Dataset, folder: Path) -> Iterator[tuple[Photo, Path]]:
         FoodboxError: the place cannot be written to.
     """
     make_folder(folder)
-    taken: set[str] = set()
+    taken = set(reserved)
     facts = look([photo.path for photo in dataset])
     with progress_bar("copying photos", len(dataset)) as bar:
         for photo in dataset:

@@ -49,6 +49,8 @@ from foodbox.records import Dataset, Photo
 
 KEYS = {"train": "train", "valid": "val", "test": "test"}
 LABEL_FOLDERS = {"images": "labels", "Images": "Labels", "JPEGImages": "labels"}
+RESERVED = {Path(name).stem for name in LISTS}
+"""A photo of such a name would have a label that is taken for a list of classes."""
 LOOKS = 20
 """Label files that are looked into before the format is known."""
 SAME = 1.0
@@ -123,7 +125,7 @@ def write(dataset: Dataset, folder: Path) -> None:
     parts = {photo.part for photo in dataset}
     for part in sorted(parts):
         own = dataset.with_photos([photo for photo in dataset if photo.part == part])
-        for photo, target in copy_photos(own, folder / "images" / KEYS.get(part, part)):
+        for photo, target in copy_photos(own, folder / "images" / KEYS.get(part, part), RESERVED):
             write_whole(folder / "labels" / KEYS.get(part, part) / f"{target.stem}.txt", "".join(_lines(photo)))
     places = {KEYS[part]: f"images/{KEYS[part]}" for part in KEYS if part in parts}
     content = {**(places or {"train": "images", "val": "images"}), "nc": len(dataset.names), "names": dataset.names}

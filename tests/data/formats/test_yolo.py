@@ -81,6 +81,17 @@ def test_a_share_that_is_rounded_over_the_border_turns_no_box(tmp_path: Path) ->
     assert [f.harm for f in findings] == ["note"]
 
 
+def test_a_photo_whose_label_would_be_a_list_of_classes_gets_another_name(tmp_path: Path) -> None:
+    photos = []
+    for name in ("classes.jpg", "Classes.png", "other.jpg"):
+        Image.new("RGB", (100, 80)).save(tmp_path / name)
+        photos.append(Photo(tmp_path / name, 100, 80, torch.tensor([[5.0, 5, 50, 40]]), torch.tensor([0])))
+    formats.FORMATS["yolo"].write(Dataset(photos, ["bun"]), tmp_path / "out")
+    dataset, findings = formats.read(tmp_path / "out")
+    assert {p.path.name: len(p.boxes) for p in dataset} == {"classes-2.jpg": 1, "Classes-3.png": 1, "other.jpg": 1}
+    assert (dataset.names, findings) == (["bun"], [])
+
+
 # -- Lines ----------------------------------------------------------------------------------------------------------
 
 
