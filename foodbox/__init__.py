@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from foodbox.errors import FoodboxError, UsageError
 from foodbox.garbage import without_collecting
+from foodbox.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from foodbox.api import Export, Run, check, convert, demo, detect, export, resume, train
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from foodbox.model import Model, evaluate, load
     from foodbox.records import Dataset, Photo
     from foodbox.serving.server import serve
-
-__version__ = "0.1.0"
 
 _WHERE = {
     **dict.fromkeys(("Export", "Run"), "foodbox.api"),

@@ -41,11 +41,12 @@ from foodbox.inference.output import DetectionWriter, expect_elsewhere, find_all
 from foodbox.inference.predict import pick_device
 from foodbox.model import EXPORTS, Model, evaluate, load
 from foodbox.records import Dataset, Photo, counted
-from foodbox.training.choices import enough_detections, expect_way, large_enough, reach_of
+from foodbox.training.choices import enough_detections, expect_way, large_enough, left_open, reach_of
 from foodbox.training.fit import Run as Run
 from foodbox.training.fit import fit
 from foodbox.training.run_folder import RunFolder
 from foodbox.training.start import find_weights, put_in, settle
+from foodbox.version import VERSION
 from foodbox.weights import pretrained
 from foodbox.weights.model_file import build, header_of
 
@@ -118,11 +119,15 @@ def train(photos: PathLike, *, runs: PathLike = "runs", name: str | None = None,
     if weights and earlier and chosen.preset not in (None, earlier.get("preset") or next(iter(kind.presets))):
         say(f"{weights.origin} brings its own network: --preset {chosen.preset} does not change it.")
     detector = put_in(kind(train_part.names, settled), weights)
+    own_network = weights is not None and bool(weights.detector)
+    chosen = chosen.model_copy(update=left_open(chosen, kind, train_part, settled, own_network))
     folder = RunFolder.new(runs, name, chosen.detector)
     # Whole paths: the run may be gone on with from another folder.
     valid = {} if chosen.valid is None else {"valid": str(chosen.valid.absolute())}
     about = {
+        "foodbox": VERSION,
         "photos": str(photos.absolute()),
+        "training_photos": len(train_part),
         "train": chosen.model_dump(mode="json") | valid,
         "detector": detector.settings.model_dump(mode="json"),
         "names": detector.names,

@@ -35,11 +35,12 @@ Part = Annotated[
 ]
 Switch = Annotated[bool, arg(help_behavior_hint="")]
 
-ELSEWHERE = {
+OF_TRAINING = {
     "--lr": "--learning-rate", "--lr0": "--learning-rate", "--imgsz": "--size", "--batch": "--batch-size",
-    "--conf": "--min-score",
+    "--project": "--runs",
 }  # fmt: skip
-"""What other programs call a flag, and what it is here."""
+ELSEWHERE = {"train": OF_TRAINING, "compare": OF_TRAINING, "detect": {"--conf": "--min-score", "--project": "--out"}}
+"""What other programs call a flag of a command, and what it is here."""
 STOPPED = 130
 """The exit code that shells have for a program that Ctrl-C (signal 2) ended: 128 and its number."""
 
@@ -96,9 +97,9 @@ def _run(words: list[str]) -> int | None:
         return 0
     if "" in words:  # a path of it would be the folder that one stands in
         raise UsageError("One of the words is empty, such as a variable that is not set: name what is meant.")
-    for word in words:
-        if (meant := ELSEWHERE.get(word.split("=", 1)[0])) is not None:
-            raise UsageError(f"There is no {word.split('=', 1)[0]}: say {meant}.")
+    for flag in (word.split("=", 1)[0] for word in words):
+        if (meant := ELSEWHERE.get(words[0], {}).get(flag)) is not None:
+            raise UsageError(f"There is no {flag}: use {meant}.")
     with without_collecting():
         commands = _commands(words)
         collect_seldom()  # now that most of what is imported has been
@@ -333,6 +334,7 @@ def evaluate(
     skip_bad: Switch = False,
     starthon_file: Place = None,
     out: Place = None,
+    device: Text = None,
     json: Switch = False,
 ) -> None:
     """Score a model on labelled photos: COCO AP (of masks too), VOC AP50, recall, and the AI Starthon's mean IoU.
@@ -347,11 +349,12 @@ def evaluate(
         skip_bad: Leave faulty photos out instead of stopping.
         starthon_file: Write the contest's prediction file: x,y,w,h as fractions, a line a photo by file name.
         out: Folder for report.html with precision-recall curves, the confusion matrix and the worst photos.
+        device: cpu, cuda or mps; by default the fastest there is.
         json: Print one JSON object and nothing else on standard output.
     """
     import foodbox
 
-    loaded = foodbox.load(model, tile_size=tile_size)
+    loaded = foodbox.load(model, device, tile_size=tile_size)
     scores = foodbox.evaluate(
         loaded,
         photos,
@@ -378,6 +381,7 @@ def detect(
     min_score: Number = None,
     tile_size: Whole = None,
     crop: Switch = False,
+    device: Text = None,
     json: Switch = False,
 ) -> int:
     """Find boxes on photos, and outlines where the model has masks; writes pictures, one JSON and one CSV.
@@ -389,6 +393,7 @@ def detect(
         min_score: Drop detections with a lower score, 0 to 1; by default the threshold found on the validation photos.
         tile_size: Also see larger photos in tiles of this many pixels; 0: none; by default as the model was trained.
         crop: Also write each detected region as its own photo.
+        device: cpu, cuda or mps; by default the fastest there is.
         json: Print the detections as JSON and nothing else on standard output.
     """
     import foodbox
@@ -397,7 +402,7 @@ def detect(
         raise UsageError("Name at least one photo, folder or pattern behind the model file.")
     if min_score is not None and not 0 <= min_score <= 1:
         raise UsageError(f"--min-score is {min_score:g}: expected a score from 0 to 1.")
-    loaded = foodbox.load(model, tile_size=tile_size)
+    loaded = foodbox.load(model, device, tile_size=tile_size)
     min_score = loaded.threshold if min_score is None else min_score
     found, findings = foodbox.detect(loaded, photos, out=out, min_score=min_score, crop=crop)
     for finding in findings:
@@ -450,6 +455,7 @@ def serve(
     host: Word = "127.0.0.1",
     port: int = 8000,
     tile_size: Whole = None,
+    device: Text = None,
     json: Switch = False,
 ) -> None:
     """Serve a model over HTTP until Ctrl-C: a page that photos are dropped on, and an API for programs.
@@ -459,6 +465,7 @@ def serve(
         host: The address to listen on; 0.0.0.0 to be reached from other computers and phones.
         port: The port to listen on; 0 for any free one.
         tile_size: Also see larger photos in tiles of this many pixels; 0: none; by default as the model was trained.
+        device: cpu, cuda or mps; by default the fastest there is.
         json: Print one JSON object with the address and nothing else on standard output.
     """
     import foodbox
@@ -466,7 +473,7 @@ def serve(
     def ready(address: str) -> None:
         print(as_json({"address": address}) if json else f"{address}  (Ctrl-C stops it)", flush=True)
 
-    foodbox.serve(foodbox.load(model, tile_size=tile_size), host=host, port=port, ready=ready)
+    foodbox.serve(foodbox.load(model, device, tile_size=tile_size), host=host, port=port, ready=ready)
 
 
 # -- Words and numbers out ------------------------------------------------------------------------------------------

@@ -662,10 +662,12 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
     "bounds upside down": (train("--match-low", "0.9"), 2, "expected at most match_high"),
     "one number of two": (train("--zoom", "1"), 2, "Missing value for argument '--zoom'"),
     "unknown flag": (train("--epoch", "3"), 2, "Unrecognized options: --epoch"),
-    "a flag of another program": (train("--imgsz", "320"), 2, "There is no --imgsz: say --size."),
-    "another one": (train("--lr=0.1"), 2, "There is no --lr: say --learning-rate."),
+    "a flag of another program": (train("--imgsz", "320"), 2, "There is no --imgsz: use --size."),
+    "another one": (train("--lr=0.1"), 2, "There is no --lr: use --learning-rate."),
     "a share of another program": (
-        lambda p: ["detect", p.model, p.photos, "--conf", "0.5"], 2, "There is no --conf: say --min-score."),
+        lambda p: ["detect", p.model, p.photos, "--conf", "0.5"], 2, "There is no --conf: use --min-score."),
+    "a flag that another command has": (
+        lambda p: ["evaluate", p.model, p.photos, "--imgsz", "320"], 2, "Unrecognized options: --imgsz"),
     "unknown command": (lambda p: ["trian", p.photos], 2, "Unrecognized options: trian"),
     "train without photos": (lambda p: ["train"], 2, "Name a folder of photos"),
     "missing weights": (train("--weights", "best.safetensors"), 2, "There is no weight file best.safetensors"),
@@ -706,6 +708,8 @@ WRONG: dict[str, tuple[Callable[[Place], list[object]], int, str]] = {
         lambda p: ["detect", p.model, "lunch.jpg"], 2, "There is no photo, folder or match for lunch.jpg"),
     "detect without photos": (lambda p: ["detect", p.model], 2, "Name at least one photo"),
     "folder without photos": (lambda p: ["detect", p.model, p.file("e/x.md", "").parent], 2, "holds no photos"),
+    "a device that there is not": (
+        lambda p: ["detect", p.model, p.photos, "--device", "gpu"], 2, "gpu"),
     "score out of range": (lambda p: ["detect", p.model, p.photos, "--min-score", "30"], 2, "from 0 to 1"),
     "check a missing folder": (lambda p: ["check", p.folder / "nowhere"], 2, "nowhere is not there"),
     "check nothing": (lambda p: ["check"], 2, "required"),

@@ -25,6 +25,7 @@ FLOORS = {
     "findings": 0,
     "defaults": 0,
     "garbage": 0,
+    "version": 0,
     "masks": 0,
     "files": 1,
     "console": 1,

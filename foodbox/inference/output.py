@@ -121,10 +121,12 @@ class DetectionWriter:
         self.crop = crop
         self._names: set[str] = set()
         self._pictures: dict[Path, str] = {}  # the name of each photo's picture, without its ending
-        self._older = set((self.folder / CROPS).glob("*.jpg")) if crop else set()
         self._thread = ThreadPoolExecutor(1)
         self._writing: deque[Future[None]] = deque()
-        if not any((self.folder / name).exists() for name in TABLES):
+        self._older: set[Path] = set()
+        if any((self.folder / name).exists() for name in TABLES):
+            self._older = {*self.folder.glob("*.jpg"), *(self.folder / CROPS).glob("*.jpg")}
+        else:
             self._write_tables([])  # by which the folder is known again, whatever ends this call
 
     def add(self, detections: Detections) -> None:
@@ -143,7 +145,9 @@ class DetectionWriter:
     def _write(self, detections: Detections, name: str) -> None:
         assert detections.path is not None
         image = open_photo(detections.path)
-        write_whole(self.folder / f"{name}.jpg", _file(draw_detections(image, detections)))
+        picture = self.folder / f"{name}.jpg"
+        write_whole(picture, _file(draw_detections(image, detections)))
+        self._older.discard(picture)
         for i, row in enumerate(detections.rows() if self.crop else (), start=1):
             x1, y1, x2, y2 = (round(v) for v in row["box"])
             region = image.crop((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)))
@@ -154,7 +158,7 @@ class DetectionWriter:
     def finish(self, found: Sequence[Detections]) -> None:
         """detections.json and detections.csv, one for all photos, once all pictures are written or could not be.
 
-        Regions of an earlier call, which are in neither, stay and are said.
+        Pictures and regions of an earlier call, which are in neither, stay and are said.
 
         Raises:
             FoodboxError: a picture could not be written, or a table.
@@ -164,8 +168,8 @@ class DetectionWriter:
         while self._writing:
             self._writing.popleft().result()
         if self._older:
-            older = f"{self.folder / CROPS} holds {counted(len(self._older), 'region')} of an earlier time besides"
-            say(f"{older}: name another --out to have these alone.")
+            older = f"{self.folder} holds {counted(len(self._older), 'picture')} of an earlier call besides"
+            say(f"{older}, which the tables do not name: choose another --out to have these alone.")
 
     def _write_tables(self, found: Sequence[Detections]) -> None:
         rows = [self._entry(one) for one in found]

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import torch
 
 from foodbox import configure
-from foodbox.config import TrainSettings
+from foodbox.config import TrainSettings, batch_size_for, epochs_for
 from foodbox.console import say
 from foodbox.data.inputs import boxes_in_input, size_for, small_boxes, tile_size_for
 from foodbox.data.report import AnchorReach, anchor_reach
-from foodbox.data.tiles import cut, tile_count
+from foodbox.data.tiles import cut, tile_count, training_tiles
 from foodbox.detectors.base import Detector, DetectorSettings
 from foodbox.errors import UsageError
 from foodbox.records import Dataset, counted
@@ -69,6 +69,26 @@ def enough_detections(preset: DetectorSettings, dataset: Dataset) -> DetectorSet
         return preset
     say(f"A photo has {most} boxes, and {kept} detections are kept of one: --max-detections is {most} here.")
     return configure.apply(preset, {"max_detections": most})
+
+
+def left_open(
+    run: TrainSettings, kind: type[Detector], dataset: Dataset, settled: DetectorSettings, own_network: bool
+) -> dict[str, Any]:
+    """What the settings of a run leave open and foodbox decides: a run's record has it, whatever later versions choose.
+
+    Args:
+        dataset: what is trained on.
+        settled: the detector's settings.
+        own_network: the starting weights bring the network, and no preset counts.
+    """
+    shown = len(training_tiles(dataset.photos, settled.preprocessing.tile_size))
+    chosen: dict[str, Any] = {
+        "preset": run.preset or (None if own_network else next(iter(kind.presets))),
+        "epochs": run.epochs or (epochs_for(shown) if run.time is None else None),
+        "batch_size": run.batch_size or batch_size_for(shown),
+        "learning_rate": run.peak_rate,
+    }
+    return chosen if run.freeze == "backbone" else chosen | {"backbone_rate": run.backbone_share}
 
 
 def reach_of(

@@ -188,10 +188,8 @@ class RunFolder:
         """curves.png, from the log."""
         from foodbox.drawing.curves import curves  # and matplotlib, half a second's import, when there is a curve
 
-        log, progress = self.log(), Progress()
-        for entry in log:
-            progress.note_if_better(Scores(**entry["scores"]), entry["epoch"])
-        write_whole(self.path / "curves.png", curves(log, self.path.name, progress.best_epoch))
+        log = self.log()
+        write_whole(self.path / "curves.png", curves(log, self.path.name, _best_epoch(log)))
 
     def write_report(self, config: dict[str, Any], scores: Scores | None) -> None:
         """report.html: one page with scores, pictures and settings that can be sent as it is."""
@@ -296,8 +294,30 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor])
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
+def _summary(config: dict[str, Any], log: Sequence[dict[str, Any]]) -> str:
+    """A run in a sentence; records of earlier versions leave some of it out."""
+    train, size = config.get("train", {}), config.get("detector", {}).get("preprocessing", {}).get("size")
+    preset, photos, batch = train.get("preset"), config.get("training_photos"), train.get("batch_size")
+    parts = [
+        train.get("detector", "") + (f" ({preset})" if preset else ""),
+        f"{size} px" if size else "",
+        counted(photos, "training photo") if photos else "",
+        f"batches of {batch}" if batch else "",
+        counted(log[-1]["epoch"] if log else 0, "epoch"),
+        f"{log[-1]['seconds']:,.0f} s" if log else "",
+    ]
+    return ", ".join(filter(None, parts)) + (f"; the best epoch was {_best_epoch(log)}." if log else ".")
+
+
+def _best_epoch(log: Sequence[dict[str, Any]]) -> int:
+    progress = Progress()
+    for entry in log:
+        progress.note_if_better(Scores(**entry["scores"]), entry["epoch"])
+    return progress.best_epoch
+
+
 def _report(folder: Path, config: dict[str, Any], log: Sequence[dict[str, Any]], scores: Scores | None) -> str:
-    parts = [f"<h1>{html.text(folder.name)}</h1><p>{counted(len(log), 'epoch')}.</p>"]
+    parts = [f"<h1>{html.text(folder.name)}</h1><p>{html.text(_summary(config, log))}</p>"]
     if scores is not None:
         parts += score_parts(scores, "Scores on the validation photos")
         if (sentence := outlook(log)) is not None:

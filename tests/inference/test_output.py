@@ -250,7 +250,7 @@ def test_tables_say_which_picture_and_region_are_whose(tmp_path: Path) -> None:
         assert all((tmp_path / f"out{crop}" / name).is_file() for row in rows for name in row if name)
 
 
-def test_regions_of_an_earlier_time_stay_and_are_said(
+def test_what_is_of_an_earlier_call_stays_and_is_said(
     drawn: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for photos in (drawn.photos[:3], drawn.photos[:3], drawn.photos[:1]):
@@ -259,11 +259,15 @@ def test_regions_of_an_earlier_time_stay_and_are_said(
             writer.add(found_on(photo, ["rice", "soup", "tea"]))
         assert capsys.readouterr().err == ""  # nor was anything said of the same photos' regions again
         writer.finish([])
-    said = f"{tmp_path / 'crops'} holds 3 regions of an earlier time besides: name another --out to have these alone.\n"
-    assert capsys.readouterr().err == said
+    besides = "of an earlier call besides, which the tables do not name: choose another --out to have these alone.\n"
+    assert capsys.readouterr().err == f"{tmp_path} holds 5 pictures {besides}"  # two photos and three regions
     assert len(list((tmp_path / "crops").iterdir())) == 4
     DetectionWriter(tmp_path, crop=False).finish([])
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == f"{tmp_path} holds 7 pictures {besides}"
+    (tmp_path / "own").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "own" / "mine.jpg")
+    DetectionWriter(tmp_path / "own", crop=False).finish([])
+    assert capsys.readouterr().err == ""  # nor of pictures that are no call's
 
 
 def test_regions_show_what_is_in_the_boxes(drawn: Dataset, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -25,8 +26,8 @@ from foodbox.errors import FoodboxError, UsageError
 from foodbox.evaluation.diagnosis import Diagnosis
 from foodbox.evaluation.scores import Scores
 from foodbox.records import Dataset
+from foodbox.training import choices, keeper
 from foodbox.training import fit as fit_module
-from foodbox.training import keeper
 from foodbox.training import keeper as keeper_module
 from foodbox.training.feature_cache import freeze, kept_loader
 from foodbox.training.run_folder import RunFolder
@@ -406,12 +407,17 @@ def test_without_a_number_of_epochs_the_photos_decide(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Five, as if the six photos were many, lest it takes too long; the rate falls to the end of just so many."""
-    monkeypatch.setattr(fit_module, "epochs_for", lambda count: epochs_for(100 * count) // 2)
+    monkeypatch.setattr(choices, "epochs_for", lambda count: epochs_for(100 * count) // 2)
     run = foodbox.train(photos, runs=tmp_path, **QUICK)
     log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     assert [entry["epoch"] for entry in log] == [1, 2, 3, 4, 5]
     assert log[-1]["learning_rate"] == pytest.approx(0, abs=5e-5)
     assert "epoch   5/5  loss" in capfd.readouterr().err
+    saved = RunFolder(run.folder).read_config()
+    decided = {"preset": "light", "epochs": 5, "batch_size": 4, "learning_rate": 1e-3, "backbone_rate": 0.3}
+    assert saved["train"] | decided == saved["train"]
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"<p>retinanet \(light\), 96 px, 6 training photos, batches of 4, 5 epochs, \d+ s; the best", page)
 
 
 def test_a_budget_of_time_ends_the_run(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

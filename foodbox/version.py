@@ -1,0 +1,3 @@
+"""Which foodbox this is."""
+
+VERSION = "0.1.0"
