@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+BROKEN = "broken photo"
+"""The kind of a finding on a photo that cannot be opened."""
+LEFT_OUT, REMOVED = "the photo is left out", "the box is removed"
+"""What mending does that leaves something out; every other `mend` is about what was put right when it was read. A photo
+of which not all is known is left out: an object without a box would be taught as none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

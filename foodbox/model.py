@@ -20,7 +20,6 @@ from foodbox import config, configure
 from foodbox.console import progress_bar, say
 from foodbox.data import proposals, splits
 from foodbox.data.check import healthy, look_whole
-from foodbox.data.formats.common import BROKEN
 from foodbox.data.images import PhotoError, as_seen, decode, open_header, photo_size, prepare, seen_size
 from foodbox.data.loader import PHOTOS_AT_ONCE, Collate, Item, apart
 from foodbox.data.parts import part_of, read_labels
@@ -35,6 +34,7 @@ from foodbox.evaluation.scores import Scores, score
 from foodbox.evaluation.starthon import prediction_file
 from foodbox.evaluation.threshold import SURE
 from foodbox.files import PathLike, as_path, write_whole
+from foodbox.findings import BROKEN
 from foodbox.inference import onnx, openvino
 from foodbox.inference.exported import Exported
 from foodbox.inference.predict import half_precision_pays, pick_device, predict, predict_photos

@@ -98,8 +98,9 @@ def test_one_at_a_time_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_without_a_place_for_locks_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "taken").write_text("a file")
     monkeypatch.setenv("FOODBOX_CACHE", str(tmp_path / "taken"))
-    with alone_in(tmp_path):
-        pass
+    with alone_in(tmp_path), alone_in(tmp_path):  # without a lock nothing keeps the second one out
+        (tmp_path / "done").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["done", "taken"]
 
 
 def test_a_folder_to_be_is_no_part_of_what_is_read(tmp_path: Path) -> None:

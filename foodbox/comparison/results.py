@@ -27,7 +27,7 @@ class Trial:
         epochs: that have ended, or in which the time was up.
         milliseconds: for one photo alone, opened before: resizing, network and decoding.
         photos_per_second: in batches, reading included.
-        parameters: learnt numbers.
+        parameters: how many the network has.
         multiply_adds: of one photo, a square of the preset's input size.
         memory: bytes that the process that trained held at most; gpu_memory: what tensors took on a GPU at most.
         file_size: bytes of the model file.
@@ -108,7 +108,7 @@ COLUMNS = (
            "the file is opened before.", milliseconds, min),
     Column("photos_per_second", "photos/s", "Many photos in batches, reading the files included.", _places(1), max),
     Column("parameters", "parameters M", "Learnt numbers, in millions.", _places(2, 1e6), min),
-    Column("multiply_adds", "GMAC", "Multiply-adds of one photo at the input's size, in thousand millions; "
+    Column("multiply_adds", "GMAC", "Multiply-adds of one photo at the input's size, in billions (10⁹); "
            "as GFLOP twice as many.", _places(2, 1e9), min),
     Column("memory", "memory MB", "The most that the process that trained held, without those that open photos.",
            _places(0, 1e6), min),

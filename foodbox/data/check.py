@@ -17,10 +17,10 @@ import torch
 from foodbox.console import progress_bar
 from foodbox.data.duplicates import NEAR, Ints, groups, nearest
 from foodbox.data.facts import look
-from foodbox.data.formats.common import LEFT_OUT, REMOVED, broken, right_ending
+from foodbox.data.formats.common import broken, right_ending
 from foodbox.data.splits import to_train_on
 from foodbox.errors import FoodboxError
-from foodbox.findings import Finding, Source
+from foodbox.findings import LEFT_OUT, REMOVED, Finding, Source
 from foodbox.garbage import without_collecting
 from foodbox.masks import Polygon
 from foodbox.ops.boxes import iou
@@ -73,7 +73,7 @@ def sound(dataset: Dataset, findings: Sequence[Finding], skip_bad: bool) -> tupl
     if errors and not skip_bad:
         raise FoodboxError(
             f"{counted(len(errors), 'fault')} in the photos or their labels:\n{_listed(errors)}\n"
-            "Mend them (foodbox check PHOTOS --fix MENDED), or add --skip-bad to leave these photos out."
+            "Fix them (foodbox check PHOTOS --fix MENDED), or add --skip-bad to leave these photos out."
         )
     words = [f"Left out because of {counted(len(errors), 'fault')}:\n{_listed(errors)}"] if errors else []
     if rest := Counter(f.kind for f in findings if f.harm != "error"):
@@ -289,7 +289,7 @@ def _only_held(dataset: Dataset, valid: Dataset | None) -> Iterator[Finding]:
                 what = f"the class {name!r} is validated or tested on, and no photo to train on shows it"
                 if alike := sorted(other for other in shown if _plain_name(other) == _plain_name(name)):
                     what += f": there it is {alike[0]!r}"
-                todo = "Give both one name" if alike else "See how it is spelled, or label some photos of it"
+                todo = "Give both one name" if alike else "Check its spelling, or label some photos of it"
                 yield Finding(first[i], what, todo, "warning", kind="class not trained on")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from foodbox.data.check import merged_names, without_left_out
-from foodbox.findings import Finding
+from foodbox.findings import REMOVED, Finding
 from foodbox.records import Dataset
 
 CARRIED_OVER = (
@@ -28,7 +28,7 @@ def mend(dataset: Dataset, findings: Sequence[Finding]) -> Dataset:
     """
     removed: dict[Path | None, set[int]] = defaultdict(set)
     for f in findings:
-        if f.mend and f.box is not None:
+        if f.mend == REMOVED and f.box is not None:
             removed[f.photo].add(f.box)
     better = merged_names(dataset.names, dataset.class_counts())
     names = [name for name in dataset.names if name in better]

@@ -18,7 +18,6 @@ from PIL import Image
 
 from foodbox.console import progress_bar
 from foodbox.data.formats import FORMATS
-from foodbox.data.formats.common import LEFT_OUT, REMOVED
 from foodbox.data.images import PhotoError, open_photo
 from foodbox.data.inputs import REACHED
 from foodbox.data.processes import cores
@@ -26,7 +25,7 @@ from foodbox.data.report import AnchorReach, Report
 from foodbox.drawing import html
 from foodbox.drawing.boxes import COLOURS, draw_truth, jpeg
 from foodbox.drawing.charts import charts
-from foodbox.findings import Finding
+from foodbox.findings import LEFT_OUT, REMOVED, Finding
 from foodbox.records import Dataset, Photo, counted
 
 LINES = 20

@@ -57,7 +57,7 @@ class Transfer:
         if self.classes:
             words += f"; classes kept: {', '.join(self.classes)}"
         if self.fresh:
-            words += f"; starts anew: {', '.join(sorted({_part(name) for name in self.fresh}))}"
+            words += f"; randomly initialised: {', '.join(sorted({_part(name) for name in self.fresh}))}"
         return words
 
 

@@ -32,10 +32,9 @@ from foodbox.data.check import (
     merged_names,
     sound,
 )
-from foodbox.data.formats.common import LEFT_OUT, REMOVED
 from foodbox.data.mend import mend
 from foodbox.errors import FoodboxError
-from foodbox.findings import Finding, Source
+from foodbox.findings import LEFT_OUT, REMOVED, Finding, Source
 from foodbox.records import Dataset, Photo, no_boxes, no_labels
 
 
@@ -457,7 +456,7 @@ def held_findings(
 
 def test_classes_that_are_only_validated_on() -> None:
     said = "the class 'soup' is validated or tested on, and no photo to train on shows it"
-    spell = "See how it is spelled, or label some photos of it"
+    spell = "Check its spelling, or label some photos of it"
     assert held_findings(["rice"], ["rice"], ["rice"]) == []
     assert held_findings(["rice"], ["rice", "soup"]) == [(said, spell)]
     assert held_findings(["rice"], [], ["rice", "soup"]) == [(said, spell)]

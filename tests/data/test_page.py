@@ -17,11 +17,10 @@ from foodbox.data import formats
 from foodbox.data import page as doctors_page
 from foodbox.data.check import examine
 from foodbox.data.formats import voc
-from foodbox.data.formats.common import REMOVED
 from foodbox.data.page import page
 from foodbox.data.report import AnchorReach, Report
 from foodbox.drawing.boxes import COLOURS
-from foodbox.findings import Finding, Source
+from foodbox.findings import REMOVED, Finding, Source
 from foodbox.records import Dataset, Photo
 from tests.conftest import draw_photo
 from tests.drawing.test_html import Balanced

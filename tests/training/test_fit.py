@@ -329,12 +329,12 @@ def test_weights_of_a_run_start_another(photos: Path, tmp_path: Path, capfd: pyt
     capfd.readouterr()
     again = foodbox.train(photos, runs=tmp_path, epochs=1, weights=str(first.model), **QUICK)
     told = capfd.readouterr().err
-    assert "starts anew" not in told
+    assert "randomly initialised" not in told
     assert foodbox.load(again.model).detector.settings.pyramid_channels == 32  # the file's, not the preset's
     one = foodbox.train(photos, runs=tmp_path, epochs=1, weights=str(first.model), one_class="food", **QUICK)
-    assert "starts anew" not in capfd.readouterr().err  # whether anything is there at all is the same question
+    assert "randomly initialised" not in capfd.readouterr().err  # whether anything is there at all is the same question
     foodbox.train(photos, runs=tmp_path, epochs=1, weights=str(one.model), **QUICK)
-    assert "starts anew: classes." in capfd.readouterr().err
+    assert "randomly initialised: classes." in capfd.readouterr().err
 
 
 def test_fitted_anchors_and_another_runs_split(photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

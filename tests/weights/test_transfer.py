@@ -76,7 +76,9 @@ def test_what_has_another_shape_starts_anew_and_is_said() -> None:
     assert "pyramid.lateral.0.weight" in result.fresh
     assert torch.equal(mine.state_dict()["pyramid.lateral.0.weight"], before["pyramid.lateral.0.weight"])
     assert torch.equal(mine.backbone.body.conv1.weight, given.backbone.body.conv1.weight)
-    assert str(result).endswith("starts anew: box_tower, box_tower.output, class_tower, class_tower.output, pyramid")
+    assert str(result).endswith(
+        "randomly initialised: box_tower, box_tower.output, class_tower, class_tower.output, pyramid"
+    )
 
 
 @pytest.mark.parametrize("names", [["a", "b"], ["b", "c"]])

@@ -22,7 +22,7 @@ from foodbox.data.facts import Facts, look
 from foodbox.data.images import ENDINGS
 from foodbox.data.turns import turn_boxes, turn_points
 from foodbox.files import cannot_write, free_name, make_folder, readable
-from foodbox.findings import Finding, Source
+from foodbox.findings import BROKEN, LEFT_OUT, REMOVED, Finding, Source
 from foodbox.masks import Polygon
 from foodbox.records import Dataset, Photo, counted
 
@@ -33,14 +33,10 @@ ROUNDING = 0.05
 """Pixels that a box may stick out without a word: what x + width, or a share of five decimals, leaves at the border."""
 WORTH_CUTTING = 0.5
 """A box that sticks out further is cut off by mending if this share of it lies inside. Else it is of another photo."""
-BROKEN = "broken photo"
-"""What it is called where a photo cannot be opened."""
 PIXELS = 2.0
 """A coordinate above cannot be a share of a side, however far the box sticks out."""
-LEFT_OUT = "the photo is left out"
-REMOVED = "the box is removed"
 ONE_CLASS = "they become one"
-"""What mending does. A photo of which not all is known is left out: an object without a box would be taught as none."""
+"""What mending does where two classes have one name."""
 
 PART_WORDS = {
     "train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test",

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from foodbox.data.formats.common import (
-    LEFT_OUT,
     OVERHANG,
     PIXELS,
     RawBox,
@@ -19,7 +18,7 @@ from foodbox.data.formats.common import (
     read_text,
 )
 from foodbox.data.formats.yolo_classes import LabelClasses
-from foodbox.findings import Finding, Source
+from foodbox.findings import LEFT_OUT, Finding, Source
 from foodbox.records import counted
 
 SEVERAL = 3
