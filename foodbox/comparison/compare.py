@@ -273,5 +273,6 @@ def _broken(code: int) -> str:
 def _write(result: Comparison, shown: Dataset) -> None:
     """Tables, pictures and the page, as far as the comparison has come."""
     result.write_tables()
-    truth = [jpeg(draw_truth(trial.opened(photo.path), photo)) for photo in shown]
+    names = shown.names if len(shown.names) > 1 else ()
+    truth = [jpeg(draw_truth(trial.opened(photo.path), photo, names=names)) for photo in shown]
     page.write(result, [photo.path.name for photo in shown], truth)
