@@ -29,7 +29,7 @@ from foodbox.detections import Detections
 from foodbox.detectors.base import Detector
 from foodbox.errors import UsageError, first_line
 from foodbox.evaluation.diagnosis import Diagnosis
-from foodbox.evaluation.page import write_page
+from foodbox.evaluation.page import expect_no_run, write_page
 from foodbox.evaluation.scores import Scores, score
 from foodbox.evaluation.starthon import prediction_file
 from foodbox.evaluation.threshold import SURE
@@ -37,6 +37,7 @@ from foodbox.files import PathLike, as_path, write_whole
 from foodbox.findings import BROKEN
 from foodbox.inference import onnx, openvino
 from foodbox.inference.exported import Exported
+from foodbox.inference.output import expect_elsewhere
 from foodbox.inference.predict import half_precision_pays, pick_device, predict, predict_photos
 from foodbox.inference.replay import network_for
 from foodbox.inference.threads import Threads
@@ -316,10 +317,15 @@ def evaluate(
     """
     place = as_path(photos, "The folder of photos")
     lines = None if starthon_file is None else as_path(starthon_file, "The prediction file")
+    report = None if out is None else as_path(out, "The report's folder")
+    if report is not None:
+        expect_no_run(report)
     configure.build(config.TrainSettings, {"one_class": one_class})  # refuses what training refuses
     if not isinstance(model, Model):
         model = load(model)
     dataset, findings = read_labels(place, format)
+    if report is not None:
+        expect_elsewhere(dataset.photos, report)
     whole, dataset = dataset, part_of(dataset, part)
     left_out = {photo.path for photo in whole} - {photo.path for photo in dataset}
     findings = [f for f in findings if f.photo not in left_out]
@@ -350,8 +356,8 @@ def evaluate(
     kept = {photo.path for photo in labelled}
     found = [d for d in found if d.path in kept]
     scores = score(truth, found, model.threshold)
-    if out is not None:
-        write_page(as_path(out, "The report's folder"), Diagnosis.of(truth, found, model.threshold), scores)
+    if report is not None:
+        write_page(report, Diagnosis.of(truth, found, model.threshold), scores)
     return scores
 
 

@@ -230,6 +230,11 @@ def test_evaluate_writes_a_page_with_its_pictures(
     assert all(f"<td>{name}</td>" in page for name in tables.NAMES)
     assert call("evaluate", model, photos, "--out", model) == 1
     assert "Cannot write" in capfd.readouterr().err
+    (tmp_path / "config.yaml").write_text("train: {}")
+    assert call("evaluate", model, photos, "--out", tmp_path) == 2
+    assert f"{tmp_path} is a run folder" in capfd.readouterr().err
+    assert call("evaluate", model, photos, "--out", photos / "images") == 2
+    assert "lies in the folder that pictures are written to" in capfd.readouterr().err
 
 
 def test_check_says_where_and_its_code_whether_all_can_be_trained_on(

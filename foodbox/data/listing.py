@@ -11,8 +11,12 @@ from foodbox.data.images import ENDINGS
 from foodbox.errors import UsageError
 from foodbox.files import Stamp
 
-WRITTEN = {"config.yaml", "split.json"}, {"compare.json", "split.json"}, {"detections.json", "detections.csv"}
-"""What lies together in a folder that a run, a comparison or a detection wrote. Its pictures are no photos."""
+WRITTEN = (
+    {"config.yaml", "split.json"}, {"compare.json", "split.json"}, {"detections.json", "detections.csv"},
+    {"report.html", "precision_recall.png"},
+)  # fmt: skip
+"""What lies together in a folder that a run, a comparison, a detection or an evaluation wrote. Its pictures are no
+photos."""
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 """Endings of files that hold others, which are not looked into."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 from foodbox.drawing import html
+from foodbox.errors import UsageError
 from foodbox.evaluation.diagnosis import Diagnosis
 from foodbox.evaluation.scores import Scores, class_rows, score_rows
 from foodbox.files import make_folder, write_whole
@@ -23,19 +25,22 @@ def write_page(folder: Path, diagnosis: Diagnosis, scores: Scores) -> None:
     Raises:
         FoodboxError: the folder cannot be written to, or a photo cannot be opened.
     """
-    write_pictures(make_folder(folder), diagnosis)
-    parts = [f"<h1>{html.text(folder.name)}</h1>", *score_parts(scores, "Scores"), *picture_parts(folder)]
+    pictures = diagnosis.pictures()
+    make_folder(folder)
+    for name, picture in pictures.items():
+        write_whole(folder / name, picture)
+    parts = [f"<h1>{html.text(folder.name)}</h1>", *score_parts(scores, "Scores"), *picture_parts(folder, pictures)]
     write_whole(folder / "report.html", html.document(folder.name, parts))
 
 
-def write_pictures(folder: Path, diagnosis: Diagnosis) -> None:
-    """The diagnosis's pictures; one that an earlier diagnosis had, and this one has not, is taken away."""
-    pictures = diagnosis.pictures()
-    for name in PICTURES:
-        if name in pictures:
-            write_whole(folder / name, pictures[name])
-        elif name != "curves.png":
-            (folder / name).unlink(missing_ok=True)
+def expect_no_run(folder: Path) -> None:
+    """Looks that a page does not take the place of a run's own.
+
+    Raises:
+        UsageError: it would.
+    """
+    if (folder / "config.yaml").exists():
+        raise UsageError(f"{folder} is a run folder, whose report.html would be overwritten: choose another --out.")
 
 
 def score_parts(scores: Scores, title: str) -> list[str]:
@@ -49,7 +54,7 @@ def score_parts(scores: Scores, title: str) -> list[str]:
     ]
 
 
-def picture_parts(folder: Path) -> list[str]:
-    """The pictures that a folder has, each under its heading."""
-    there = [(folder / name, title) for name, title in PICTURES.items() if (folder / name).exists()]
+def picture_parts(folder: Path, names: Container[str] = tuple(PICTURES)) -> list[str]:
+    """The pictures that a folder has, or those of these names, each under its heading."""
+    there = [(folder / name, title) for name, title in PICTURES.items() if name in names and (folder / name).exists()]
     return [f"<h2>{title}</h2>" + html.picture(path.read_bytes(), path.name) for path, title in there]

@@ -11,7 +11,6 @@ import torch
 from foodbox.detections import Detections
 from foodbox.detectors.base import Detector
 from foodbox.evaluation.diagnosis import Diagnosis
-from foodbox.evaluation.page import write_pictures
 from foodbox.evaluation.scores import Scores
 from foodbox.evaluation.speed import peak_memory
 from foodbox.records import Dataset
@@ -130,5 +129,5 @@ class Keeper:
         if curves:
             self._folder.write_curves()
         if self._diagnosis is not None:
-            write_pictures(self._folder.path, self._diagnosis)
+            self._folder.write_pictures(self._diagnosis.pictures())
             self._diagnosis = None

@@ -57,6 +57,7 @@ def test_what_foodbox_wrote_is_left_out(tmp_path: Path) -> None:
         "c/c.jpg",
     )
     make(tmp_path, *(f"runs/compare-1/{name}" for name in ("compare.json", "split.json", "photos/a.jpg")))
+    make(tmp_path, *(f"scores/{name}" for name in ("report.html", "precision_recall.png", "worst.jpg")))
     assert below(tmp_path, find_photos(tmp_path)) == ["a.jpg", "b/b.jpg", "c/c.jpg"]
     assert below(tmp_path, find_photos(tmp_path / "found")) == ["found/a.jpg"]  # as the person says
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from foodbox.detections import Detections
 from foodbox.evaluation.diagnosis import Diagnosis
-from foodbox.evaluation.page import write_page, write_pictures
+from foodbox.evaluation.page import write_page
 from foodbox.evaluation.scores import score
 from foodbox.records import Dataset
 from tests.evaluation.random_detections import NAMES, nothing, random_photos
@@ -66,18 +66,17 @@ def test_without_detections_there_are_pictures_all_the_same(tmp_path: Path) -> N
     assert len(Diagnosis.of(dataset, nothing(dataset), 0.3).pictures()) == 4
 
 
-def test_a_picture_that_there_is_no_more_is_taken_away(tmp_path: Path) -> None:
+def test_a_page_shows_its_own_pictures_and_leaves_others_alone(tmp_path: Path) -> None:
     dataset, detections = with_files(tmp_path)
+    for one in [*dataset, *detections]:
+        one.labels[:] = 0
+    dataset = Dataset(dataset.photos, ["food"])
     (tmp_path / "page").mkdir()
-    (tmp_path / "page" / "curves.png").write_bytes(b"a run's own")
-    write_pictures(tmp_path / "page", Diagnosis.of(dataset, detections, 0.5))
-    assert (tmp_path / "page" / "worst.jpg").exists()
-    for photo, found in zip(dataset, detections, strict=True):
-        found.boxes, found.labels, found.scores = photo.boxes, photo.labels, photo.boxes[:, 0] * 0 + 0.9
-    write_pictures(tmp_path / "page", Diagnosis.of(dataset, detections, 0.5))
-    assert {path.name for path in (tmp_path / "page").iterdir()} == {
-        "curves.png", "samples.jpg", "precision_recall.png", "confusion.png"
-    }  # fmt: skip
+    (tmp_path / "page" / "confusion.png").write_bytes(b"somebody's own")
+    scores = score(dataset, detections)
+    write_page(tmp_path / "page", Diagnosis.of(dataset, detections, scores.threshold), scores)
+    assert (tmp_path / "page" / "confusion.png").read_bytes() == b"somebody's own"
+    assert (tmp_path / "page" / "report.html").read_text(encoding="utf-8").count("<img src=") == 3
 
 
 @pytest.mark.parametrize("name", ["report", "b<i>"])

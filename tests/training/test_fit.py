@@ -28,7 +28,6 @@ from foodbox.evaluation.scores import Scores
 from foodbox.records import Dataset
 from foodbox.training import choices, keeper
 from foodbox.training import fit as fit_module
-from foodbox.training import keeper as keeper_module
 from foodbox.training.feature_cache import freeze, kept_loader
 from foodbox.training.run_folder import RunFolder
 from foodbox.training.step import TrainStep
@@ -158,19 +157,19 @@ def test_models_know_their_own_epochs_threshold_and_the_samples_are_the_best_one
 ) -> None:
     score, given = fit_module.score, iter(((0.5, 0.1), (0.9, 0.4), (0.2, 0.7)))
     drawn: list[float] = []
-    write_pictures = keeper_module.write_pictures
+    pictures = Diagnosis.pictures
 
     def scored(*arguments: Any) -> Scores:
         ap, threshold = next(given)
         return dataclasses.replace(score(*arguments), ap=ap, threshold=threshold)
 
-    def writing(folder: Path, diagnosis: Diagnosis) -> None:
+    def drawing(diagnosis: Diagnosis) -> dict[str, bytes]:
         drawn.append(diagnosis.threshold)
         assert all((found.scores >= diagnosis.threshold).all() for _, found in diagnosis.samples)
-        write_pictures(folder, diagnosis)
+        return pictures(diagnosis)
 
     monkeypatch.setattr(fit_module, "score", scored)
-    monkeypatch.setattr(keeper_module, "write_pictures", writing)
+    monkeypatch.setattr(Diagnosis, "pictures", drawing)
     run = foodbox.train(photos, runs=tmp_path, epochs=3, **QUICK)
     assert foodbox.load(run.model).threshold == 0.4
     assert foodbox.load(run.folder / "last" / "model.safetensors").threshold == 0.7

@@ -110,6 +110,15 @@ def test_the_report_has_the_words_of_the_screen(tmp_path: Path) -> None:
     assert "mask" not in page
 
 
+def test_a_picture_that_the_best_epoch_lacks_is_taken_away(tmp_path: Path) -> None:
+    folder = RunFolder.new(tmp_path, "mine", "ssd")
+    (folder.path / "curves.png").write_bytes(b"curves")
+    folder.write_pictures({"samples.jpg": b"1", "worst.jpg": b"1"})
+    folder.write_pictures({"samples.jpg": b"2"})
+    pictures = {path.name: path.read_bytes() for path in folder.path.iterdir() if path.is_file()}
+    assert pictures == {"curves.png": b"curves", "samples.jpg": b"2"}
+
+
 def test_the_curves_name_the_epoch_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset, found = random_photos(0)
     scores = [dataclasses.replace(score(dataset, found), ap=ap).to_dict() for ap in (0.1, 0.3, 0.2)]
