@@ -110,7 +110,8 @@ def test_two_processes_train_into_one_folder(voc_folder: Path, tmp_path: Path) -
     assert err.count("Training on ") == err.count("epoch   1/1") == 1
     folder = tmp_path / "both"
     assert {path.name for path in folder.iterdir()} == {
-        "config.yaml", "split.json", "log.jsonl", "curves.png", "samples.jpg", "best.safetensors", "last", "report.html"
+        "config.yaml", "split.json", "log.jsonl", "curves.png", "samples.jpg", "precision_recall.png", "confusion.png",
+        "worst.jpg", "best.safetensors", "last", "report.html",
     }  # fmt: skip
     assert len((folder / "log.jsonl").read_text().splitlines()) == 1
     assert read_model(folder / "best.safetensors").names == ["apple", "bowl", "cake"]
