@@ -507,20 +507,20 @@ def _print_report(report: Any) -> None:
         print(f"{report.anchors}.")
 
 
-def _end(run: Any, as_json: bool) -> int:
+def _end(run: Any, json: bool) -> int:
     """Prints a run that has ended, and how to go on with one that was stopped; the exit code."""
     from foodbox.training.run_folder import RunFolder
 
-    _print_run(run, as_json)
+    _print_run(run, json)
     if run.interrupted and RunFolder(run.folder).has_state:
         say(f"Go on with it: foodbox train --resume {run.folder}.")
     return STOPPED if run.interrupted else 0
 
 
-def _print_run(run: Any, as_json: bool) -> None:
+def _print_run(run: Any, json: bool) -> None:
     if not is_speaker():
         return
-    if as_json:
+    if json:
         _print_json(run.to_dict())
         return
     if run.scores is not None:
@@ -653,13 +653,14 @@ def _as_words(value: Any, kind: Any) -> Any:
 
 
 def _value(words: list[str], name: str, default: Any) -> Any:
-    """What the words give for a flag that decides on the others."""
+    """What the words give for a flag that decides on the others; of several, the last counts, as for all flags."""
+    found = default
     for i, word in enumerate(words):
         if word == f"--{name}" and i + 1 < len(words):
-            return words[i + 1]
-        if word.startswith(f"--{name}="):
-            return word.split("=", 1)[1]
-    return default
+            found = words[i + 1]
+        elif word.startswith(f"--{name}="):
+            found = word.split("=", 1)[1]
+    return found
 
 
 def _is_given(words: list[str], name: str) -> bool:

@@ -158,12 +158,12 @@ class M2Det(OneStageDetector):
         s = settings
         self.backbone: VGG16 | Backbone
         if s.backbone == VGG:
-            self.backbone, self.maps = VGG16(s.frozen_stages), [0, 1]
+            self.backbone, self.map_indices = VGG16(s.frozen_stages), [0, 1]
         else:
             norms = s.frozen_batch_norm, s.batch_norm_eps
             self.backbone = Backbone(s.backbone, s.frozen_stages, *norms, fine_c4=s.fine_c4)
-            self.maps = ["C3C4C5".index(name) // 2 for name in s.base_maps.split("+")]
-        channels = [self.backbone.channels[i] for i in self.maps]
+            self.map_indices = [("C3", "C4", "C5").index(name) for name in s.base_maps.split("+")]
+        channels = [self.backbone.channels[i] for i in self.map_indices]
         self.mlfpn = MLFPN(channels, s.base_channels, s.planes, s.tums, s.scales, s.variant, s.norm)
         self.anchors_per_place = 2 + 2 * len(s.anchor_ratios)
         # With an objectness, one score says whether anything is there at all, and the box's contents which class.
@@ -190,7 +190,7 @@ class M2Det(OneStageDetector):
         classes apart.
         """
         maps = self.backbone_maps(images)
-        maps = [maps[i] for i in self.maps]
+        maps = [maps[i] for i in self.map_indices]
         levels = self.mlfpn(*maps)  # scales x [B, out_channels, H / 2^l, W / 2^l]
         logits = [per_anchor(head(x), self.scores_per_anchor) for head, x in zip(self.class_heads, levels, strict=True)]
         deltas = [per_anchor(head(x), 4) for head, x in zip(self.box_heads, levels, strict=True)]
