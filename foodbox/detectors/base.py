@@ -58,6 +58,7 @@ class Detector(nn.Module, ABC):
         needs_masks: it learns from masks: targets have them, and photos with boxes only are refused.
         needs_proposals: it gets regions from outside: `forward(images, proposals)` and `losses(images, targets,
             proposals)` with proposals [B, R, 4] in the input's pixels, and `settings.search` says how they are found.
+        takes_sizes: `forward` takes the sizes of the photos in padded inputs, too (ops/proposals.py, `borders`).
         replays: `forward` and `losses` never wait for the device, so that a GPU can repeat them (inference/replay.py).
         has_maps: it takes a backbone's maps in the images' place (`backbone_maps`).
         names: the classes, in the order of the labels.
@@ -69,6 +70,7 @@ class Detector(nn.Module, ABC):
     presets: ClassVar[dict[str, dict[str, Any]]]
     needs_masks: ClassVar[bool] = False
     needs_proposals: ClassVar[bool] = False
+    takes_sizes: ClassVar[bool] = False
     replays: ClassVar[bool] = False
     has_maps: ClassVar[bool] = True
     backbone: Any  # a module of foodbox.layers with its maps' `channels`

@@ -20,6 +20,7 @@ from foodbox.layers.convolutions import Norm
 from foodbox.layers.pyramids import class_map_for
 from foodbox.layers.roi_heads import BoxHead, BoxLoss, RegionScores
 from foodbox.layers.trunks import Neck, make_trunk, map_strides
+from foodbox.ops.proposals import Sizes, borders
 from foodbox.ops.roi import Pooling, pool_regions
 from foodbox.records import Preprocessing, SelectiveSearch, Target, stack_targets
 
@@ -100,6 +101,7 @@ class FastRCNN(Detector):
     Settings = FastRCNNSettings
     Training = FastRCNNTraining
     needs_proposals: ClassVar[bool] = True
+    takes_sizes = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "light": LIGHT,
         "vgg16": {"preprocessing": PAPER_SIZE, "frozen_stages": 1},  # section 4.5: from conv3_1 up
@@ -134,13 +136,15 @@ class FastRCNN(Detector):
 
     # -- The network: section 2, figure 1 ---------------------------------------------------------------------------
 
-    def forward(self, images: Tensor, proposals: Tensor) -> Outputs:  # type: ignore[override]  # regions from outside
+    def forward(  # type: ignore[override]  # regions from outside
+        self, images: Tensor, proposals: Tensor, sizes: Sizes = None
+    ) -> Outputs:
         """Pixels [B, 3, H, W] and proposals [B, R, 4] → boxes [B, D, 4], scores [B, D] (-1: none), labels [B, D].
 
         Best first; and what they came of: logits [B, R, 1 + K], the first background, and deltas [B, R, K, 4], or
         [B, R, 1, 4]. With scores="objectness" logits are [B, R, 2].
         """
-        return self.detect(*self.maps(images), proposals, images)
+        return self.detect(*self.maps(images), proposals, images, sizes)
 
     def maps(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """Section 2.1: the whole photo through the network once. Pixels [B, 3, H, W] → [B, channels, H/16, W/16].
@@ -185,9 +189,11 @@ class FastRCNN(Detector):
 
     # -- Detection: section 3 ---------------------------------------------------------------------------------------
 
-    def detect(self, maps: list[Tensor], class_map: Tensor | None, proposals: Tensor, images: Tensor) -> Outputs:
+    def detect(
+        self, maps: list[Tensor], class_map: Tensor | None, proposals: Tensor, images: Tensor, sizes: Sizes = None
+    ) -> Outputs:
         """A score and a box of each class for every region, then NMS class by class; as `forward`."""
-        s, (height, width), head = self.settings, images.shape[2:], partial(self.head, maps)
+        s, (width, height), head = self.settings, borders(images, sizes, 4), partial(self.head, maps)
         classes_of = partial(self.classes.probabilities, class_map) if self.classes and class_map is not None else None
         return roi_heads.detect(head, proposals, height, width, s.nms_iou, s.max_detections, classes_of)
 

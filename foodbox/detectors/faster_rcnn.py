@@ -30,7 +30,7 @@ from foodbox.ops.boxes import gather_boxes
 from foodbox.ops.coding import decode_centre
 from foodbox.ops.losses import box_loss
 from foodbox.ops.matching import BACKGROUND, match, overlaps
-from foodbox.ops.proposals import pick_proposals, sample
+from foodbox.ops.proposals import Sizes, borders, pick_proposals, sample
 from foodbox.ops.roi import Pooling, pool_regions
 from foodbox.records import Preprocessing, Target, stack_targets
 
@@ -143,6 +143,7 @@ class FasterRCNN(Detector):
 
     Settings = FasterRCNNSettings
     Training = FasterRCNNTraining
+    takes_sizes = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "light": LIGHT,
         "resnet50": RESNET50,
@@ -170,7 +171,7 @@ class FasterRCNN(Detector):
         )
         self.classes = class_map_for(s.scores, self.backbone.channels, len(names), self.strides[0])
 
-    def forward(self, images: Tensor) -> Outputs:
+    def forward(self, images: Tensor, sizes: Sizes = None) -> Outputs:
         """Pixels [B, 3, H, W] → the detections: boxes [B, D, 4], scores [B, D] (-1: none), labels [B, D], best first.
 
         And what they came of: rpn_logits [B, A], rpn_deltas [B, A, 4], anchors [A, 4], level by level, row by row;
@@ -179,8 +180,8 @@ class FasterRCNN(Detector):
         """
         maps, class_map = self.maps(images)
         rpn = self.rpn(maps, images)
-        proposals = self.propose(rpn, images, self.settings.candidates, self.settings.proposals)
-        return rpn | {"proposals": proposals} | self.detect(maps, class_map, proposals, images)
+        proposals = self.propose(rpn, images, self.settings.candidates, self.settings.proposals, sizes)
+        return rpn | {"proposals": proposals} | self.detect(maps, class_map, proposals, images, sizes)
 
     def maps(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """Pixels [B, 3, H, W] → P2 ... P6, [B, channels, H / strides[i], W / strides[i]]; or one map of stride 16.
@@ -264,10 +265,10 @@ class FasterRCNN(Detector):
     # -- Proposals and detection: section 3.3, FPN section 4.2 ------------------------------------------------------
 
     @torch.no_grad()
-    def propose(self, rpn: Outputs, images: Tensor, candidates: int, top_k: int) -> Tensor:
+    def propose(self, rpn: Outputs, images: Tensor, candidates: int, top_k: int, sizes: Sizes = None) -> Tensor:
         """The best boxes of the proposal network [B, R, 4], which are not trained through, padded with zero boxes."""
         s = self.settings
-        boxes = box_ops.clip(decode_centre(rpn["rpn_deltas"], rpn["anchors"]), images.shape[3], images.shape[2])
+        boxes = box_ops.clip(decode_centre(rpn["rpn_deltas"], rpn["anchors"]), *borders(images, sizes, 3))
         scores, levels = rpn["rpn_logits"].sigmoid(), rpn["levels"].tolist()
         return pick_proposals(boxes, scores, levels, candidates, top_k, s.rpn_nms_iou, s.rpn_threshold)[0]
 
@@ -276,8 +277,7 @@ class FasterRCNN(Detector):
 
         A pyramid's P6 is for proposals alone (FPN section 4.1, footnote 1).
         """
-        s = self.settings
-        last = 1 if s.neck == "c4" else -1
+        s, last = self.settings, 1 if self.settings.neck == "c4" else -1
         return pool_regions(maps[:last], boxes, photo, self.strides[:last], size, s.pooling, s.pool_base)
 
     def head(self, maps: list[Tensor], boxes: Tensor, photo: Tensor) -> tuple[Tensor, Tensor]:
@@ -285,9 +285,11 @@ class FasterRCNN(Detector):
         logits, deltas = self.box_head(self.pool(maps, boxes, photo, self.settings.pool_size))
         return logits, deltas
 
-    def detect(self, maps: list[Tensor], class_map: Tensor | None, proposals: Tensor, images: Tensor) -> Outputs:
+    def detect(
+        self, maps: list[Tensor], class_map: Tensor | None, proposals: Tensor, images: Tensor, sizes: Sizes = None
+    ) -> Outputs:
         """Fast R-CNN on proposals [B, R, 4]: its logits and deltas for each, and the detections that they give."""
-        s, (height, width), head = self.settings, images.shape[2:], partial(self.head, maps)
+        s, (width, height), head = self.settings, borders(images, sizes, 4), partial(self.head, maps)
         classes_of = partial(self.classes.probabilities, class_map) if self.classes and class_map is not None else None
         return roi_heads.detect(head, proposals, height, width, s.nms_iou, s.max_detections, classes_of)
 

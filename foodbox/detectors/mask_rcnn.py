@@ -27,6 +27,7 @@ from foodbox.detectors.faster_rcnn import (
 from foodbox.errors import FoodboxError
 from foodbox.layers.roi_heads import MaskHead, Regions
 from foodbox.ops.masks import project_masks
+from foodbox.ops.proposals import Sizes
 from foodbox.records import Target
 
 
@@ -97,12 +98,14 @@ class MaskRCNN(FasterRCNN):
 
     # -- Inference: section 3.1 -------------------------------------------------------------------------------------
 
-    def detect(self, maps: list[Tensor], class_map: Tensor | None, proposals: Tensor, images: Tensor) -> Outputs:
+    def detect(
+        self, maps: list[Tensor], class_map: Tensor | None, proposals: Tensor, images: Tensor, sizes: Sizes = None
+    ) -> Outputs:
         """Faster R-CNN's, and masks [B, D, M, M], the object's probability at M x M places of each detection's box.
 
         "The mask branch is then applied to the highest scoring 100 detection boxes", and to no other region.
         """
-        found = super().detect(maps, class_map, proposals, images)
+        found = super().detect(maps, class_map, proposals, images, sizes)
         photos, count = found["scores"].shape
         photo = torch.arange(photos, device=proposals.device).repeat_interleave(count)
         logits = self.mask_logits(maps, found["boxes"].flatten(0, 1), photo, found["labels"].flatten())

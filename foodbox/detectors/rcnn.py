@@ -25,6 +25,7 @@ from foodbox.ops import boxes as box_ops
 from foodbox.ops.boxes import gather_boxes
 from foodbox.ops.coding import decode_centre, encode_centre
 from foodbox.ops.nms import best_by_group
+from foodbox.ops.proposals import Sizes, borders
 from foodbox.records import Batch, Preprocessing, SelectiveSearch, Target, stack_targets
 
 # Bytes of features that the last fit keeps of all photos, and as many of those near a box; above, a part at random.
@@ -94,6 +95,7 @@ class RCNN(Detector):
     Settings = RCNNSettings
     Training = RCNNTraining
     needs_proposals: ClassVar[bool] = True
+    takes_sizes = True
     has_maps: ClassVar[bool] = False  # each region goes through the backbone by itself
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "light": LIGHT,
@@ -146,7 +148,9 @@ class RCNN(Detector):
 
     # -- Detection: section 2.2 -------------------------------------------------------------------------------------
 
-    def forward(self, images: Tensor, proposals: Tensor) -> Outputs:  # type: ignore[override]  # regions from outside
+    def forward(  # type: ignore[override]  # regions from outside
+        self, images: Tensor, proposals: Tensor, sizes: Sizes = None
+    ) -> Outputs:
         """Pixels [B, 3, H, W] and proposals [B, R, 4] → boxes [B, D, 4], scores [B, D] (-1: none), labels [B, D].
 
         Best first, "greedy non-maximum suppression (for each class independently)"; and what they came of, for every
@@ -156,7 +160,8 @@ class RCNN(Detector):
         photo, place = torch.where(box_ops.area(proposals) > 0)  # [N]; zero boxes are padding
         regions = proposals[photo, place]
         maps, last = self.features_in_parts(self.normalise(images), regions, photo)
-        found = box_ops.clip(decode_centre(self.regressors(maps), regions[:, None]), images.shape[3], images.shape[2])
+        ends = None if sizes is None else sizes[photo]  # [N, 2]
+        found = box_ops.clip(decode_centre(self.regressors(maps), regions[:, None]), *borders(images, ends, 3))
         boxes = proposals.new_zeros((*proposals.shape[:2], classes, 4))  # [B, R, K, 4]
         scores = boxes.new_full(boxes.shape[:3], -1.0)  # [B, R, K]
         boxes[photo, place] = found

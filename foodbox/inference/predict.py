@@ -88,9 +88,12 @@ def predict(
     detector.eval()
     network = network or detector
     for batch in batches:
+        # Where photos end within a padded input, a one-stage detector's `decode` is early enough to cut boxes off.
+        sides = [[frame.input_width, frame.input_height] for frame in batch.frames]
+        sizes = [torch.tensor(sides, device=device)] if detector.takes_sizes else []
         mode, numbers = torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half)
         with mode, numbers, nullcontext() if on is None else on.step(batch.frames):
-            outputs = network(*batch.to(device).inputs)
+            outputs = network(*batch.to(device).inputs, *sizes)
         # Decoding is many small steps. Where the processes that open photos have one of two cores, two threads that
         # wait for each other at each took a hundred times as long as one. Detections are the caller's to change, which
         # inference mode forbids.

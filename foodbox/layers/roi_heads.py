@@ -26,6 +26,7 @@ from foodbox.records import Target, stack_targets
 
 BoxLoss = Literal["smooth_l1", "giou"]
 RegionScores = Literal["softmax", "objectness"]
+Side = int | Tensor
 ClassProbabilities = Callable[[Tensor], Tensor]
 
 
@@ -201,7 +202,7 @@ def region_losses(
 
 
 def detect(
-    head: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], proposals: Tensor, height: int, width: int,
+    head: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], proposals: Tensor, height: Side, width: Side,
     nms_iou: float, max_detections: int, class_probabilities: ClassProbabilities | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Every region of a batch through the head, and the detections that come of them.
@@ -222,7 +223,7 @@ def detect(
 
 
 def select_detections(
-    logits: Tensor, deltas: Tensor, proposals: Tensor, height: int, width: int, nms_iou: float, max_detections: int,
+    logits: Tensor, deltas: Tensor, proposals: Tensor, height: Side, width: Side, nms_iou: float, max_detections: int,
     class_probabilities: ClassProbabilities | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Regions of a batch → its detections, thinned by NMS class by class; no threshold, for that changes nothing here.
@@ -230,7 +231,7 @@ def select_detections(
     Args:
         logits: [B, R, 1 + K], or [B, R, 2] with `class_probabilities`; deltas: [B, R, K, 4] or [B, R, 1, 4].
         proposals: [B, R, 4]; an empty box is padding.
-        height, width: of the input, whose borders cut boxes off.
+        height, width: of the inputs, or [B, 1, 1, 1] of the photos in them, whose borders cut boxes off.
         nms_iou: of two boxes of a class that overlap more, the less sure goes.
         max_detections: detections that a photo keeps.
         class_probabilities: of boxes [B, R, 4] → [B, R, K], for logits that tell objects from background and one box a

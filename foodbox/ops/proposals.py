@@ -11,6 +11,9 @@ from foodbox.ops import boxes as box_ops
 from foodbox.ops.boxes import gather_boxes
 from foodbox.ops.nms import best_by_group
 
+Sizes = Tensor | None
+"""[B, 2], width and height of the part of each input that its photo covers; None for all of it."""
+
 
 def pick_proposals(
     boxes: Tensor,
@@ -48,6 +51,18 @@ def pick_proposals(
     index, score = best_by_group(box, score, torch.cat(of_level, dim=1), nms_iou, top_k)  # [B, R]
     box = gather_boxes(box, index)
     return box * (score >= 0)[..., None], score
+
+
+def borders(images: Tensor, sizes: Sizes, dimensions: int) -> tuple[int | Tensor, int | Tensor]:
+    """Width and height that cut off the boxes [B, ..., 4] of inputs [B, 3, H, W]: the inputs', or the photos' in them.
+
+    Args:
+        dimensions: of the boxes' tensor, against which what is returned broadcasts.
+    """
+    if sizes is None:
+        return images.shape[3], images.shape[2]
+    width, height = (side.view(-1, *[1] * (dimensions - 1)) for side in sizes.unbind(1))
+    return width, height
 
 
 def too_thin(boxes: Tensor, least: float) -> Tensor:

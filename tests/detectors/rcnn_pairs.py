@@ -20,7 +20,7 @@ CATEGORIES = torchvision.CATEGORIES
 DROPPED = [i for i, name in enumerate(CATEGORIES) if name in ("__background__", "N/A")]
 KEPT = [i for i in range(len(CATEGORIES)) if i not in DROPPED]
 SIZE = (128, 192)
-"""Height and width of the two photos: they fill the input, whose border is all that `forward` knows of theirs."""
+"""Height and width of the two photos, which fill the input."""
 PROPOSALS = 150
 """Fewer than the models', to be fast; test_torchvision_rcnn.py compares the models' own numbers."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torchvision.models.detection.image_list import ImageList
 
 from foodbox.records import Frame
 from foodbox.weights import torchvision_rcnn
@@ -91,6 +92,27 @@ def test_detections_are_torchvisions(pair: Pair) -> None:
     expected = pair.theirs.transform.postprocess(expected, pair.images.image_sizes, [(2 * SIZE[0], 2 * SIZE[1])] * 2)
     frames = [Frame(2 * SIZE[1], 2 * SIZE[0], SIZE[1], SIZE[0])] * 2
     for mine, theirs in zip(pair.ours.decode(pair.outputs, frames), expected, strict=True):
+        assert len(mine) == len(theirs["boxes"]) > 50
+        labels = torch.tensor([KEPT.index(i) for i in theirs["labels"].tolist()])
+        place = partners(mine.boxes, theirs["boxes"], (mine.labels, labels))
+        torch.testing.assert_close(mine.scores[place][place >= 0], theirs["scores"][place >= 0], rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sizes", [[(100, 164), (128, 131)], [(97, 161), (97, 161)]])
+def test_detections_on_padded_inputs_are_torchvisions(pair: Pair, sizes: list[tuple[int, int]]) -> None:
+    """Both cut boxes off where the photo ends, before NMS in either stage; padding is what normalisation makes 0."""
+    pair.theirs.roi_heads.score_thresh = 0.05
+    pixels = pair.pixels.clone()
+    for photo, (height, width) in zip(pixels, sizes, strict=True):
+        photo[:, height:], photo[:, :, width:] = 255 * pair.ours.mean[0], 255 * pair.ours.mean[0]
+    images = ImageList(pair.ours.normalise(pixels), sizes)
+    features = pair.theirs.backbone(images.tensors)
+    proposals, _ = pair.theirs.rpn(images, features)
+    expected, _ = pair.theirs.roi_heads(features, proposals, sizes)
+    outputs = pair.ours(pixels, torch.tensor(sizes).flip(1))
+    frames = [Frame(width, height, width, height) for height, width in sizes]
+    for mine, theirs in zip(pair.ours.decode(outputs, frames), expected, strict=True):
         assert len(mine) == len(theirs["boxes"]) > 50
         labels = torch.tensor([KEPT.index(i) for i in theirs["labels"].tolist()])
         place = partners(mine.boxes, theirs["boxes"], (mine.labels, labels))
