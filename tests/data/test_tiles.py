@@ -169,6 +169,16 @@ def test_a_photo_is_decoded_once_for_its_tiles(file: Path, monkeypatch: pytest.M
     assert decoded == [file]
 
 
+def test_the_whole_photo_is_decoded_alike_before_and_after_its_tiles(file: Path) -> None:
+    """Its tiles need all of its pixels, which are kept; the whole is seen in fewer."""
+    whole, *parts = tiles(photo((1200, 1600), path=str(file)), 500)
+    opened: dict[Path, Image.Image] = {}
+    first = open_tile(whole, (150, 200), opened)
+    assert first.size == (150, 200)
+    open_tile(parts[0], (500, 500), opened)
+    assert np.array_equal(np.asarray(open_tile(whole, (150, 200), opened)), np.asarray(first))
+
+
 def test_a_picture_in_memory_is_cut_alike(file: Path) -> None:
     seen = open_photo(file)
     tile = tiles(photo(seen.size, path=str(file)), 500)[5]
