@@ -234,15 +234,15 @@ def convert(
 
 def _train_command(words: list[str]) -> Any:
     """The train command, with a flag for each setting of the run and of the detector that the words name."""
-    sections = _sections(TrainSettings(), RUN_SECTIONS)
+    presets: list[str] = []
+    own: dict[str, list[Flag]] = {}
     if words[:1] == ["train"]:  # torch is only needed to know the detector's settings
         from foodbox.api import detector_and_settings
 
         name = _value(words, "detector", "retinanet")
         kind, settings = detector_and_settings(name, _value(words, "preset", None))
-        sections = _sections(TrainSettings(), RUN_SECTIONS, presets=list(kind.presets))
-        sections |= _sections(settings, {next(iter(kind.Settings.model_fields)): name})
-    Flags = _flags(sections)
+        presets, own = list(kind.presets), _sections(settings, {next(iter(kind.Settings.model_fields)): name})
+    Flags = _flags(_sections(TrainSettings(), RUN_SECTIONS, presets) | own)
 
     def train(
         photos: Annotated[Path | None, Positional, arg(metavar="[PHOTOS]", help_behavior_hint="")] = None,

@@ -58,7 +58,8 @@ class Detector(nn.Module, ABC):
         needs_masks: it learns from masks: targets have them, and photos with boxes only are refused.
         needs_proposals: it gets regions from outside: `forward(images, proposals)` and `losses(images, targets,
             proposals)` with proposals [B, R, 4] in the input's pixels, and `settings.search` says how they are found.
-        takes_sizes: `forward` takes the sizes of the photos in padded inputs, too (ops/proposals.py, `borders`).
+        takes_sizes: `forward` takes the sizes of the photos in padded inputs, too (ops/proposals.py, `borders`): it has
+            NMS within, while `decode` of others is early enough to cut boxes off.
         replays: `forward` and `losses` never wait for the device, so that a GPU can repeat them (inference/replay.py).
         has_maps: it takes a backbone's maps in the images' place (`backbone_maps`).
         names: the classes, in the order of the labels.
@@ -138,7 +139,7 @@ class Detector(nn.Module, ABC):
             mine = scores >= 0
             parts = outputs["boxes"][i, mine], scores[mine], outputs["labels"][i, mine]
             one = self._in_photo(frame, *parts, None if masks is None else masks[i, mine])
-            # Boxes that reached into the padding are smaller now, and may have become alike.
+            # In a letterbox, or if `forward` got no sizes, boxes were cut off only now, and may have become alike.
             found.append(one.keep(nms_by_group(one.boxes, one.scores, one.labels, self.settings.nms_iou)))
         return found
 

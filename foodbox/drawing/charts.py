@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,11 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
 from foodbox.drawing.boxes import COLOURS
+from foodbox.drawing.canvas import empty, png
 from foodbox.records import Dataset
 
 BLUE = COLOURS[4]
@@ -143,12 +141,9 @@ def _histogram(axes: Axes, values: Array, edges: Array) -> None:
 
 
 def _chart(title: str, draw: Callable[[Axes], None], words: str) -> Chart:
-    figure = Figure(figsize=(4.2, 3.1), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = empty(4.2, 3.1)
     axes = figure.subplots()
     draw(axes)
     axes.set_title(title)
     axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160)
-    return Chart(title, buffer.getvalue(), words)
+    return Chart(title, png(figure, dpi=160), words)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from foodbox.drawing.canvas import empty, png
 from foodbox.drawing.fonts import families
 
 SCORES = {"ap": "AP", "ap50": "AP50", "mask_ap": "mask AP", "mean_iou": "mean IoU of the best box"}
@@ -23,8 +20,7 @@ def curves(log: Sequence[dict[str, Any]], title: str, best: int = 0) -> bytes:
         log: one entry an epoch with "epoch", "losses" (part → mean) and, once known, "scores".
         best: the epoch whose model is kept; its scores stand in the legend. 0 where there is none yet.
     """
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = empty(11, 4.2)
     left, right = figure.subplots(1, 2)
     epochs = [entry["epoch"] for entry in log]
     left.plot(epochs, [sum(entry["losses"].values()) for entry in log], "k-o", label="sum", markersize=4)
@@ -47,8 +43,4 @@ def curves(log: Sequence[dict[str, Any]], title: str, best: int = 0) -> bytes:
         if axes.lines:
             axes.legend(title=f"epoch {best}, the best" if best and axes is right else None)
     figure.suptitle(title, parse_math=False, fontfamily=families(title))
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a name in letters that no font here has
-        figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return png(figure)

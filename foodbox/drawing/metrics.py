@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from foodbox.drawing.canvas import empty, png
 from foodbox.drawing.fonts import families
 
 LONGEST_NAME = 24
@@ -40,7 +37,7 @@ def precision_recall(curve: Curve, threshold: float, by_class: Mapping[str, Curv
         threshold: the score from which detections are shown, which is marked.
         by_class: the curves of some classes, which are drawn on the left, too.
     """
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = empty(11, 4.2)
     left, right = figure.subplots(1, 2)
     for name, one in (by_class or {}).items():
         left.plot(_some(one.recall), _some(one.precision), linewidth=1, label=_short(name))
@@ -55,7 +52,7 @@ def precision_recall(curve: Curve, threshold: float, by_class: Mapping[str, Curv
         axes.grid(alpha=0.3)
         if axes is right or by_class:
             axes.legend(prop={"family": families("".join(by_class or ())), "size": "small"})
-    return _png(figure)
+    return png(figure)
 
 
 def confusion_matrix(counts: Tensor, names: Sequence[str]) -> bytes:
@@ -67,7 +64,7 @@ def confusion_matrix(counts: Tensor, names: Sequence[str]) -> bytes:
     size = len(names) + 1
     shares = (counts / counts.sum(1, keepdim=True).clamp(min=1)).numpy()
     side = min(14.0, 3.0 + 0.42 * size)
-    figure = Figure(figsize=(side + 1.2, side), layout="constrained")
+    figure = empty(side + 1.2, side)
     axes = figure.subplots()
     shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(shown, ax=axes, shrink=0.7, label="share of the row")
@@ -82,7 +79,7 @@ def confusion_matrix(counts: Tensor, names: Sequence[str]) -> bytes:
                     colour = "white" if shares[row, column] > 0.5 else "black"
                     axes.text(column, row, f"{value:,}", ha="center", va="center", fontsize="small", color=colour)
     axes.set(xlabel="found as", ylabel="labelled as", title="Confusion matrix (IoU 0.50)")
-    return _png(figure)
+    return png(figure)
 
 
 def _some(values: Tensor) -> np.ndarray[Any, Any]:
@@ -95,12 +92,3 @@ def _short(name: str) -> str:
     name = " ".join(name.split())
     name = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
     return name.replace("$", r"\$")  # which would begin a formula
-
-
-def _png(figure: Figure) -> bytes:
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a name in letters that no font here has
-        figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,11 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from foodbox.drawing.boxes import COLOURS
+from foodbox.drawing.canvas import empty, png
 
 ON_WHITE = tuple("#000000" if colour == "#F0E442" else colour for colour in COLOURS)
 """Okabe and Ito's colours without their yellow, which is hardly seen on white, and with their black."""
@@ -54,8 +52,7 @@ def colour_of(style: int) -> str:
 
 def tradeoffs(lines: Sequence[Line]) -> bytes:
     """A PNG: AP against the time of training on the left, AP against the time for a photo on the right."""
-    figure = Figure(figsize=(12, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = empty(12, 5)
     left, right = figure.subplots(1, 2)
     minutes = max((seconds for line in lines for seconds, _ in line.course), default=0) > 300
     unit = 60 if minutes else 1
@@ -83,9 +80,7 @@ def tradeoffs(lines: Sequence[Line]) -> bytes:
     ends = [((line.best[0] / unit, line.best[1]), line) for line in lines]
     _label(left, ends, [(seconds / unit, ap) for line in lines for seconds, ap in line.course])
     _label(right, [((line.milliseconds, line.best[1]), line) for line in lines if line.milliseconds is not None], [])
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    return buffer.getvalue()
+    return png(figure, dpi=130)
 
 
 def _scale(axes: Axes, values: Sequence[float]) -> None:

@@ -12,11 +12,13 @@ from foodbox.evaluation.scores import Scores, class_rows, score_rows
 from foodbox.files import make_folder, write_whole
 from foodbox.records import counted
 
-PICTURES = {
-    "curves.png": "Curves", "samples.jpg": "Samples", "precision_recall.png": "Precision and recall",
-    "confusion.png": "Confusion matrix", "worst.jpg": "Photos with the most mistakes",
+OF_DIAGNOSIS = {
+    "samples.jpg": "Samples", "precision_recall.png": "Precision and recall", "confusion.png": "Confusion matrix",
+    "worst.jpg": "Photos with the most mistakes",
 }  # fmt: skip
-"""The files that pages show, where a folder has them, and their headings."""
+"""The pictures that a diagnosis may have, and their headings on a page."""
+PICTURES = {"curves.png": "Curves"} | OF_DIAGNOSIS
+"""All that pages show, where a folder has them."""
 
 
 def write_page(folder: Path, diagnosis: Diagnosis, scores: Scores) -> None:

@@ -88,9 +88,9 @@ def predict(
     detector.eval()
     network = network or detector
     for batch in batches:
-        # Where photos end within a padded input, a one-stage detector's `decode` is early enough to cut boxes off.
-        sides = [[frame.input_width, frame.input_height] for frame in batch.frames]
-        sizes = [torch.tensor(sides, device=device)] if detector.takes_sizes else []
+        sizes = []
+        if detector.takes_sizes:
+            sizes = [torch.tensor([[frame.input_width, frame.input_height] for frame in batch.frames], device=device)]
         mode, numbers = torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half)
         with mode, numbers, nullcontext() if on is None else on.step(batch.frames):
             outputs = network(*batch.to(device).inputs, *sizes)

@@ -24,7 +24,7 @@ from foodbox.console import is_speaker
 from foodbox.data.parts import read_split
 from foodbox.drawing import html
 from foodbox.errors import UsageError
-from foodbox.evaluation.page import PICTURES, picture_parts, score_parts
+from foodbox.evaluation.page import OF_DIAGNOSIS, picture_parts, score_parts
 from foodbox.evaluation.scores import Scores
 from foodbox.files import alone_in, as_json, cannot_write, make_folder, write_whole
 from foodbox.records import Dataset, counted
@@ -193,11 +193,10 @@ class RunFolder:
 
     def write_pictures(self, pictures: dict[str, bytes]) -> None:
         """The best epoch's pictures by name; those that an earlier best one had and this one lacks are taken away."""
-        for name in PICTURES:
-            if name in pictures:
-                write_whole(self.path / name, pictures[name])
-            elif name != "curves.png":
-                (self.path / name).unlink(missing_ok=True)
+        for name, picture in pictures.items():
+            write_whole(self.path / name, picture)
+        for name in OF_DIAGNOSIS.keys() - pictures.keys():
+            (self.path / name).unlink(missing_ok=True)
 
     def write_report(self, config: dict[str, Any], scores: Scores | None) -> None:
         """report.html: one page with scores, pictures and settings that can be sent as it is."""

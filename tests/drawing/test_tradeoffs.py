@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from foodbox.drawing import tradeoffs as module
 from foodbox.drawing.tradeoffs import MARKERS, ON_WHITE, Line, tradeoffs
 
 NAMES = ("alexandria", "bo", "caracas", "dili", "edinburgh", "freetown", "georgetown", "honiara")
@@ -24,7 +23,7 @@ def texts(figure: Figure) -> list[list[Text]]:
 def drawn(lines: list[Line]) -> Figure:
     kept: list[Figure] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.Figure, "savefig", lambda figure, *_, **__: kept.append(figure))
+        patch.setattr(Figure, "savefig", lambda figure, *_, **__: kept.append(figure))
         tradeoffs(lines)
     return kept[0]
 
